@@ -1,0 +1,1 @@
+"""Mobile IPv6 with IPsec in user space. Usable on its own; knows nothing of SIP."""

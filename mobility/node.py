@@ -1,0 +1,37 @@
+"""The seam between an engine that is a whole node and whatever moves its bytes.
+
+Three shells run nodes: the event loop of a process (`mobility.net.loop`), the simulated world
+(`mobility.net.memory`) and tests that call the methods by hand.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mobility.outputs import Output
+
+
+class Node(Protocol):
+    """A terminal, home agent, correspondent... Owns no clock, socket or dice. ``now``: monotonic seconds."""
+
+    @property
+    def timer(self) -> float | None:
+        """When `handle_timer` wants to be called next; None: never. Read again after every call."""
+
+    def start(self, now: float) -> list[Output]:
+        """The node begins its life; its links are down until `link_changed` says otherwise."""
+
+    def link_changed(self, link: str, up: bool, now: float) -> list[Output]:
+        """The carrier of a link came or went."""
+
+    def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
+        """An IPv6 packet arrived on a link from the link-layer address ``sender``. Never raises on bad input."""
+
+    def from_host(self, packet: bytes, now: float) -> list[Output]:
+        """The host OS (a program) sends an IP packet. Never raises on bad input."""
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """The time in `timer` has come."""
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        """All tables and counters, JSON-ready, for status displays. No secrets."""

@@ -1,0 +1,1 @@
+"""Scenario policy table and the scenarios: which communication method applies to a binding."""

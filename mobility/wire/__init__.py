@@ -1,0 +1,1 @@
+"""Formats: bytes <-> frozen values. No state."""

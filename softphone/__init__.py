@@ -1,0 +1,1 @@
+"""The phone: accounts, calls, media, automation. Knows mobility only by its public API (`mobility.client`)."""

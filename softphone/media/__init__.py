@@ -1,0 +1,1 @@
+"""Audio of a call: SDP, SRTP, codecs, RTP/RTCP, jitter buffer, files."""

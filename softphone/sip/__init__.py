@@ -1,0 +1,1 @@
+"""SIP (RFC 3261): message, transport, transaction, dialog, user agent."""
