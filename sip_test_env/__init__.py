@@ -1,1 +1,1 @@
-"""Networks of namespaces to test in: routers, Kamailio, home agent, correspondents. Never imported by product code."""
+"""Networks of namespaces to test in: routers, Kamailio, home agent, correspondents. Product code never imports it."""
