@@ -1,0 +1,61 @@
+"""Run the sections of the benchmark and merge what they measured into ``bench/report.json``.
+
+    python -m bench [--section NAME]... [--output FILE]
+
+A section is a module of this package with a function ``measure() -> dict[str, object]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+SECTIONS = ("data_plane", "handover", "phone")
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return {
+        "processor": model,
+        "processors": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def main() -> int:
+    """Exit status 0: all sections measured; 1: one failed (the others are still written)."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--section", action="append", choices=SECTIONS, help="only this one (may be repeated)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "report.json")
+    options = parser.parse_args()
+    report: dict[str, object] = json.loads(options.output.read_text()) if options.output.exists() else {}
+    failed = False
+    for name in options.section or SECTIONS:
+        sys.stderr.write(f"measuring {name} ...\n")
+        try:
+            figures = importlib.import_module(f"bench.{name}").measure()
+        except (RuntimeError, OSError) as error:
+            sys.stderr.write(f"{name}: {error}\n")
+            failed = True
+            continue
+        report[name] = {**figures, "machine": machine()}
+        options.output.write_text(json.dumps(report, indent=2) + "\n")
+        sys.stdout.write(json.dumps({name: figures}, indent=2) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
