@@ -1,0 +1,531 @@
+"""The mobility header, its messages and options (RFC 6275 section 6.1, 6.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from ipaddress import IPv6Address
+from struct import Struct
+from typing import ClassVar, Self
+
+from mobility.wire import ip6
+from mobility.wire.errors import WireError
+
+
+class Type(IntEnum):
+    """MH Type (RFC 6275 section 6.1.1)."""
+
+    BINDING_REFRESH_REQUEST = 0
+    HOME_TEST_INIT = 1
+    CARE_OF_TEST_INIT = 2
+    HOME_TEST = 3
+    CARE_OF_TEST = 4
+    BINDING_UPDATE = 5
+    BINDING_ACKNOWLEDGEMENT = 6
+    BINDING_ERROR = 7
+
+
+class Status(IntEnum):
+    """Of a binding acknowledgement; 128 and above are refusals (RFC 6275 section 6.1.8)."""
+
+    ACCEPTED = 0
+    ACCEPTED_PREFIX_DISCOVERY = 1
+    "Accepted, but prefix discovery is necessary."
+    REASON_UNSPECIFIED = 128
+    ADMINISTRATIVELY_PROHIBITED = 129
+    INSUFFICIENT_RESOURCES = 130
+    HOME_REGISTRATION_NOT_SUPPORTED = 131
+    NOT_HOME_SUBNET = 132
+    NOT_HOME_AGENT = 133
+    "Not home agent for this mobile node."
+    DAD_FAILED = 134
+    "Duplicate address detection failed."
+    SEQUENCE_OUT_OF_WINDOW = 135
+    EXPIRED_HOME_NONCE_INDEX = 136
+    EXPIRED_CARE_OF_NONCE_INDEX = 137
+    EXPIRED_NONCES = 138
+    REGISTRATION_TYPE_CHANGE = 139
+    "Registration type change disallowed."
+    INVALID_CARE_OF_ADDRESS = 174
+
+
+class ErrorStatus(IntEnum):
+    """Of a binding error (RFC 6275 section 6.1.9)."""
+
+    UNKNOWN_BINDING = 1
+    "Unknown binding for the Home Address destination option."
+    UNRECOGNIZED_TYPE = 2
+    "Unrecognized MH Type value."
+
+
+class UpdateFlag(IntFlag):
+    """Of a binding update (RFC 6275 section 6.1.7, RFC 5380, 3963, 5213)."""
+
+    ACKNOWLEDGE = 0x8000
+    HOME_REGISTRATION = 0x4000
+    LINK_LOCAL = 0x2000
+    "Link-local address compatibility."
+    KEY_MANAGEMENT = 0x1000
+    "Key management mobility capability."
+    MAP_REGISTRATION = 0x0800
+    MOBILE_ROUTER = 0x0400
+    PROXY = 0x0200
+
+
+class AckFlag(IntFlag):
+    """Of a binding acknowledgement (RFC 6275 section 6.1.8, RFC 3963, 5213)."""
+
+    KEY_MANAGEMENT = 0x80
+    MOBILE_ROUTER = 0x40
+    PROXY = 0x20
+
+
+NO_FLAGS = AckFlag(0)
+
+
+# ---------------------------------------------------------------- options (section 6.2)
+
+
+@dataclass(frozen=True, slots=True)
+class BindingRefreshAdvice:
+    """RFC 6275 section 6.2.4."""
+
+    kind: ClassVar[int] = 2
+    align: ClassVar[tuple[int, int]] = (2, 0)
+
+    interval: int
+    "Seconds; the wire counts units of four, rounded down."
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 2, "binding refresh advice")
+        return cls(int.from_bytes(data, "big") * 4)
+
+    def __bytes__(self) -> bytes:
+        return _units(self.interval).to_bytes(2, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class AlternateCareOfAddress:
+    """RFC 6275 section 6.2.5."""
+
+    kind: ClassVar[int] = 3
+    align: ClassVar[tuple[int, int]] = (8, 6)
+
+    address: IPv6Address
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 16, "alternate care-of address")
+        return cls(IPv6Address(data))
+
+    def __bytes__(self) -> bytes:
+        return self.address.packed
+
+
+@dataclass(frozen=True, slots=True)
+class NonceIndices:
+    """RFC 6275 section 6.2.6."""
+
+    kind: ClassVar[int] = 4
+    align: ClassVar[tuple[int, int]] = (2, 0)
+
+    home: int
+    care_of: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 4, "nonce indices")
+        return cls(*_HH.unpack(data))
+
+    def __bytes__(self) -> bytes:
+        return _HH.pack(self.home, self.care_of)
+
+
+@dataclass(frozen=True, slots=True)
+class BindingAuthorizationData:
+    """RFC 6275 section 6.2.7; must be the last option."""
+
+    kind: ClassVar[int] = 5
+    align: ClassVar[tuple[int, int]] = (8, 2)
+
+    authenticator: bytes
+    "96 bits."
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 12, "binding authorization data")
+        return cls(data)
+
+    def __bytes__(self) -> bytes:
+        if len(self.authenticator) != 12:
+            raise ValueError(f"an authenticator has 12 octets, not {len(self.authenticator)}")
+        return self.authenticator
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownMobilityOption:
+    """An option that a receiver skips (RFC 6275 section 6.2.1)."""
+
+    align: ClassVar[tuple[int, int]] = (1, 0)
+
+    kind: int
+    data: bytes
+
+    def __bytes__(self) -> bytes:
+        return self.data
+
+
+Option = BindingRefreshAdvice | AlternateCareOfAddress | NonceIndices | BindingAuthorizationData | UnknownMobilityOption
+
+
+# ---------------------------------------------------------------- messages (section 6.1)
+
+
+@dataclass(frozen=True, slots=True)
+class BindingRefreshRequest:
+    """RFC 6275 section 6.1.2."""
+
+    type: ClassVar[int] = Type.BINDING_REFRESH_REQUEST
+
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 8, "binding refresh request")
+        return cls(_parse_options(data, 8))
+
+    def __bytes__(self) -> bytes:
+        return _message(self.type, b"\0\0", self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class HomeTestInit:
+    """RFC 6275 section 6.1.3."""
+
+    type: ClassVar[int] = Type.HOME_TEST_INIT
+
+    cookie: bytes
+    "Home init cookie, 8 octets."
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 16, "home test init")
+        return cls(data[8:16], _parse_options(data, 16))
+
+    def __bytes__(self) -> bytes:
+        return _message(self.type, b"\0\0" + _octets(self.cookie, "cookie"), self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class CareOfTestInit:
+    """RFC 6275 section 6.1.4."""
+
+    type: ClassVar[int] = Type.CARE_OF_TEST_INIT
+
+    cookie: bytes
+    "Care-of init cookie, 8 octets."
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 16, "care-of test init")
+        return cls(data[8:16], _parse_options(data, 16))
+
+    def __bytes__(self) -> bytes:
+        return _message(self.type, b"\0\0" + _octets(self.cookie, "cookie"), self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class HomeTest:
+    """RFC 6275 section 6.1.5."""
+
+    type: ClassVar[int] = Type.HOME_TEST
+
+    nonce_index: int
+    cookie: bytes
+    token: bytes
+    "Home keygen token, 8 octets."
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 24, "home test")
+        return cls(int.from_bytes(data[6:8], "big"), data[8:16], data[16:24], _parse_options(data, 24))
+
+    def __bytes__(self) -> bytes:
+        body = self.nonce_index.to_bytes(2, "big") + _octets(self.cookie, "cookie") + _octets(self.token, "token")
+        return _message(self.type, body, self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class CareOfTest:
+    """RFC 6275 section 6.1.6."""
+
+    type: ClassVar[int] = Type.CARE_OF_TEST
+
+    nonce_index: int
+    cookie: bytes
+    token: bytes
+    "Care-of keygen token, 8 octets."
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 24, "care-of test")
+        return cls(int.from_bytes(data[6:8], "big"), data[8:16], data[16:24], _parse_options(data, 24))
+
+    def __bytes__(self) -> bytes:
+        body = self.nonce_index.to_bytes(2, "big") + _octets(self.cookie, "cookie") + _octets(self.token, "token")
+        return _message(self.type, body, self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class BindingUpdate:
+    """RFC 6275 section 6.1.7."""
+
+    type: ClassVar[int] = Type.BINDING_UPDATE
+
+    sequence: int
+    flags: UpdateFlag
+    lifetime: int
+    "Seconds; the wire counts units of four, rounded down (so 1 to 3 would deregister)."
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 12, "binding update")
+        sequence, flags, units = _HHH.unpack_from(data, 6)
+        return cls(sequence, UpdateFlag(flags & _UPDATE_FLAGS), units * 4, _parse_options(data, 12))
+
+    def __bytes__(self) -> bytes:
+        return _message(self.type, _HHH.pack(self.sequence, self.flags, _units(self.lifetime)), self.options)
+
+    @property
+    def alternate_care_of(self) -> IPv6Address | None:
+        """The address in an Alternate Care-of Address option, if there is one."""
+        return next((o.address for o in self.options if isinstance(o, AlternateCareOfAddress)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class BindingAcknowledgement:
+    """RFC 6275 section 6.1.8."""
+
+    type: ClassVar[int] = Type.BINDING_ACKNOWLEDGEMENT
+
+    status: int
+    "A `Status`, or a number from a later document."
+    sequence: int
+    lifetime: int
+    "Seconds; the wire counts units of four, rounded down."
+    flags: AckFlag = NO_FLAGS
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 12, "binding acknowledgement")
+        status, flags, sequence, units = _BBHH.unpack_from(data, 6)
+        return cls(status, sequence, units * 4, AckFlag(flags & _ACK_FLAGS), _parse_options(data, 12))
+
+    def __bytes__(self) -> bytes:
+        body = _BBHH.pack(self.status, self.flags, self.sequence, _units(self.lifetime))
+        return _message(self.type, body, self.options)
+
+    @property
+    def accepted(self) -> bool:
+        return self.status < 128
+
+    @property
+    def refresh_interval(self) -> int | None:
+        """Seconds, from a Binding Refresh Advice option, if there is one."""
+        return next((o.interval for o in self.options if isinstance(o, BindingRefreshAdvice)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class BindingError:
+    """RFC 6275 section 6.1.9."""
+
+    type: ClassVar[int] = Type.BINDING_ERROR
+
+    status: int
+    "An `ErrorStatus`, or a number from a later document."
+    home_address: IPv6Address
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 24, "binding error")
+        return cls(data[6], IPv6Address(data[8:24]), _parse_options(data, 24))
+
+    def __bytes__(self) -> bytes:
+        return _message(self.type, b"%c\0%b" % (self.status, self.home_address.packed), self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownMessage:
+    """An MH type that we do not know: answered with a binding error (RFC 6275 section 9.2)."""
+
+    type: int
+    body: bytes
+    "After the checksum."
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _frame(data)
+        return cls(data[2], data[6:])
+
+    def __bytes__(self) -> bytes:
+        return _message(self.type, self.body, ())
+
+
+Message = (
+    BindingRefreshRequest
+    | HomeTestInit
+    | CareOfTestInit
+    | HomeTest
+    | CareOfTest
+    | BindingUpdate
+    | BindingAcknowledgement
+    | BindingError
+    | UnknownMessage
+)
+
+_MESSAGES: dict[
+    int,
+    type[BindingRefreshRequest]
+    | type[HomeTestInit]
+    | type[CareOfTestInit]
+    | type[HomeTest]
+    | type[CareOfTest]
+    | type[BindingUpdate]
+    | type[BindingAcknowledgement]
+    | type[BindingError],
+] = {
+    int(cls.type): cls
+    for cls in (
+        BindingRefreshRequest,
+        HomeTestInit,
+        CareOfTestInit,
+        HomeTest,
+        CareOfTest,
+        BindingUpdate,
+        BindingAcknowledgement,
+        BindingError,
+    )
+}
+
+
+def parse(data: bytes, source: ip6.Address, destination: ip6.Address) -> Message:
+    """The message in a mobility header, checksum verified. Raises `WireError`.
+
+    The addresses are those of the pseudo header: the home address where a Home Address option or a type 2
+    routing header carries it (RFC 6275 section 6.1.1).
+    """
+    _frame(data)
+    if ip6.checksum(ip6.packed(source), ip6.packed(destination), ip6.MOBILITY, data):
+        raise WireError("mobility header", at=4, why="wrong checksum")
+    known = _MESSAGES.get(data[2])
+    return UnknownMessage.parse(data) if known is None else known.parse(data)
+
+
+def payload(message: Message, source: ip6.Address, destination: ip6.Address) -> bytes:
+    """The mobility header with its checksum; addresses as in `parse`."""
+    data = bytes(message)
+    value = ip6.checksum(ip6.packed(source), ip6.packed(destination), ip6.MOBILITY, data)
+    return b"%b%b%b" % (data[:4], value.to_bytes(2, "big"), data[6:])
+
+
+# ---------------------------------------------------------------- inside
+
+_HH = Struct("!HH")
+_HHH = Struct("!HHH")
+_BBHH = Struct("!BBHH")
+_UPDATE_FLAGS = int(~UpdateFlag(0)) & 0xFFFF
+_ACK_FLAGS = int(~AckFlag(0)) & 0xFF
+_PAD1 = 0
+_PADN = 1
+
+
+def _frame(data: bytes) -> None:
+    if len(data) < 8:
+        raise WireError("mobility header", at=len(data), why="needs 8 octets")
+    if len(data) != (data[1] + 1) * 8:
+        raise WireError("mobility header", at=1, why=f"claims {(data[1] + 1) * 8} octets, has {len(data)}")
+    if data[0] != ip6.NO_NEXT:
+        raise WireError("mobility header", at=0, why=f"payload proto is {data[0]}, not {ip6.NO_NEXT}")
+
+
+def _open(data: bytes, kind: int, fixed: int, what: str) -> None:
+    _frame(data)
+    if data[2] != kind:
+        raise WireError(what, at=2, why=f"MH type is {data[2]}, not {int(kind)}")
+    if len(data) < fixed:
+        raise WireError(what, at=1, why=f"needs {fixed} octets, has {len(data)}")
+
+
+def _message(kind: int, body: bytes, options: tuple[Option, ...]) -> bytes:
+    """The whole header with a checksum of zero, padded to eight octets (RFC 6275 sections 6.1.1, 6.2)."""
+    out = bytearray(b"%c\0%c\0\0\0%b" % (ip6.NO_NEXT, kind, body))
+    for option in options:
+        modulus, rest = option.align
+        out += _padding((rest - len(out)) % modulus)
+        data = bytes(option)
+        out += b"%c%c%b" % (option.kind, len(data), data)
+    out += _padding(-len(out) % 8)
+    if len(out) > 2048:
+        raise ValueError(f"a mobility header holds at most 2048 octets, not {len(out)}")
+    out[1] = len(out) // 8 - 1
+    return bytes(out)
+
+
+def _padding(size: int) -> bytes:
+    if size == 0:
+        return b""
+    return b"\0" if size == 1 else b"%c%c%b" % (_PADN, size - 2, bytes(size - 2))
+
+
+def _parse_options(data: bytes, at: int) -> tuple[Option, ...]:
+    options: list[Option] = []
+    size = len(data)
+    while at < size:
+        kind = data[at]
+        if kind == _PAD1:
+            at += 1
+            continue
+        if at + 2 > size or (end := at + 2 + data[at + 1]) > size:
+            raise WireError("mobility option", at=at, why=f"option {kind} is cut off")
+        value = data[at + 2 : end]
+        try:
+            match kind:
+                case 1:
+                    pass
+                case 2:
+                    options.append(BindingRefreshAdvice.parse(value))
+                case 3:
+                    options.append(AlternateCareOfAddress.parse(value))
+                case 4:
+                    options.append(NonceIndices.parse(value))
+                case 5:
+                    options.append(BindingAuthorizationData.parse(value))
+                case _:
+                    options.append(UnknownMobilityOption(kind, value))
+        except WireError as error:
+            raise WireError(error.what, at=at + 1, why=error.why) from None
+        at = end
+    return tuple(options)
+
+
+def _exactly(data: bytes, size: int, what: str) -> None:
+    if len(data) != size:
+        raise WireError(what, at=0, why=f"needs {size} octets, has {len(data)}")
+
+
+def _octets(value: bytes, what: str) -> bytes:
+    if len(value) != 8:
+        raise ValueError(f"a {what} has 8 octets, not {len(value)}")
+    return value
+
+
+def _units(seconds: int) -> int:
+    return min(seconds // 4, 0xFFFF)
