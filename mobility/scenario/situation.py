@@ -1,0 +1,56 @@
+"""What an acknowledgement tells, and what a scenario can do with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Protocol
+
+from mobility.outputs import Output
+from mobility.wire import mh
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A binding acknowledgement that passed routine 70, with what its packet said."""
+
+    acknowledgement: mh.BindingAcknowledgement
+    acknowledger: IPv6Address
+    "Source of the packet."
+    care_of_address: IPv6Address
+    "Destination of the packet, before the type 2 routing header was processed."
+    home_address: IPv6Address
+    from_home_agent: bool
+    under_ipsec: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOn:
+    """What step 76 hands to scenario processing: the number stands for the UDP destination port of Fig. 11."""
+
+    number: int
+    situation: Situation
+
+
+class Tunnels(Protocol):
+    """The part of forwarding that scenarios set."""
+
+    def set_tunnel(self, home_agent: IPv6Address, care_of_address: IPv6Address) -> None:
+        """Packets go through the tunnel between these from now on (steps 63, 81, 91)."""
+
+
+class Scenario(Protocol):
+    """One way to communicate. A new one is a class in a module of its own and a row in the table."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def substance(self) -> str:
+        """For people: what this scenario is about."""
+
+    def applies(self, situation: Situation) -> bool:
+        """Whether this is the scenario of such an acknowledgement."""
+
+    def acknowledged(self, situation: Situation, tunnels: Tunnels) -> list[Output]:
+        """Routine 60 for this scenario. Raises `Discard` (steps 62, 67)."""
