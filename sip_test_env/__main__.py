@@ -1,0 +1,104 @@
+"""``python -m sip_test_env``: the test network from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from sip_test_env import namespace
+from sip_test_env.errors import EnvironmentFailure
+from sip_test_env.network import TestNetwork
+from sip_test_env.plan import NODES, Plan
+from sip_test_env.state import Store, instances
+
+
+def _parser() -> argparse.ArgumentParser:
+    links = [link.name for link in Plan().access_links]
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--instance", default="default", metavar="ID", help="which network (default: %(default)s)")
+    common.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = argparse.ArgumentParser(
+        prog="python -m sip_test_env", description="A SIP network out of network namespaces."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", parents=[common], help="build the network; it stays until `down`")
+    up.add_argument("--digest", choices=["MD5", "SHA-256"], default="MD5", help="Kamailio's digest algorithm")
+    commands.add_parser("status", parents=[common], help="what stands")
+    move = commands.add_parser("move", parents=[common], help="plug the terminal into another link")
+    move.add_argument("link", choices=links)
+    execute = commands.add_parser("exec", parents=[common], help="run a program in a node: exec NODE -- CMD ...")
+    execute.add_argument("node", choices=NODES)
+    execute.add_argument("program", nargs=argparse.REMAINDER, metavar="-- CMD")
+    commands.add_parser("down", parents=[common], help="take the network down")
+    return parser
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _show(status: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        _say(json.dumps(status))
+        return
+    for key, value in status.items():
+        if isinstance(value, dict):
+            _say(f"{key}:")
+            for name, item in value.items():
+                _say(f"  {name:<12} {item}")
+        elif isinstance(value, list):
+            _say(f"{key}:")
+            for item in value:
+                _say("  " + "  ".join(f"{part}" for part in item.values()))
+        else:
+            _say(f"{key}: {value}")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    match arguments.command:
+        case "up":
+            network = TestNetwork(arguments.instance, digest=arguments.digest, keep=True)
+            network.up()
+            _show(network.status(), arguments.json)
+        case "status":
+            if not Store(arguments.instance).exists:
+                others = [name for name in instances() if name != arguments.instance]
+                _show({"instance": arguments.instance, "up": False, "others": ", ".join(others)}, arguments.json)
+                return 1
+            _show({"up": True, **TestNetwork.attach(arguments.instance).status()}, arguments.json)
+        case "move":
+            moved = TestNetwork.attach(arguments.instance).move(arguments.link)
+            outage = round((moved.restored - moved.cut) * 1000, 3)
+            _show({"from": moved.source, "to": moved.target, "outage_ms": outage}, arguments.json)
+        case "exec":
+            program = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
+            if not program:
+                raise EnvironmentFailure("say what to run: exec NODE -- CMD ...")
+            TestNetwork.attach(arguments.instance)
+            namespace.enter(Plan(arguments.instance).namespace(arguments.node))
+            try:
+                os.execvp(program[0], program)
+            except OSError as error:
+                raise EnvironmentFailure(f"cannot run {program[0]}: {error.strerror}") from None
+        case "down":
+            standing = Store(arguments.instance).exists
+            Store(arguments.instance).remove()
+            _show({"instance": arguments.instance, "was_up": standing}, arguments.json)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0: done; 1: not up; 2: did not work, and standard error says why."""
+    try:
+        return _run(_parser().parse_args(arguments))
+    except (EnvironmentFailure, ValueError, PermissionError) as error:
+        sys.stderr.write(f"sip_test_env: {error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
