@@ -28,6 +28,10 @@ class Reason(StrEnum):
     "The packet was not protected the way the policy demands (RFC 4301 section 5.2)."
     SA_MISSING = "sa-missing"
     "The policy demands protection and no security association exists for it."
+    ESP_DUMMY = "esp-dummy"
+    "A dummy packet of the peer's traffic flow confidentiality: no fault, dropped by design (RFC 4303 section 2.6)."
+    ESP_FRAGMENT = "esp-fragment"
+    "A fragment, but ESP in transport mode works on whole packets (RFC 4303 sections 3.3.4, 3.4.1)."
     # mobile IPv6
     ACKNOWLEDGEMENT_UNEXPECTED = "acknowledgement-unexpected"
     "A binding acknowledgement that nobody waits for, or from somebody who was not asked (RFC 6275 section 11.7.3)."

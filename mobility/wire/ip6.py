@@ -363,7 +363,10 @@ def flow(packet: bytes, headers: Headers | None = None) -> Flow:
     if headers is None:
         headers = walk(packet)
     source = headers.home_address or packet[8:24]
-    destination = headers.routing_address or packet[24:40]
+    # With no segments left the addresses have been swapped already: the header holds the home address.
+    destination = packet[24:40]
+    if headers.segments_left and headers.routing_address is not None:
+        destination = headers.routing_address
     protocol, at = headers.protocol, headers.offset
     if headers.later_fragment:
         return Flow(source, destination, protocol)

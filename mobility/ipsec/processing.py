@@ -1,0 +1,280 @@
+"""One IPsec processing part: security policies, security associations, and packets between them (RFC 4301 section 5).
+
+A terminal has two of these, the application's and the mobile tunnel's, which share nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from struct import Struct
+from typing import TypeVar
+
+from mobility.discards import Discard, Reason
+from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
+from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase
+from mobility.wire import ip6
+from mobility.wire.errors import WireError
+
+PLAN_LIMIT = 4096
+"Flows whose decision is remembered, per direction."
+
+
+class IpsecProcessing:
+    """Protects and accepts whole IPv6 packets by policy.
+
+    The decision for UDP, TCP and ESP flows is remembered (a *plan*): such packets have all that selectors look at in
+    octets 6 and 8 to 43. `replace` forgets the plans.
+    """
+
+    def __init__(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA] | None = None) -> None:
+        """``sad``: the inbound associations; None: those that the policies name. Raises `ValueError`: an SPI twice."""
+        self.replace(spd, sad)
+
+    def replace(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA] | None = None) -> None:
+        """Other policies or associations from now on. Raises `ValueError`: two associations with one SPI."""
+        if sad is None:
+            sad = [policy.inbound_sa for policy in spd.policies if policy.inbound_sa is not None]
+        associations: dict[bytes, InboundSA] = {}
+        for sa in sad:
+            if associations.setdefault(sa.spi.to_bytes(4, "big"), sa) is not sa:
+                raise ValueError(f"two inbound associations have SPI {sa.spi:#010x}: give each its own")
+        self.spd = spd
+        self._sad = associations
+        # A plan for the way out is the association, or None for bypass.
+        self._outbound: dict[int, dict[bytes, OutboundSA | None]] = {p: {} for p in _PLANNED}
+        self._tunnelled: dict[int, dict[bytes, OutboundSA | None]] = {p: {} for p in _PLANNED}
+        # For the way in it is the association that the packet must have come by, or None for none.
+        self._inbound: dict[int, dict[bytes, InboundSA | None]] = {p: {} for p in _PLANNED}
+
+    # ------------------------------------------------------------ transport mode
+
+    def protect(self, packet: bytes) -> bytes:
+        """The packet as the policy wants it on the wire: as it is, or with ESP in transport mode.
+
+        ESP goes behind all extension headers there are, so a Home Address option stays readable for the receiver and
+        the selectors are home addresses. Raises `Discard`: MALFORMED, POLICY_DISCARD, SA_MISSING, ESP_FRAGMENT,
+        SEQUENCE_EXHAUSTED.
+        """
+        try:
+            protocol = packet[6]
+            sa = self._outbound[protocol][packet[8:44]]
+        except (KeyError, IndexError):
+            return self._protect(packet)
+        if packet[4] << 8 | packet[5] != len(packet) - 40 or packet[0] >> 4 != 6:
+            return self._protect(packet)
+        if sa is None:
+            return packet
+        esp = sa.seal(protocol, packet[40:])
+        if len(esp) > 0xFFFF:
+            raise _too_large(esp)
+        return b"%b%b\x32%b%b" % (packet[:4], _LENGTH(len(esp)), packet[7:40], esp)
+
+    def accept(self, packet: bytes) -> bytes:
+        """The packet without its ESP of transport mode, if it had one, once the policy is satisfied.
+
+        Raises `Discard`: MALFORMED, ESP_MALFORMED, ESP_FRAGMENT, ESP_DUMMY, SA_UNKNOWN, REPLAYED,
+        AUTHENTICATION_FAILED, POLICY_DISCARD, POLICY_VIOLATED.
+        """
+        size = len(packet)
+        if size < 44 or packet[4] << 8 | packet[5] != size - 40 or packet[0] >> 4 != 6 or packet[6] != 50:
+            return self._accept(packet)
+        sa = self._sad.get(packet[40:44])
+        if sa is None or sa.mode is not Mode.TRANSPORT:
+            return self._accept(packet)
+        next_header, payload = sa.open(packet[40:])
+        plain = b"%b%b%c%b%b" % (packet[:4], _LENGTH(len(payload)), next_header, packet[7:40], payload)
+        try:
+            if self._inbound[next_header][plain[8:44]] is sa:
+                return plain
+        except KeyError:
+            pass
+        self.check(plain, sa)
+        return plain
+
+    # ------------------------------------------------------------ tunnel mode, for the forwarding part
+
+    def policy_for(self, packet: bytes, *, outbound: bool) -> Policy:
+        """The policy for a packet as it is. Raises `Discard` MALFORMED."""
+        try:
+            headers = ip6.walk(packet)
+            flow = ip6.flow(packet, headers)
+        except WireError as error:
+            raise Discard(Reason.MALFORMED, str(error)) from None
+        return self.spd.lookup(flow, outbound=outbound, hidden=headers.later_fragment)
+
+    def tunnel_for(self, inner: bytes) -> OutboundSA | None:
+        """The tunnel-mode association for a packet that is about to enter the tunnel, or None for bypass.
+
+        Remembers its answer per flow. Raises `Discard`: MALFORMED, POLICY_DISCARD, SA_MISSING.
+        """
+        try:
+            return self._tunnelled[inner[6]][inner[8:44]]
+        except (KeyError, IndexError):
+            policy = self.policy_for(_checked(inner), outbound=True)
+            sa = _outbound_sa(policy, Mode.TUNNEL)
+            _remember(self._tunnelled, inner, sa)
+            return sa
+
+    def unseal(self, packet: bytes, at: int = ip6.HEADER_SIZE) -> tuple[InboundSA, int, bytes]:
+        """Opens the ESP that begins at ``at``: association, next header, payload. No policy is checked yet.
+
+        Raises `Discard`: SA_UNKNOWN, ESP_MALFORMED, ESP_DUMMY, REPLAYED, AUTHENTICATION_FAILED.
+        """
+        sa = self._sad.get(packet[at : at + 4])
+        if sa is None:
+            raise _unknown(packet, at)
+        next_header, payload = sa.open(packet[at:])
+        if next_header == ip6.NO_NEXT:
+            raise Discard(Reason.ESP_DUMMY, f"SPI {sa.spi:#010x}")
+        return sa, next_header, payload
+
+    def decapsulate(self, packet: bytes, at: int = ip6.HEADER_SIZE) -> bytes:
+        """The inner packet of a tunnel-mode packet whose ESP begins at ``at``, once the policy is satisfied.
+
+        The caller has checked the outer addresses. Raises `Discard` as `unseal` and `check` do.
+        """
+        sa, next_header, inner = self.unseal(packet, at)
+        if next_header != ip6.IPV6 or sa.mode is not Mode.TUNNEL:
+            raise Discard(
+                Reason.POLICY_VIOLATED, f"SPI {sa.spi:#010x} ({sa.mode.value}) brought next header {next_header}"
+            )
+        # What the peer added to hide the length goes (RFC 4303 section 2.7).
+        inner = _checked(inner)
+        if packet[1] & 0x30 == 0x30 and inner[1] & 0x30:
+            # The congestion that routers marked on the tunnel concerns the inner flow (RFC 6040 section 4.2).
+            inner = b"%c%c%b" % (inner[0], inner[1] | 0x30, inner[2:])
+        self.check(inner, sa)
+        return inner
+
+    def check(self, packet: bytes, sa: InboundSA | None) -> None:
+        """Whether policy lets in a packet that came by ``sa`` (None: unprotected).
+
+        Raises `Discard`: MALFORMED, ESP_DUMMY, POLICY_DISCARD, POLICY_VIOLATED.
+        """
+        try:
+            if self._inbound[packet[6]][packet[8:44]] is sa:
+                return
+        except (KeyError, IndexError):
+            pass
+        packet = _checked(packet)
+        if packet[6] == ip6.NO_NEXT and sa is not None:
+            raise Discard(Reason.ESP_DUMMY, f"SPI {sa.spi:#010x}")
+        policy = self.policy_for(packet, outbound=False)
+        if policy.action is Action.DISCARD:
+            raise Discard(Reason.POLICY_DISCARD, policy.name)
+        wanted = policy.inbound_sa if policy.action is Action.PROTECT else None
+        if policy.action is Action.PROTECT and wanted is None:
+            raise Discard(Reason.SA_MISSING, f"{policy.name}: nothing to come by")
+        if wanted is not sa:
+            raise Discard(Reason.POLICY_VIOLATED, f"{policy.name}: wants {wanted}, came by {sa}")
+        _remember(self._inbound, packet, sa)
+
+    # ------------------------------------------------------------ all packets without a plan
+
+    def _protect(self, packet: bytes) -> bytes:
+        packet = _checked(packet)
+        try:
+            headers = ip6.walk(packet)
+            flow = ip6.flow(packet, headers)
+        except WireError as error:
+            raise Discard(Reason.MALFORMED, str(error)) from None
+        policy = self.spd.lookup(flow, outbound=True, hidden=headers.later_fragment)
+        sa = _outbound_sa(policy, Mode.TRANSPORT)
+        if sa is None:
+            _remember(self._outbound, packet, None)
+            return packet
+        if headers.fragment is not None:
+            raise Discard(Reason.ESP_FRAGMENT, f"{policy.name}: outbound fragment")
+        _remember(self._outbound, packet, sa)
+        at, named_at = headers.offset, headers.next_header_at
+        esp = sa.seal(headers.protocol, packet[at:])
+        return _replaced(packet, named_at, ip6.ESP, at, esp)
+
+    def _accept(self, packet: bytes) -> bytes:
+        packet = _checked(packet)
+        try:
+            headers = ip6.walk(packet)
+        except WireError as error:
+            raise Discard(Reason.MALFORMED, str(error)) from None
+        if headers.protocol != ip6.ESP:
+            self.check(packet, None)
+            return packet
+        if headers.fragment is not None:
+            raise Discard(Reason.ESP_FRAGMENT, "inbound fragment with ESP: reassemble first")
+        at = headers.offset
+        sa = self._sad.get(packet[at : at + 4])
+        if sa is None:
+            policy = self.policy_for(packet, outbound=False)
+            if policy.action is Action.BYPASS and policy.selector.protocol == ip6.ESP:
+                # Of the other processing part of this terminal: this one's policy says, by name, to leave it alone.
+                return packet
+            raise _unknown(packet, at)
+        if sa.mode is not Mode.TRANSPORT:
+            raise Discard(Reason.POLICY_VIOLATED, f"SPI {sa.spi:#010x} is for tunnel mode")
+        _, next_header, payload = self.unseal(packet, at)
+        plain = _replaced(packet, headers.next_header_at, next_header, at, payload)
+        self.check(plain, sa)
+        return plain
+
+
+_SA = TypeVar("_SA", InboundSA, OutboundSA)
+_PLANNED = (ip6.TCP, ip6.UDP, ip6.ESP)
+_LENGTH = Struct("!H").pack
+
+
+def encapsulate(inner: bytes, sa: OutboundSA, source: bytes, destination: bytes) -> bytes:
+    """An IPv6 packet in ESP tunnel mode; the addresses are the 16 octets of the outer header.
+
+    Traffic class and flow label are the inner packet's, so voice is still marked as voice outside (RFC 4301 section
+    5.1.2). Raises `Discard`: MALFORMED (too large), SEQUENCE_EXHAUSTED.
+    """
+    esp = sa.seal(ip6.IPV6, inner)
+    if len(esp) > 0xFFFF:
+        raise _too_large(esp)
+    return b"%b%b\x32\x40%b%b%b" % (inner[:4], _LENGTH(len(esp)), source, destination, esp)
+
+
+def _remember(plans: dict[int, dict[bytes, _SA | None]], packet: bytes, sa: _SA | None) -> None:
+    flows = plans.get(packet[6])
+    if flows is None:
+        return
+    if len(flows) >= PLAN_LIMIT:
+        flows.clear()
+    flows[packet[8:44]] = sa
+
+
+def _checked(packet: bytes) -> bytes:
+    try:
+        return ip6.check(packet)
+    except WireError as error:
+        raise Discard(Reason.MALFORMED, str(error)) from None
+
+
+def _outbound_sa(policy: Policy, mode: Mode) -> OutboundSA | None:
+    if policy.action is Action.BYPASS:
+        return None
+    if policy.action is Action.DISCARD:
+        raise Discard(Reason.POLICY_DISCARD, policy.name)
+    sa = policy.outbound_sa
+    if sa is None or sa.mode is not mode:
+        raise Discard(Reason.SA_MISSING, f"{policy.name}: no {mode.value} mode association, but {sa}")
+    return sa
+
+
+def _replaced(packet: bytes, named_at: int, next_header: int, at: int, payload: bytes) -> bytes:
+    """The packet with other content from ``at`` on, which the octet at ``named_at`` names."""
+    length = at - ip6.HEADER_SIZE + len(payload)
+    if length > 0xFFFF:
+        raise _too_large(payload)
+    out = bytearray(packet[:at])
+    out[4:6] = _LENGTH(length)
+    out[named_at] = next_header
+    return bytes(out + payload)
+
+
+def _too_large(payload: bytes) -> Discard:
+    return Discard(Reason.MALFORMED, f"{len(payload)} octets are too large for one packet with ESP")
+
+
+def _unknown(packet: bytes, at: int) -> Discard:
+    return Discard(Reason.SA_UNKNOWN, f"SPI 0x{packet[at : at + 4].hex()}")
