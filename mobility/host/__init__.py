@@ -1,1 +1,23 @@
-"""A small user-space IPv6 host: addresses, neighbours, routers, ICMPv6 (RFC 4861, 4862, 4443)."""
+"""A small user-space IPv6 host on one link: addresses, neighbour and router discovery, errors. Does no I/O."""
+
+from mobility.host.events import (
+    AddressConflict,
+    AddressDeprecated,
+    AddressLost,
+    AddressReady,
+    PathMtuChanged,
+    RouterFound,
+    RouterLost,
+)
+from mobility.host.host import Host
+
+__all__ = [
+    "AddressConflict",
+    "AddressDeprecated",
+    "AddressLost",
+    "AddressReady",
+    "Host",
+    "PathMtuChanged",
+    "RouterFound",
+    "RouterLost",
+]
