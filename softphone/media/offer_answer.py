@@ -1,0 +1,421 @@
+"""Agreement on one audio stream (RFC 3264) with its codecs, addresses and SRTP keys (RFC 4568). Sans-IO.
+
+`Negotiation` belongs to one call. It makes and reads the session descriptions and says in `result` what was agreed; of
+sockets it only knows the numbers of their ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from softphone.media.codecs import CODECS, Codec
+from softphone.media.sdp import Attribute, Connection, Media, Origin, SdpError, SessionDescription
+from softphone.media.srtp import CryptoError, CryptoLine, Random, Suite, offered_suites
+
+PACKET_MILLISECONDS = 20
+_FIRST_EVENT_PAYLOAD = 101
+
+
+class NotAcceptable(Exception):
+    """Understood, but no audio stream can come of it: SIP status 488 (RFC 3261 section 21.4.26)."""
+
+
+class SrtpMode(StrEnum):
+    """Whether the audio stream is encrypted."""
+
+    MANDATORY = "mandatory"
+    "``RTP/SAVP``, else no call."
+    OPTIONAL = "optional"
+    "Offered as ``RTP/AVP`` with keys (RFC 8643), accepted either way."
+    OFF = "off"
+
+
+class Direction(StrEnum):
+    """From the speaker's own point of view (RFC 3264 section 6.1)."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+    @property
+    def sends(self) -> bool:
+        return self in (Direction.SENDRECV, Direction.SENDONLY)
+
+    @property
+    def receives(self) -> bool:
+        return self in (Direction.SENDRECV, Direction.RECVONLY)
+
+    def reply(self, wish: Direction) -> Direction:
+        """The answer to this direction of an offer by one who would like ``wish``."""
+        return direction_of(sends=wish.sends and self.receives, receives=wish.receives and self.sends)
+
+
+def direction_of(*, sends: bool, receives: bool) -> Direction:
+    if sends:
+        return Direction.SENDRECV if receives else Direction.SENDONLY
+    return Direction.RECVONLY if receives else Direction.INACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStream:
+    """Our side of the stream: what does not change during a call, except for the direction."""
+
+    address: str
+    "The only address that ever appears in a description: on a terminal the home address."
+    rtp_port: int
+    rtcp_port: int
+    codecs: tuple[Codec, ...] = CODECS
+    srtp: SrtpMode = SrtpMode.OPTIONAL
+    rtcp_mux: bool = True
+    suites: tuple[Suite, ...] = field(default_factory=offered_suites)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What the two sides agreed on."""
+
+    codec: Codec
+    "What we send."
+    payload_type: int
+    "Under which number we send it."
+    receive: Mapping[int, Codec]
+    "Payload types that the other side may send."
+    events: frozenset[int]
+    "Payload types of telephone-event (RFC 4733) that may arrive."
+    send_events: int | None
+    "Payload type under which we may send telephone-event."
+    remote_address: str
+    remote_rtp_port: int
+    remote_rtcp_port: int
+    rtcp_mux: bool
+    direction: Direction
+    "Ours."
+    send_key: CryptoLine | None
+    receive_key: CryptoLine | None
+
+    @property
+    def suite(self) -> str:
+        """The SRTP suite; empty: not encrypted."""
+        return self.send_key.suite.name if self.send_key is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """A codec of the other side under its payload type."""
+
+    payload_type: int
+    codec: Codec
+
+
+class Negotiation:
+    """Offers and answers of one call. Every method leaves `result` untouched when it raises."""
+
+    def __init__(self, local: LocalStream, random: Random) -> None:
+        self.local = local
+        self.result: Agreed | None = None
+        self._random = random
+        self._session = int.from_bytes(random(4)) >> 1
+        self._version = 0
+        self._last = ""
+        "The body that we sent last, to know whether the version must grow (RFC 3264 section 8)."
+        self._offered: SessionDescription | None = None
+        self._keys: dict[Suite, CryptoLine] = {}
+        "Our key for every suite; a new offer in the same call keeps it."
+        self._remote: SessionDescription | None = None
+        self._place = 0
+        "Where among the m-lines our stream stands."
+
+    # -- offering -----------------------------------------------------------------------------------------------------
+
+    def offer(self, direction: Direction = Direction.SENDRECV) -> str:
+        """A description to offer, the first or a changed one."""
+        keys = (
+            [] if self.local.srtp is SrtpMode.OFF else [self._own_key(s, n) for n, s in enumerate(self.local.suites, 1)]
+        )
+        protocol = "RTP/SAVP" if self.local.srtp is SrtpMode.MANDATORY else "RTP/AVP"
+        attributes = [Attribute("crypto", str(key)) for key in keys]
+        numbered = [_Numbered(codec.payload_type, codec) for codec in self.local.codecs]
+        events = dict(
+            zip(sorted({c.clock_rate for c in self.local.codecs}), range(_FIRST_EVENT_PAYLOAD, 128), strict=False)
+        )
+        audio = self._stream(protocol, numbered, events, attributes, direction, self.local.rtcp_mux)
+        media = [audio]
+        if self._remote is not None:
+            # A changed offer keeps the m-lines of the session in their places (RFC 3264 section 8).
+            media = [_refused(m) for m in self._remote.media]
+            media[self._place] = audio
+        self._offered = self._describe(media)
+        return str(self._offered)
+
+    def accept(self, answer: str) -> None:
+        """Read the answer to our offer. Raises `SdpError`, `NotAcceptable`."""
+        if self._offered is None:
+            raise SdpError("an answer, but nothing was offered")
+        remote = SessionDescription.parse(answer)
+        if len(remote.media) != len(self._offered.media):
+            raise SdpError(f"the answer has {len(remote.media)} media, the offer {len(self._offered.media)}")
+        ours, theirs = self._offered.media[self._place], remote.media[self._place]
+        if theirs.kind != ours.kind:
+            raise SdpError(f"the answer to {ours.kind} is {theirs.kind}")
+        if theirs.port == 0:
+            raise NotAcceptable("the other side does not want the audio stream")
+        if _secure(theirs.protocol) != _secure(ours.protocol):
+            raise NotAcceptable(f"{ours.protocol} was offered, {theirs.protocol} answered")
+        receive_key = self._answered_key(ours, theirs)
+        send_key = self._own_key(receive_key.suite, receive_key.tag) if receive_key is not None else None
+        direction = _direction(theirs, remote).reply(_direction(ours, self._offered))
+        offered = {codec.payload_type: codec for codec in self.local.codecs}
+        mux = ours.has("rtcp-mux") and theirs.has("rtcp-mux")
+        self.result = self._agree(remote, theirs, offered, _events(ours), send_key, receive_key, direction, mux)
+        self._remote, self._offered = remote, None
+
+    # -- answering ----------------------------------------------------------------------------------------------------
+
+    def answer(self, offer: str, direction: Direction = Direction.SENDRECV) -> str:
+        """The answer to an offer, the first or a changed one. Raises `SdpError`, `NotAcceptable`."""
+        remote = SessionDescription.parse(offer)
+        place = self._choose(remote)
+        theirs = remote.media[place]
+        receive_key = self._chosen_key(theirs)
+        send_key = None
+        attributes = []
+        if receive_key is not None:
+            # Our own key under the tag of the line that we accept (RFC 4568 section 5.1.2).
+            send_key = self._own_key(receive_key.suite, receive_key.tag)
+            attributes.append(Attribute("crypto", str(send_key)))
+        chosen = self._common(theirs)[:1]
+        ours_direction = _direction(theirs, remote).reply(direction)
+        mux = self.local.rtcp_mux and theirs.has("rtcp-mux")
+        events = {rate: pt for pt, rate in _events(theirs).items() if rate == chosen[0].codec.clock_rate}
+        audio = self._stream(theirs.protocol, chosen, events, attributes, ours_direction, mux)
+        receive = {n.payload_type: n.codec for n in chosen}
+        agreed = self._agree(
+            remote, theirs, receive, {p: r for r, p in events.items()}, send_key, receive_key, ours_direction, mux
+        )
+        media = [audio if n == place else _refused(m) for n, m in enumerate(remote.media)]
+        self.result, self._remote, self._place, self._offered = agreed, remote, place, None
+        return str(self._describe(media))
+
+    def _choose(self, remote: SessionDescription) -> int:
+        """The place of the audio stream to take; secured ones go first."""
+        why = "the offer has no audio stream"
+        order = sorted(range(len(remote.media)), key=lambda n: not _secure(remote.media[n].protocol))
+        for place in order:
+            media = remote.media[place]
+            if media.kind != "audio" or media.port == 0:
+                continue
+            if _profile(media.protocol) is None:
+                why = f"the transport {media.protocol} is not supported, only RTP/AVP and RTP/SAVP"
+            elif not self._common(media):
+                why = f"no common codec; here there are {', '.join(c.name for c in self.local.codecs)}"
+            else:
+                try:
+                    self._chosen_key(media)
+                    _remote_address(remote, media)
+                except NotAcceptable as exc:
+                    why = str(exc)
+                else:
+                    return place
+        raise NotAcceptable(why)
+
+    # -- pieces of descriptions ---------------------------------------------------------------------------------------
+
+    def _stream(
+        self,
+        protocol: str,
+        codecs: Iterable[_Numbered],
+        events: Mapping[int, int],
+        security: Iterable[Attribute],
+        direction: Direction,
+        mux: bool,
+    ) -> Media:
+        formats: list[str] = []
+        attributes: list[Attribute] = []
+        for number, codec in ((n.payload_type, n.codec) for n in codecs):
+            formats.append(str(number))
+            channels = f"/{codec.channels}" if codec.channels != 1 else ""
+            attributes.append(Attribute("rtpmap", f"{number} {codec.name}/{codec.clock_rate}{channels}"))
+            if codec.parameters:
+                attributes.append(Attribute("fmtp", f"{number} {codec.parameters}"))
+        for rate, number in events.items():
+            formats.append(str(number))
+            attributes.append(Attribute("rtpmap", f"{number} telephone-event/{rate}"))
+            attributes.append(Attribute("fmtp", f"{number} 0-15"))
+        attributes.append(Attribute("ptime", str(PACKET_MILLISECONDS)))
+        attributes.append(Attribute(direction.value))
+        attributes.extend(security)
+        if mux:
+            attributes.append(Attribute("rtcp-mux"))
+        if self.local.rtcp_port != self.local.rtp_port + 1:
+            attributes.append(Attribute("rtcp", str(self.local.rtcp_port)))
+        return Media("audio", self.local.rtp_port, protocol, tuple(formats), tuple(attributes))
+
+    def _describe(self, media: Iterable[Media]) -> SessionDescription:
+        origin = Origin(self._session, self._version, self.local.address)
+        described = SessionDescription(origin, "-", Connection(self.local.address), tuple(media))
+        if self._last and str(described) != self._last:
+            self._version += 1
+            described = replace(described, origin=replace(origin, version=self._version))
+        self._last = str(described)
+        return described
+
+    def _agree(
+        self,
+        remote: SessionDescription,
+        theirs: Media,
+        receive: Mapping[int, Codec],
+        events: Mapping[int, int],
+        send_key: CryptoLine | None,
+        receive_key: CryptoLine | None,
+        direction: Direction,
+        mux: bool,
+    ) -> Agreed:
+        common = self._common(theirs)
+        if not common:
+            raise NotAcceptable("the answer has no codec that was offered")
+        send = common[0]
+        remote_events = {rate: number for number, rate in _events(theirs).items()}
+        return Agreed(
+            codec=send.codec,
+            payload_type=send.payload_type,
+            receive=dict(receive),
+            events=frozenset(events),
+            send_events=remote_events.get(send.codec.clock_rate),
+            remote_address=_remote_address(remote, theirs),
+            remote_rtp_port=theirs.port,
+            remote_rtcp_port=theirs.port if mux else _rtcp_port(theirs),
+            rtcp_mux=mux,
+            direction=direction,
+            send_key=send_key,
+            receive_key=receive_key,
+        )
+
+    def _common(self, theirs: Media) -> list[_Numbered]:
+        """The codecs of both sides in the other side's order (RFC 3264 section 6.1)."""
+        found: list[_Numbered] = []
+        for text in theirs.formats:
+            if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) < 128:
+                codec = self._codec_of(theirs, int(text))
+                if codec is not None and all(n.codec is not codec for n in found):
+                    found.append(_Numbered(int(text), codec))
+        return found
+
+    def _codec_of(self, media: Media, payload_type: int) -> Codec | None:
+        mapped = media.rtpmap(payload_type)
+        for codec in self.local.codecs:
+            if mapped is None:
+                # Only the static payload types may stand without a mapping (RFC 3551 section 6).
+                if payload_type < 96 and codec.payload_type == payload_type:
+                    return codec
+            elif (mapped.encoding.lower(), mapped.clock_rate) == (codec.name.lower(), codec.clock_rate) and (
+                mapped.channels == codec.channels
+            ):
+                return codec
+        return None
+
+    # -- keys ---------------------------------------------------------------------------------------------------------
+
+    def _own_key(self, suite: Suite, tag: int) -> CryptoLine:
+        if suite not in self._keys:
+            self._keys[suite] = CryptoLine.create(tag, suite, self._random)
+        return replace(self._keys[suite], tag=tag)
+
+    def _chosen_key(self, theirs: Media) -> CryptoLine | None:
+        """The first usable crypto line of an offer; None: the stream is not encrypted. Raises `NotAcceptable`."""
+        secure, mode = _secure(theirs.protocol), self.local.srtp
+        if mode is SrtpMode.OFF:
+            if secure:
+                raise NotAcceptable("the other side demands SRTP, which is switched off here")
+            return None
+        why = "it sends no key"
+        for value in theirs.values("crypto"):
+            try:
+                return CryptoLine.parse(value)
+            except CryptoError as exc:
+                why = str(exc)
+        if secure or mode is SrtpMode.MANDATORY:
+            raise NotAcceptable(f"SRTP is needed, but the offer cannot be used for it: {why}")
+        return None
+
+    def _answered_key(self, ours: Media, theirs: Media) -> CryptoLine | None:
+        """The key of an answer to our offer. Raises `NotAcceptable`."""
+        values = list(theirs.values("crypto"))
+        if not ours.has("crypto") or (not values and self.local.srtp is SrtpMode.OPTIONAL):
+            return None
+        if len(values) != 1:
+            raise NotAcceptable(f"the answer has {len(values)} crypto attributes instead of one")
+        try:
+            line = CryptoLine.parse(values[0])
+        except CryptoError as exc:
+            raise NotAcceptable(f"the answer's key cannot be used: {exc}") from exc
+        offered = [CryptoLine.parse(value) for value in ours.values("crypto")]
+        own = [o for o in offered if (o.tag, o.suite) == (line.tag, line.suite)]
+        if not own:
+            raise NotAcceptable(f"the answer chose crypto {line.tag} {line.suite}, which was not offered")
+        if own[0].key == line.key:
+            # Both directions under one key would use the same key stream twice.
+            raise NotAcceptable("the answer repeats our own key")
+        return line
+
+
+def _refused(media: Media) -> Media:
+    """A stream that we do not want: port 0, and nothing that a stranger wrote except for its formats."""
+    return Media(media.kind, 0, media.protocol, media.formats)
+
+
+def _profile(protocol: str) -> bool | None:
+    """Whether a transport is encrypted; None: we do not speak it. (AVPF without ``rtcp-fb`` is AVP with early RTCP.)"""
+    profiles: dict[str, bool] = {"RTP/AVP": False, "RTP/AVPF": False, "RTP/SAVP": True, "RTP/SAVPF": True}
+    return profiles.get(protocol.upper())
+
+
+def _secure(protocol: str) -> bool:
+    return _profile(protocol) is True
+
+
+_DIRECTIONS = frozenset(direction.value for direction in Direction)
+
+
+def _direction(media: Media, session: SessionDescription) -> Direction:
+    for attributes in (media.attributes, session.attributes):
+        for attribute in attributes:
+            if attribute.name in _DIRECTIONS:
+                return Direction(attribute.name)
+    return Direction.SENDRECV
+
+
+def _events(media: Media) -> dict[int, int]:
+    """Payload types of telephone-event and their clock rates."""
+    found = {}
+    for text in media.formats:
+        if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) < 128:
+            mapped = media.rtpmap(int(text))
+            if mapped is not None and mapped.encoding.lower() == "telephone-event":
+                found[int(text)] = mapped.clock_rate
+    return found
+
+
+def _remote_address(session: SessionDescription, media: Media) -> str:
+    connection = media.connection or session.connection
+    if connection is None:
+        raise SdpError("no connection line (c=) says where to send the audio")
+    ip = connection.ip
+    if ip is None:
+        raise NotAcceptable(f"the audio is wanted at {connection.address!r}; only IP addresses are supported")
+    if ip.is_multicast:
+        raise NotAcceptable(f"the audio is wanted at the multicast address {ip}")
+    return str(ip)
+
+
+def _rtcp_port(media: Media) -> int:
+    """Where RTCP goes (RFC 3605); its address, if given, is ignored: it would let one side aim RTCP at a third."""
+    value = media.value("rtcp")
+    if value is not None:
+        port = value.split()[0] if value.split() else ""
+        if port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65_535:
+            return int(port)
+        raise SdpError(f"{value!r} is not a port for RTCP")
+    return min(media.port + 1, 65_535)
