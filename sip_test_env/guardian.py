@@ -2,7 +2,9 @@
 
     python -m sip_test_env.guardian INSTANCE OWNER_PID
 
-Started by `TestNetwork`, with a pipe of the owner's as standard input. An orderly owner takes the instance down itself and closes the pipe; then there is nothing left to do here.
+Started by `TestNetwork`, with a pipe of the owner's as standard input.
+
+An orderly owner takes the instance down itself and closes the pipe; then there is nothing left to do here.
 """
 
 from __future__ import annotations

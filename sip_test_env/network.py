@@ -195,9 +195,8 @@ class TestNetwork:
     # routers
 
     def _start_router(self, node: str) -> None:
-        interface, prefix, _ = routers.advertised(self.plan)[node]
         config = self.directory / f"radvd-{node}.conf"
-        config.write_text(routers.radvd_config(interface, prefix))
+        config.write_text(routers.radvd_config(*routers.advertised(self.plan)[node]))
         pid_file = self.directory / f"radvd-{node}.own-pid"
         self._daemon(
             node, f"radvd-{node}", ["radvd", "-n", "-m", "stderr", "-d", "1", "-C", str(config), "-p", str(pid_file)]
@@ -206,7 +205,10 @@ class TestNetwork:
     # the proxy
 
     def start_proxy(self, digest: DigestAlgorithm | None = None) -> None:
-        """Starts Kamailio again after `stop_proxy`, with another digest algorithm if wanted. Returns when it answers."""
+        """Starts Kamailio again after `stop_proxy`, with another digest algorithm if wanted.
+
+        Returns when it answers.
+        """
         self._start_proxy(digest or self._digest)
         self._wait_for_proxy()
 
