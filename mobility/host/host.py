@@ -142,6 +142,14 @@ class Host:
         self._send(packet, now, source)
         return self._finish()
 
+    def send_via(self, packet: bytes, hop: bytes, now: float) -> list[Output]:
+        """Sends a packet that the owner forwards: to the neighbour ``hop``, whatever our own routes say."""
+        if self._interface.up:
+            self._neighbours.send(packet, hop, now)
+        else:
+            self._interface.discard(Reason.LINK_DOWN, f"to {IPv6Address(packet[24:40])}")
+        return self._finish()
+
     def next_hop(self, destination: bytes) -> bytes | None:
         """Link-layer address for packets to ``destination`` as the latest `send` to it decided; None: ask `send`.
 
@@ -413,7 +421,8 @@ class Host:
 
     def _is_about_us(self, data: bytes) -> bool:
         """Whether an error quotes a packet that we can have sent; otherwise it is discarded."""
-        if data[32:48] in self._usable or data[32:48] in self._proxied:  # source of the quoted packet
+        quoted_source = data[16:32]
+        if len(data) >= 48 and (quoted_source in self._usable or quoted_source in self._proxied):
             return True
         self._interface.discard(Reason.ICMP_IGNORED, f"error {data[0]} about a packet that we did not send")
         return False
@@ -440,7 +449,7 @@ class Host:
             # RFC 8201 section 4: not a reason for anything, and a classic forgery.
             self._interface.discard(Reason.ICMP_IGNORED, f"packet too big with an MTU of {message.mtu}")
             return
-        self._path_mtus.lower(data[48:64], message.mtu, now)
+        self._path_mtus.lower(data[32:48], message.mtu, now)
         self._arrive(packet)
 
     def _mld_query(self, packet: bytes, data: bytes, now: float) -> None:
