@@ -1,0 +1,140 @@
+"""A node that stays where it is: application IPsec on a host; a `Node`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from mobility.discards import Discard, Reason
+from mobility.host.host import Host
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import Mode
+from mobility.links import LinkSettings, link_scope
+from mobility.mipv6.tunnel import checked
+from mobility.outputs import Arrived, Deliver, Discarded, Output, Transmit
+from mobility.wire import icmp6, ip6
+
+
+@dataclass(frozen=True, slots=True)
+class CorrespondentSettings:
+    """What a correspondent node has to know."""
+
+    address: IPv6Address
+    "The address of the host OS, configured on the link."
+    link: LinkSettings
+    prefix_length: int = 64
+
+
+class CorrespondentNode:
+    """Programs of the host OS use ``address``; their packets go through application IPsec and straight to the link."""
+
+    def __init__(
+        self, settings: CorrespondentSettings, application: IpsecProcessing, random: Callable[[int], bytes]
+    ) -> None:
+        self.settings = settings
+        self.application = application
+        link = settings.link
+        self.host = Host(link.name, link.link_address, link.mtu, random)
+        self.counters: Counter[str] = Counter()
+        self.sent = 0
+        "Packets of the host OS that went to the network."
+        self.delivered = 0
+        "Packets for the host OS."
+        self._address = settings.address.packed
+        inner = link.mtu
+        for policy in application.spd.policies:
+            sa = policy.outbound_sa
+            if sa is not None and sa.mode is Mode.TRANSPORT:
+                inner = min(inner, ip6.HEADER_SIZE + sa.algorithm.room(link.mtu - ip6.HEADER_SIZE))
+        self.host_mtu = max(inner, ip6.MINIMUM_MTU)
+        "Octets of the largest packet that the host OS may send."
+
+    @property
+    def timer(self) -> float | None:
+        """When `handle_timer` wants to be called."""
+        return self.host.timer
+
+    def start(self, now: float) -> list[Output]:
+        """Takes its address; the link may come up later."""
+        settings = self.settings
+        return self._absorb(self.host.add_address(settings.address, now, prefix_length=settings.prefix_length))
+
+    def link_changed(self, link: str, up: bool, now: float) -> list[Output]:
+        """The carrier of the link came or went."""
+        if link != self.settings.link.name:
+            return self._absorb([Discarded(Reason.NO_SUCH_LINK, "correspondent", link)])
+        return self._absorb(self.host.link_changed(up, now))
+
+    def from_host(self, packet: bytes, now: float) -> list[Output]:
+        """A program sends a packet: application IPsec, then the link."""
+        try:
+            packet = checked(packet)
+            source, destination = packet[8:24], packet[24:40]
+            if link_scope(source) or link_scope(destination) or not any(source):
+                raise Discard(Reason.LINK_LOCAL_CHATTER, f"{IPv6Address(source)} to {IPv6Address(destination)}")
+            if source != self._address:
+                raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv6Address(source)))
+            if len(packet) > self.host_mtu:
+                return self._absorb(self._too_big(packet))
+            protected = self.application.protect(packet)
+        except Discard as discard:
+            return self._absorb([Discarded.of(discard, "correspondent")])
+        self.sent += 1
+        to = self.host.next_hop(destination)
+        if to is not None and len(protected) <= self.host.path_mtu(destination):
+            return [Transmit(protected, to, self.settings.link.name)]
+        return self._absorb(self.host.send(protected, now))
+
+    def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
+        """A packet arrived on the link."""
+        if link != self.settings.link.name:
+            return self._absorb([Discarded(Reason.NO_SUCH_LINK, "correspondent", link)])
+        return self._absorb(self.host.receive(packet, sender, now))
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """The time in `timer` has come."""
+        return self._absorb(self.host.handle_timer(now))
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        """All tables and counters, JSON-ready."""
+        return {
+            "role": "correspondent",
+            "address": str(self.settings.address),
+            "application": self.application.spd.describe(),
+            "links": {self.settings.link.name: self.host.snapshot(now)},
+            "host_mtu": self.host_mtu,
+            "counters": {"sent": self.sent, "delivered": self.delivered, **self.counters},
+        }
+
+    def _absorb(self, outputs: Iterable[Output]) -> list[Output]:
+        result: list[Output] = []
+        for output in outputs:
+            match output:
+                case Arrived(packet=packet):
+                    output = self._arrived(packet)
+                case _:
+                    pass
+            if isinstance(output, Discarded):
+                self.counters[f"discarded-{output.reason}"] += 1
+            result.append(output)
+        return result
+
+    def _arrived(self, packet: bytes) -> Output:
+        try:
+            if packet[24:40] != self._address:
+                raise Discard(Reason.NOT_OURS, f"to {IPv6Address(packet[24:40])}")
+            plain = self.application.accept(packet)
+        except Discard as discard:
+            return Discarded.of(discard, "app-ipsec")
+        self.delivered += 1
+        return Deliver(plain)
+
+    def _too_big(self, packet: bytes) -> list[Output]:
+        outputs: list[Output] = []
+        if icmp6.may_be_answered_with_error(packet):
+            error = icmp6.PacketTooBig(self.host_mtu, packet)
+            # From the destination: the one address that the host OS will believe to be on the path.
+            outputs.append(Deliver(icmp6.packet(packet[24:40], self._address, error)))
+        return [*outputs, Discarded(Reason.TOO_BIG, "correspondent", f"{len(packet)} octets, {self.host_mtu} fit")]

@@ -1,0 +1,127 @@
+"""IPv6-packet processing part 24: send routine 100 (Fig. 17), receive routine 120 (Fig. 18), tunnel information.
+
+Contains the second IPsec processing part, that of the mobile tunnel. Step numbers are those of the figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from mobility.discards import Discard, Reason
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.mipv6.binding_update_list import BindingUpdateList
+from mobility.mipv6.tunnel import TunnelForm, checked, decapsulate, encapsulate, room
+from mobility.wire import ip6
+from mobility.wire.errors import WireError
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelInformation:
+    """The ends of the mobile tunnel and how packets go through it (steps 63, 81, 91)."""
+
+    home_agent: IPv6Address
+    care_of_address: IPv6Address
+    form: TunnelForm
+
+
+class Forwarding:
+    """Takes packets of the home address to the network and back."""
+
+    def __init__(
+        self,
+        home_address: IPv6Address,
+        home_agent: IPv6Address,
+        form: TunnelForm,
+        security: IpsecProcessing,
+        updates: BindingUpdateList,
+    ) -> None:
+        self.home_address = home_address
+        self.form = form
+        self.security = security
+        self.updates = updates
+        self.tunnel: TunnelInformation | None = None
+        self.at_home = False
+        self._home = home_address.packed
+        self._agent = home_agent.packed
+        self._outbound_ends = b""
+
+    def set_tunnel(self, home_agent: IPv6Address, care_of_address: IPv6Address) -> None:
+        """Away from home, with a binding: packets go through the tunnel between these (steps 63, 81, 91)."""
+        self.tunnel = TunnelInformation(home_agent, care_of_address, self.form)
+        self._outbound_ends = care_of_address.packed + home_agent.packed
+        self.at_home = False
+
+    def clear_tunnel(self) -> None:
+        """There is no binding at the moment."""
+        self.tunnel = None
+
+    def arrived_home(self) -> None:
+        """At home packets go and come as they are."""
+        self.tunnel = None
+        self.at_home = True
+
+    def left_home(self) -> None:
+        """Not at home any more; packets need a tunnel."""
+        self.at_home = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether packets can be sent now."""
+        return self.at_home or self.tunnel is not None
+
+    def tunnel_room(self, path_mtu: int) -> int:
+        """The largest packet, in octets, that fits into ``path_mtu`` once it is in the tunnel."""
+        return room(path_mtu, self.form, self.security, self.home_address)
+
+    def send(self, packet: bytes) -> bytes:
+        """Send routine 100: the packet as it goes onto the link. Raises `Discard` (step 112)."""
+        if self.at_home:  # step 101
+            return packet
+        if self.updates.route(packet[24:40]) is not None:  # step 102; steps 103 to 106 are route optimization
+            raise Discard(Reason.POLICY_DISCARD, "no scenario with route optimization is enabled")
+        if self.tunnel is None:
+            raise Discard(Reason.NO_BINDING, f"to {IPv6Address(packet[24:40])}")
+        return encapsulate(packet, self._outbound_ends, self.form, self.security)  # steps 108 to 111, 107
+
+    def receive(self, packet: bytes) -> bytes:
+        """Receive routine 120: the packet for scenario processing (step 127). Raises `Discard` (step 130)."""
+        packet = checked(packet)
+        if packet[24:40] == self._home:
+            if not self.at_home:  # step 121
+                raise Discard(Reason.NOT_TUNNELLED, f"from {IPv6Address(packet[8:24])}")
+            return packet
+        if packet[6] in (ip6.ROUTING, ip6.DEST_OPTIONS, ip6.HOP_BY_HOP):  # step 122
+            packet = self._without_extensions(packet)  # step 123
+        if packet[8:24] != self._agent:  # step 128, before the work of step 125 is spent on a stranger
+            raise Discard(Reason.OUTER_SOURCE_WRONG, f"{IPv6Address(packet[8:24])} is not the home agent")
+        inner = decapsulate(packet, self.form, self.security)  # steps 124 to 126, 128, 129, 131
+        if inner[24:40] != self._home:
+            raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
+        return inner  # step 127
+
+    def _without_extensions(self, packet: bytes) -> bytes:
+        try:
+            headers = ip6.walk(packet)
+        except WireError as error:
+            raise Discard(Reason.MALFORMED, str(error)) from error
+        if headers.routing_address is not None:
+            if headers.routing_address != self._home:  # step 123
+                raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"routing header {IPv6Address(headers.routing_address)}")
+            # Data under a type 2 routing header comes from a correspondent with a binding.
+            raise Discard(Reason.NOT_TUNNELLED, f"route-optimized data from {IPv6Address(packet[8:24])}")
+        if headers.fragment is not None:
+            raise Discard(Reason.MALFORMED, "a fragment that was not put together")
+        return ip6.fast_packet(packet[8:40], headers.protocol, packet[headers.offset :], packet[7])
+
+    def snapshot(self) -> dict[str, object]:
+        """For people, JSON-ready."""
+        tunnel = self.tunnel
+        return {
+            "at_home": self.at_home,
+            "form": self.form.value,
+            "tunnel": None
+            if tunnel is None
+            else {"home_agent": str(tunnel.home_agent), "care_of_address": str(tunnel.care_of_address)},
+            "policies": self.security.spd.describe(),
+        }

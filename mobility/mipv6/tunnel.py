@@ -1,0 +1,168 @@
+"""The mobile tunnel between home agent and terminal in its three forms (Figs. 24, 25, 26; RFC 2473, RFC 3776)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv6Address, IPv6Network
+
+from mobility.discards import Discard, Reason
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
+from mobility.ipsec.spd import ANYWHERE, Action, Policy, SecurityPolicyDatabase, Selector
+from mobility.wire import ip6
+from mobility.wire.errors import WireError
+
+
+class TunnelForm(StrEnum):
+    """What is put around a packet on its way through the tunnel."""
+
+    PLAIN = "plain"
+    "An IPv6 header (Fig. 24)."
+    ESP_MOBILE = "esp-mobile"
+    "A mobile tunnel header, and ESP in tunnel mode with a header of its own around it (Fig. 25)."
+    ESP = "esp"
+    "ESP in tunnel mode, whose header is the mobile tunnel header as well (Fig. 26)."
+
+
+@dataclass(frozen=True, slots=True)
+class MobileAssociations:
+    """The security associations between one terminal and its home agent; the same class at both ends.
+
+    The signalling pair is transport mode, the tunnel pair tunnel mode. None, None: not protected.
+    """
+
+    signalling_out: OutboundSA | None = None
+    signalling_in: InboundSA | None = None
+    tunnel_out: OutboundSA | None = None
+    tunnel_in: InboundSA | None = None
+
+    def check(self, form: TunnelForm) -> None:
+        """Raises `ValueError` when the associations do not suit each other or the form of the tunnel."""
+        pairs = (
+            ("signalling", self.signalling_out, self.signalling_in, Mode.TRANSPORT),
+            ("tunnel", self.tunnel_out, self.tunnel_in, Mode.TUNNEL),
+        )
+        for name, out, inbound, mode in pairs:
+            if (out is None) != (inbound is None):
+                raise ValueError(f"the {name} needs an association in both directions, or none")
+            if out is not None and inbound is not None and (out.mode is not mode or inbound.mode is not mode):
+                raise ValueError(f"the associations of the {name} must be in {mode.value} mode")
+        if (self.tunnel_out is None) != (form is TunnelForm.PLAIN):
+            raise ValueError(
+                f"a tunnel of the form {form.value} {'has no' if form is TunnelForm.PLAIN else 'needs'} associations"
+            )
+
+
+def terminal_policies(
+    home_address: IPv6Address, home_agent: IPv6Address, form: TunnelForm, associations: MobileAssociations
+) -> IpsecProcessing:
+    """The second IPsec processing part of a terminal. Raises `ValueError` as `MobileAssociations.check`."""
+    associations.check(form)
+    policies = _policies(home_agent, home_address, form, associations, at_terminal=True)
+    return IpsecProcessing(SecurityPolicyDatabase(policies, Action.DISCARD))
+
+
+def agent_policies(
+    home_agent: IPv6Address, terminals: Iterable[tuple[IPv6Address, TunnelForm, MobileAssociations]]
+) -> IpsecProcessing:
+    """The IPsec processing of a home agent for all its terminals. Raises `ValueError`: as above, or an SPI twice."""
+    policies: list[Policy] = []
+    for home_address, form, associations in terminals:
+        associations.check(form)
+        policies += _policies(home_agent, home_address, form, associations, at_terminal=False)
+    return IpsecProcessing(SecurityPolicyDatabase(policies, Action.DISCARD))
+
+
+def _policies(
+    home_agent: IPv6Address,
+    home_address: IPv6Address,
+    form: TunnelForm,
+    associations: MobileAssociations,
+    *,
+    at_terminal: bool,
+) -> list[Policy]:
+    home, agent = IPv6Network(home_address), IPv6Network(home_agent)
+    local, remote, anybody = (home, agent, ANYWHERE) if at_terminal else (agent, home, ANYWHERE)
+    signalling = Selector(local, remote, ip6.MOBILITY)
+    data = Selector(home, anybody) if at_terminal else Selector(anybody, home)
+    return [
+        Policy(
+            signalling,
+            Action.BYPASS if associations.signalling_out is None else Action.PROTECT,
+            associations.signalling_out,
+            associations.signalling_in,
+            f"signalling {home_address}",
+        ),
+        Policy(
+            data,
+            Action.BYPASS if form is TunnelForm.PLAIN else Action.PROTECT,
+            associations.tunnel_out,
+            associations.tunnel_in,
+            f"tunnel {home_address}",
+        ),
+    ]
+
+
+def encapsulate(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProcessing) -> bytes:
+    """The packet in the tunnel; ``ends`` are outer source and destination, 32 bytes.
+
+    Raises `Discard` (step 112): MALFORMED, POLICY_DISCARD, SA_MISSING, SEQUENCE_EXHAUSTED.
+    """
+    sa = security.tunnel_for(inner)  # steps 108, 109
+    if sa is None:
+        return ip6.fast_packet(ends, ip6.IPV6, inner)  # step 111, Fig. 24
+    if form is TunnelForm.ESP_MOBILE:
+        inner = ip6.fast_packet(ends, ip6.IPV6, inner)  # Fig. 25
+    return ip6.fast_packet(ends, ip6.ESP, sa.seal(ip6.IPV6, inner))  # step 110, Figs. 25 and 26
+
+
+def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> bytes:
+    """The inner packet, once policy is satisfied; the caller has checked the outer addresses.
+
+    Raises `Discard` (step 130): NOT_TUNNELLED, OUTER_SOURCE_WRONG (mobile tunnel header), and those of IPsec.
+    """
+    match packet[6]:
+        case ip6.ESP if form is TunnelForm.ESP_MOBILE:
+            sa, next_header, mobile = security.unseal(packet)  # step 125
+            if sa.mode is not Mode.TUNNEL or next_header != ip6.IPV6:  # step 126
+                raise Discard(Reason.POLICY_VIOLATED, f"SPI {sa.spi:#010x} brought next header {next_header}")
+            mobile = checked(mobile)
+            if mobile[6] != ip6.IPV6:  # step 131
+                raise Discard(Reason.NOT_TUNNELLED, f"no mobile tunnel header around next header {mobile[6]}")
+            if mobile[8:40] != packet[8:40]:  # step 128
+                raise Discard(Reason.OUTER_SOURCE_WRONG, "the mobile tunnel header has other addresses than ESP's")
+            inner = checked(mobile[40:])
+            security.check(inner, sa)  # steps 129, 126
+            return inner
+        case ip6.ESP:
+            return security.decapsulate(packet)  # steps 125, 126
+        case ip6.IPV6:
+            inner = checked(packet[40:])
+            security.check(inner, None)  # steps 129, 126
+            return inner
+        case other:
+            raise Discard(Reason.NOT_TUNNELLED, f"next header {other} from {IPv6Address(packet[8:24])}")
+
+
+def room(mtu: int, form: TunnelForm, security: IpsecProcessing, home_address: IPv6Address) -> int:
+    """The largest inner packet, in octets, whose tunnelled form fits into ``mtu``."""
+    body = mtu - ip6.HEADER_SIZE
+    if form is TunnelForm.PLAIN:
+        return body
+    smallest = body
+    for policy in security.spd.policies:
+        sa = policy.outbound_sa
+        ends = (policy.selector.local, policy.selector.remote)
+        if sa is not None and sa.mode is Mode.TUNNEL and any(home_address in end for end in ends):
+            smallest = min(smallest, sa.algorithm.room(body))
+    return smallest - ip6.HEADER_SIZE if form is TunnelForm.ESP_MOBILE else smallest
+
+
+def checked(packet: bytes) -> bytes:
+    """A whole IPv6 packet without padding behind it. Raises `Discard` MALFORMED."""
+    try:
+        return ip6.check(packet)
+    except WireError as error:
+        raise Discard(Reason.MALFORMED, str(error)) from error

@@ -1,0 +1,432 @@
+"""The terminal of Fig. 2 put together: host OS - application IPsec - forwarding with mobile tunnel - links."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from mobility.discards import Discard, Reason
+from mobility.forwarding import Forwarding
+from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged
+from mobility.host.host import Host
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import Mode
+from mobility.links import LinkSettings, link_scope
+from mobility.mipv6.binding_update_list import BindingUpdateList
+from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
+from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
+from mobility.mipv6.tunnel import MobileAssociations, TunnelForm, checked, decapsulate, encapsulate, terminal_policies
+from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
+from mobility.scenario.policy import ScenarioPolicy
+from mobility.waiting import WaitingRoom
+from mobility.wire import icmp6, ip6
+from mobility.wire.errors import WireError
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalSettings:
+    """What a terminal has to know."""
+
+    home_address: IPv6Address
+    home_agent: IPv6Address
+    links: tuple[LinkSettings, ...]
+    "In order of preference."
+    home_prefix_length: int = 64
+    tunnel: TunnelForm = TunnelForm.ESP
+    lifetime: int = 420
+    "Seconds that binding updates ask for; a multiple of four."
+    key_management: bool = False
+    scenarios: frozenset[int] | None = None
+    "Numbers of the enabled rows of the scenario policy table; None: all."
+
+
+@dataclass(frozen=True, slots=True)
+class HostMtuChanged(Event):
+    """The host OS's interface should have this MTU (octets): what is longer does not fit through both IPsec layers."""
+
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """All that carrying a packet needs while nothing changes. Any change of place, binding or path makes a new one."""
+
+    link: str
+    outbound_ends: bytes
+    inbound_ends: bytes
+    agent: bytes
+    mtu: int
+    inbound_spi: bytes
+    next_hop: Callable[[bytes], bytes | None]
+
+
+class Terminal:
+    """A mobile terminal; a `Node`.
+
+    ``application`` is the first IPsec processing part; the second, that of the mobile tunnel, is made from
+    ``associations``. They share nothing. ``sequence`` is the number that the last binding update may have had.
+    """
+
+    def __init__(
+        self,
+        settings: TerminalSettings,
+        application: IpsecProcessing,
+        associations: MobileAssociations,
+        random: Callable[[int], bytes],
+        *,
+        sequence: int = 0,
+    ) -> None:
+        """Raises `ValueError`: no links, one twice, or associations that do not suit the form of the tunnel."""
+        names = [link.name for link in settings.links]
+        if not names or len(set(names)) != len(names):
+            raise ValueError("a terminal needs at least one link, and each link only once")
+        self.settings = settings
+        self.application = application
+        self.updates = BindingUpdateList()
+        self.scenarios = ScenarioPolicy(enabled=settings.scenarios)
+        tunnel_security = terminal_policies(settings.home_address, settings.home_agent, settings.tunnel, associations)
+        self.forwarding = Forwarding(
+            settings.home_address, settings.home_agent, settings.tunnel, tunnel_security, self.updates
+        )
+        self.hosts = {link.name: Host(link.name, link.link_address, link.mtu, random) for link in settings.links}
+        self.mobile_node = MobileNode(
+            MobileNodeSettings(
+                settings.home_address,
+                settings.home_agent,
+                names,
+                settings.home_prefix_length,
+                settings.lifetime,
+                settings.key_management,
+            ),
+            tunnel_security,
+            self.updates,
+            self.scenarios,
+            self._send_on,
+            sequence,
+        )
+        self.waiting = WaitingRoom()
+        self.counters: Counter[str] = Counter()
+        self.sent = 0
+        "Packets of the host OS that went to the network."
+        self.delivered = 0
+        "Packets for the host OS."
+        self._security = tunnel_security
+        self._form = settings.tunnel
+        self._home = settings.home_address.packed
+        self._agent = settings.home_agent.packed
+        signalling, data = associations.signalling_in, associations.tunnel_in
+        self._signalling_spi = None if signalling is None else signalling.spi.to_bytes(4)
+        self._tunnel_spi = b"" if data is None else data.spi.to_bytes(4)
+        self._home_link: str | None = None
+        "Where the home address is configured at the moment."
+        self._path: _Path | None = None
+        self._smallest_mtu = min(link.mtu for link in settings.links)
+        self.host_mtu = self._host_mtu()
+        "Octets of the largest packet that the host OS may send."
+
+    # ------------------------------------------------------------ Node
+
+    @property
+    def timer(self) -> float | None:
+        """When `handle_timer` wants to be called."""
+        earliest = self.mobile_node.timer
+        for time in (self.waiting.timer, *(host.timer for host in self.hosts.values())):
+            if time is not None and (earliest is None or time < earliest):
+                earliest = time
+        return earliest
+
+    def start(self, now: float) -> list[Output]:
+        """Nothing happens until a link comes up."""
+        return []
+
+    def link_changed(self, link: str, up: bool, now: float) -> list[Output]:
+        """The carrier of a link came or went."""
+        host = self.hosts.get(link)
+        if host is None:
+            return self._count([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
+        return self._count(self._absorb(host.link_changed(up, now), now))
+
+    def from_host(self, packet: bytes, now: float) -> list[Output]:
+        """A program sends a packet: application IPsec, then send routine 100."""
+        path = self._path
+        if path is not None and packet[8:24] == self._home and packet[24:25] < b"\xfe" and not self.waiting:
+            # The short way: the same steps as `_outbound`, for packets that need no thought.
+            to = path.next_hop(path.agent)
+            if to is not None and len(packet) <= self.host_mtu:
+                try:
+                    outer = encapsulate(
+                        self.application.protect(packet), path.outbound_ends, self._form, self._security
+                    )
+                except Discard as discard:
+                    return self._count([Discarded.of(discard, "send-routine")])
+                if len(outer) <= path.mtu:
+                    self.sent += 1
+                    return [Transmit(outer, to, path.link)]
+                return self._count(self._absorb(self.hosts[path.link].send(outer, now), now))
+        return self._count(self._from_host(packet, now))
+
+    def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
+        """A packet arrived on a link: the host's, the mobile node's, or through receive routine 120 for a program."""
+        path = self._path
+        if (
+            path is not None
+            and packet[8:40] == path.inbound_ends
+            and packet[40:44] == path.inbound_spi
+            and packet[6] == ip6.ESP
+            and packet[4] << 8 | packet[5] == len(packet) - 40
+            and packet[0] >> 4 == 6
+            and link == path.link
+        ):
+            # The short way: the same steps as `Host.receive` and `Forwarding.receive`.
+            try:
+                inner = decapsulate(packet, self._form, self._security)
+                if inner[24:40] != self._home:
+                    raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
+            except Discard as discard:
+                return self._count([Discarded.of(discard, "receive-routine")])
+            try:
+                plain = self.application.accept(inner)
+            except Discard as discard:
+                return self._count([Discarded.of(discard, "app-ipsec")])
+            self.delivered += 1
+            return [Deliver(plain)]
+        host = self.hosts.get(link)
+        if host is None:
+            return self._count([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
+        return self._count(self._absorb(host.receive(packet, sender, now), now))
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """The time in `timer` has come."""
+        outputs: list[Output] = []
+        for host in self.hosts.values():
+            if host.timer is not None and host.timer <= now:
+                outputs += self._absorb(host.handle_timer(now), now)
+        outputs += self._absorb(self.mobile_node.handle_timer(now), now)
+        outputs += self._follow(now)
+        outputs += self.waiting.expire(now)
+        return self._count(outputs)
+
+    def command(self, name: str, now: float) -> list[Output]:
+        """``reregister``, ``move LINK`` (prefer it) or ``return-home``. Raises `ValueError` for anything else."""
+        movement = self.mobile_node.movement
+        match name.split():
+            case ["reregister"]:
+                return self._count(self._absorb(self.mobile_node.refresh(now), now))
+            case ["move", link]:
+                movement.prefer(link)
+            case ["return-home"]:
+                home = movement.home_link()
+                if home is None:
+                    raise ValueError(f"no link hears the home network {movement.home_prefix}; connect one to it first")
+                movement.prefer(home)
+            case _:
+                raise ValueError(f"there is no command {name!r}; there are: reregister, move LINK, return-home")
+        return self._count(self._moved(now))
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        """All tables and counters, JSON-ready."""
+        return {
+            "role": "terminal",
+            "mobile_node": self.mobile_node.snapshot(now),
+            "scenarios": self.scenarios.snapshot(),
+            "forwarding": self.forwarding.snapshot(),
+            "application": self.application.spd.describe(),
+            "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
+            "host_mtu": self.host_mtu,
+            "waiting": len(self.waiting),
+            "counters": {"sent": self.sent, "delivered": self.delivered, **self.counters},
+        }
+
+    # ------------------------------------------------------------ from the host OS
+
+    def _from_host(self, packet: bytes, now: float) -> list[Output]:
+        try:
+            packet = checked(packet)
+            self._of_home_address(packet)
+        except Discard as discard:
+            return [Discarded.of(discard, "terminal")]
+        if len(packet) > self.host_mtu:
+            return self._too_big(packet)
+        if not self.forwarding.ready:
+            return list(self.waiting.add(packet, now))
+        return self._outbound(packet, now)
+
+    def _of_home_address(self, packet: bytes) -> None:
+        source, destination = packet[8:24], packet[24:40]
+        if link_scope(source) or link_scope(destination) or not any(source):
+            raise Discard(Reason.LINK_LOCAL_CHATTER, f"{IPv6Address(source)} to {IPv6Address(destination)}")
+        if source != self._home:
+            raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv6Address(source)))
+
+    def _outbound(self, packet: bytes, now: float) -> list[Output]:
+        present = self.mobile_node.present
+        if present is None:
+            return [Discarded(Reason.NO_BINDING, "send-routine", "the terminal is on no link")]
+        try:
+            outer = self.forwarding.send(self.application.protect(packet))
+        except Discard as discard:
+            return [Discarded.of(discard, "send-routine")]
+        self.sent += 1
+        return self._absorb(self.hosts[present.link].send(outer, now), now)
+
+    def _too_big(self, packet: bytes) -> list[Output]:
+        """Tell the program, in the name of the home agent, which is the first router on its way."""
+        outputs: list[Output] = []
+        if icmp6.may_be_answered_with_error(packet):
+            error = icmp6.PacketTooBig(self.host_mtu, packet)
+            outputs.append(Deliver(icmp6.packet(self._agent, self._home, error)))
+        detail = f"{len(packet)} octets, {self.host_mtu} fit"
+        return [*outputs, Discarded(Reason.TOO_BIG, "terminal", detail)]
+
+    # ------------------------------------------------------------ from the links
+
+    def _arrived(self, packet: bytes, link: str, now: float) -> list[Output]:
+        if self._is_signalling(packet):
+            return self._signalling(packet, link, now)
+        if packet[6] == ip6.ICMPV6 and packet[24:40] != self._home:
+            return [Discarded(Reason.ICMP_IGNORED, "terminal", f"type {packet[40]} for the care-of address")]
+        try:
+            inner = self.forwarding.receive(packet)
+        except Discard as discard:
+            return [Discarded.of(discard, "receive-routine")]
+        try:
+            plain = self.application.accept(inner)
+        except Discard as discard:
+            return [Discarded.of(discard, "app-ipsec")]
+        self.delivered += 1
+        return [Deliver(plain)]
+
+    def _is_signalling(self, packet: bytes) -> bool:
+        try:
+            headers = ip6.walk(packet)
+        except WireError:
+            return False
+        if headers.protocol == ip6.ESP:
+            return packet[headers.offset : headers.offset + 4] == self._signalling_spi
+        return headers.protocol == ip6.MOBILITY
+
+    def _signalling(self, packet: bytes, link: str, now: float) -> list[Output]:
+        """Routine 70, then routine 60 of scenario processing."""
+        try:
+            outputs, handed_on = self.mobile_node.receive(packet, now)
+        except Discard as discard:
+            return [Discarded.of(discard, "ba-routine")]
+        outputs = self._absorb(outputs, now)
+        outputs += self._absorb(self.hosts[link].confirm(packet[8:24], now), now)
+        if handed_on is not None:
+            try:
+                outputs += self.scenarios.process(handed_on, self.forwarding)
+            except Discard as discard:
+                outputs.append(Discarded.of(discard, "scenario"))
+        return outputs + self._follow(now)
+
+    def _absorb(self, outputs: Iterable[Output], now: float) -> list[Output]:
+        """Acts on what the own parts say; the rest, and every event, goes on to the outside."""
+        result: list[Output] = []
+        moved = changed = False
+        movement, home = self.mobile_node.movement, self.settings.home_address
+        for output in outputs:
+            if isinstance(output, Arrived):
+                result += self._arrived(output.packet, output.link, now)
+                continue
+            result.append(output)
+            match output:
+                case AddressReady(link=link, address=address) | AddressDeprecated(link=link, address=address):
+                    if address != home:
+                        movement.address_ready(link, address, isinstance(output, AddressDeprecated))
+                        moved = True
+                case AddressLost(link=link, address=address) if address != home:
+                    movement.address_lost(link, address)
+                    moved = True
+                case PathMtuChanged():
+                    changed = True
+                case ReturnedHome():
+                    result += self._settle_at_home(now)
+                case HomeAgentUnreachable() if self._home_link is not None:
+                    # Nobody answers for the home address, so nobody is in the way of using it.
+                    result += self._settle_at_home(now)
+        if moved:
+            result += self._moved(now)
+        elif changed:
+            result += self._follow(now)
+        return result
+
+    def _send_on(self, link: str, packet: bytes, now: float) -> list[Output]:
+        return self.hosts[link].send(packet, now)
+
+    # ------------------------------------------------------------ following the mobile node
+
+    def _moved(self, now: float) -> list[Output]:
+        before, decided = self.mobile_node.present, self.mobile_node.movement.decide()
+        if before == decided:
+            return []
+        outputs: list[Output] = []
+        if self._home_link is not None and (decided is None or not decided.at_home or decided.link != self._home_link):
+            host, self._home_link = self.hosts[self._home_link], None
+            outputs += self._absorb(host.remove_address(self.settings.home_address, now), now)
+        self.forwarding.left_home()
+        self.forwarding.clear_tunnel()
+        if decided is not None and decided.at_home:
+            # Quiet: until it is told otherwise the home agent defends the home address (RFC 6275 section 11.5.5).
+            self._home_link = decided.link
+            host = self.hosts[decided.link]
+            outputs += self._absorb(host.add_address(self.settings.home_address, now, quiet=True), now)
+        outputs += self._absorb(self.mobile_node.moved(now), now)
+        return outputs + self._follow(now)
+
+    def _settle_at_home(self, now: float) -> list[Output]:
+        if self._home_link is None:
+            return []
+        self.forwarding.arrived_home()
+        announced = self.hosts[self._home_link].announce(self.settings.home_address, now)
+        return self._absorb(announced, now) + self._follow(now)
+
+    def _follow(self, now: float) -> list[Output]:
+        """Forwarding follows the registration: no binding, no tunnel; with one, whatever waits goes on its way."""
+        forwarding, registration = self.forwarding, self.mobile_node.registration
+        if forwarding.tunnel is not None and not registration.bound:
+            forwarding.clear_tunnel()
+        outputs: list[Output] = []
+        self._path = self._make_path()
+        mtu = self._host_mtu()
+        if mtu != self.host_mtu:
+            self.host_mtu = mtu
+            outputs.append(HostMtuChanged(mtu))
+        if forwarding.ready:
+            outputs += self.mobile_node.settle(now)
+            for packet in self.waiting.take():
+                outputs += self._outbound(packet, now)
+        return outputs
+
+    def _make_path(self) -> _Path | None:
+        tunnel, present = self.forwarding.tunnel, self.mobile_node.present
+        if tunnel is None or present is None or self.updates.has_routes:
+            return None
+        host = self.hosts[present.link]
+        care_of, agent = tunnel.care_of_address.packed, tunnel.home_agent.packed
+        return _Path(
+            present.link, care_of + agent, agent + care_of, agent, host.path_mtu(agent), self._tunnel_spi, host.next_hop
+        )
+
+    def _host_mtu(self) -> int:
+        """What is left of the narrowest link, or of the path to the home agent, after both IPsec layers."""
+        present = self.mobile_node.present
+        path = self._smallest_mtu
+        if present is not None:
+            path = min(path, self.hosts[present.link].path_mtu(self._agent))
+        inner = self.forwarding.tunnel_room(path)
+        body = inner - ip6.HEADER_SIZE
+        for policy in self.application.spd.policies:
+            sa = policy.outbound_sa
+            if sa is not None and sa.mode is Mode.TRANSPORT:
+                inner = min(inner, ip6.HEADER_SIZE + sa.algorithm.room(body))
+        # A link of IPv6 carries 1280 octets; where the tunnel does not, the host fragments the outer packet.
+        return max(inner, ip6.MINIMUM_MTU)
+
+    def _count(self, outputs: list[Output]) -> list[Output]:
+        for output in outputs:
+            if isinstance(output, Discarded):
+                self.counters[f"discarded-{output.reason}"] += 1
+        return outputs
