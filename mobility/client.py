@@ -1,0 +1,317 @@
+"""The public interface of the mobility layer: sockets of the host OS; status, events and commands of the data plane.
+
+::
+
+    host = HostClient("/run/roamphone/mn/host.sock")
+    udp = host.socket(bind=(host.address(), 5060))        # lives in the host OS, is used here
+
+    async with ControlClient("/run/roamphone/mn/control.sock") as control:
+        print(await control.status())
+        async for event in control.events():
+            print(event["event"])
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+LARGEST_MESSAGE = 1 << 16
+LONGEST_LINE = 1 << 24
+
+SocketType = Literal["dgram", "stream"]
+
+
+class MobilityError(Exception):
+    """Something about the mobility layer; the text says what to do."""
+
+
+class NotRunning(MobilityError):
+    """No mobility process serves this socket."""
+
+
+class HostError(MobilityError, OSError):
+    """The host OS refused a socket; ``errno`` says why (for example EADDRINUSE, EADDRNOTAVAIL)."""
+
+
+class CommandRefused(MobilityError):
+    """The data plane understood the request and will not do it."""
+
+
+class ProtocolError(MobilityError):
+    """The other side speaks another language: probably another version of roamphone."""
+
+
+class HostClient:
+    """Makes sockets in the host OS: the network namespace that has the home address.
+
+    A socket keeps the namespace it was made in; this process stays where it is. Methods block for a fraction of a
+    millisecond (the holder is on this machine and does nothing else), at most ``timeout`` seconds; in asyncio call
+    them directly, or in `asyncio.to_thread` where that is not acceptable. The object keeps no connection open and may
+    be used by several threads.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0) -> None:
+        self._path = Path(path)
+        self._timeout = timeout
+
+    def information(self) -> dict[str, object]:
+        """About the host OS: address, prefix length, MTU, interface, namespace, process. Raises MobilityError."""
+        answer, descriptors = self._ask({"op": "info"})
+        _close(descriptors)
+        return answer
+
+    def address(self) -> str:
+        """The home address. Raises MobilityError."""
+        return str(self.information()["address"])
+
+    def socket(
+        self,
+        kind: SocketType = "dgram",
+        *,
+        family: socket.AddressFamily = socket.AF_INET6,
+        bind: tuple[str, int] | None = None,
+        listen: int | None = None,
+        reuse_address: bool = False,
+    ) -> socket.socket:
+        """A socket of the host OS, non-blocking and not inherited by programs that this process starts.
+
+        ``bind``: local address and port (0: any); None leaves it unbound. ``listen``: backlog, for a stream socket that
+        is to accept connections. Raises HostError with the errno of the failed call, NotRunning.
+        """
+        request: dict[str, object] = {
+            "op": "socket",
+            "family": "inet6" if family == socket.AF_INET6 else "inet",
+            "type": kind,
+            "reuse_address": reuse_address,
+        }
+        if bind is not None:
+            request["bind"] = list(bind)
+        if listen is not None:
+            request["listen"] = listen
+        _, descriptors = self._ask(request)
+        if len(descriptors) != 1:
+            _close(descriptors)
+            raise ProtocolError(f"{self._path} answered without a socket")
+        made = socket.socket(fileno=descriptors[0])
+        made.setblocking(False)
+        return made
+
+    def tunnel(self) -> int:
+        """A copy of the descriptor of the TUN device, for the data plane. Raises MobilityError."""
+        _, descriptors = self._ask({"op": "tun"})
+        if len(descriptors) != 1:
+            _close(descriptors)
+            raise ProtocolError(f"{self._path} answered without the TUN device")
+        return descriptors[0]
+
+    def namespaces(self) -> dict[str, int]:
+        """Descriptors of the host OS's namespaces, for `setns`: ``net``, and ``user`` if it has its own.
+
+        The caller closes them. Raises MobilityError.
+        """
+        answer, descriptors = self._ask({"op": "namespaces"})
+        names = answer.get("namespaces")
+        if not isinstance(names, list) or len(names) != len(descriptors):
+            _close(descriptors)
+            raise ProtocolError(f"{self._path} answered without its namespaces")
+        return dict(zip((str(name) for name in names), descriptors, strict=True))
+
+    def _ask(self, request: Mapping[str, object]) -> tuple[dict[str, object], list[int]]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(self._timeout)
+            try:
+                connection.connect(os.fspath(self._path))
+                connection.send(json.dumps(request).encode())
+                data, descriptors, _flags, _ = socket.recv_fds(connection, LARGEST_MESSAGE, 8, socket.MSG_CMSG_CLOEXEC)
+            except TimeoutError as error:
+                raise MobilityError(f"the host OS at {self._path} does not answer") from error
+            except (FileNotFoundError, ConnectionError) as error:
+                raise _not_running(self._path) from error
+            except OSError as error:
+                raise MobilityError(f"cannot talk to the host OS at {self._path}: {error.strerror}") from error
+        try:
+            return self._understood(data), list(descriptors)
+        except BaseException:
+            _close(descriptors)
+            raise
+
+    def _understood(self, data: bytes) -> dict[str, object]:
+        if not data:
+            raise _not_running(self._path)
+        answer = _decode(data, self._path)
+        if answer.get("ok") is True:
+            return answer
+        number = answer.get("errno")
+        why = str(answer.get("error", "no reason given"))
+        if isinstance(number, int):
+            raise HostError(number, why)
+        raise CommandRefused(why)
+
+
+class ControlClient:
+    """Talks to the data plane. Use it as an asynchronous context manager, or call `connect` and `close`.
+
+    One client serves one event stream and any number of requests, side by side.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0) -> None:
+        self._path = Path(path)
+        self._timeout = timeout
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[object]] = {}
+        self._events: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()
+        self._subscribed = False
+        self._number = 0
+
+    async def __aenter__(self) -> ControlClient:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Raises NotRunning, MobilityError."""
+        try:
+            reader, self._writer = await asyncio.open_unix_connection(self._path, limit=LONGEST_LINE)
+        except (FileNotFoundError, ConnectionError) as error:
+            raise _not_running(self._path) from error
+        except OSError as error:
+            raise MobilityError(f"cannot talk to the mobility process at {self._path}: {error.strerror}") from error
+        self._reading = asyncio.create_task(self._read(reader))
+
+    async def close(self) -> None:
+        """Ends the connection; `events` ends too. A second call does nothing."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+            self._reading = None
+        if self._writer is not None:
+            self._writer.close()
+            try:
+                await self._writer.wait_closed()
+            except OSError:
+                pass  # the other side was faster
+            self._writer = None
+
+    async def status(self) -> dict[str, object]:
+        """All tables and counters of the node. Raises MobilityError."""
+        return cast("dict[str, object]", await self.request("status"))
+
+    async def counters(self) -> dict[str, object]:
+        """The counters alone. Raises MobilityError."""
+        return cast("dict[str, object]", await self.request("counters"))
+
+    async def command(self, name: str, **arguments: object) -> object:
+        """Has the node do something (``reregister``...). Raises CommandRefused, MobilityError."""
+        return await self.request("command", name=name, arguments=arguments)
+
+    async def trace(self, **settings: object) -> dict[str, object]:
+        """Switches tracing, see docs/configuration.md; without settings only tells the state. Raises MobilityError."""
+        return cast("dict[str, object]", await self.request("trace", **settings))
+
+    async def events(self) -> AsyncIterator[dict[str, object]]:
+        """Everything that happens from now on, until the connection ends. Raises MobilityError.
+
+        Events are kept from the first call on; read them as long as the client is open.
+        """
+        if not self._subscribed:
+            await self.request("subscribe")
+            self._subscribed = True
+        while (event := await self._events.get()) is not None:
+            yield event
+        self._events.put_nowait(None)  # for the next caller: the connection has ended
+
+    async def request(self, operation: str, **arguments: object) -> object:
+        """One request; returns its result. Raises CommandRefused, NotRunning, MobilityError."""
+        if self._writer is None or self._reading is None or self._reading.done():
+            raise _not_running(self._path)
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            self._writer.write(json.dumps({**arguments, "id": number, "op": operation}).encode() + b"\n")
+            await self._writer.drain()
+            return await asyncio.wait_for(answer, self._timeout)
+        except TimeoutError as error:
+            raise MobilityError(f"the mobility process at {self._path} does not answer") from error
+        except ConnectionError as error:
+            raise _not_running(self._path) from error
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while line := await reader.readline():
+                self._take(_decode(line, self._path))
+        except (OSError, ValueError, ProtocolError):
+            pass  # a broken connection and one that speaks nonsense end the same way: as no connection
+        finally:
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_exception(_not_running(self._path))
+            self._events.put_nowait(None)
+
+    def _take(self, message: dict[str, object]) -> None:
+        if "event" in message:
+            self._events.put_nowait(message)
+            return
+        number = message.get("id")
+        answer = self._waiting.get(number) if isinstance(number, int) else None
+        if answer is None or answer.done():
+            return
+        if message.get("ok") is True:
+            answer.set_result(message.get("result"))
+        else:
+            answer.set_exception(CommandRefused(str(message.get("error", "no reason given"))))
+
+
+def wait_ready(runtime: str | os.PathLike[str], *, timeout: float = 10.0) -> None:
+    """Waits until the mobility process with this runtime directory serves requests.
+
+    ``timeout`` in seconds; raises NotRunning after it.
+    """
+    path = Path(runtime) / "control.sock"
+    deadline = time.monotonic() + timeout
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
+            attempt.settimeout(1.0)
+            try:
+                attempt.connect(os.fspath(path))
+                return
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    raise _not_running(path) from error
+        time.sleep(0.02)
+
+
+def _not_running(path: Path) -> NotRunning:
+    return NotRunning(
+        f"no mobility process serves {path}: start one with `mobility mn --config FILE` (its runtime directory is"
+        f" `runtime` in that file), or look into its log"
+    )
+
+
+def _decode(data: bytes, path: Path) -> dict[str, object]:
+    try:
+        answer = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{path} answered with something that is not JSON") from error
+    if not isinstance(answer, dict):
+        raise ProtocolError(f"{path} answered with something that is not an object")
+    return answer
+
+
+def _close(descriptors: Sequence[int] | array.array[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,199 @@
+"""The server side of ``control.sock``: newline-delimited JSON, served in the loop of the data plane.
+
+Request ``{"id": 1, "op": "status", ...}``, answer ``{"id": 1, "ok": true, "result": ...}`` or ``{"id": 1, "ok": false,
+"error": "..."}``; after ``subscribe``, events come as ``{"event": "...", ...}`` in between. docs/configuration.md has
+the operations. Nothing here blocks: a client that does not read what it asked for is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mobility.net.loop import READ, WRITE, Loop
+
+log = logging.getLogger(__name__)
+
+Operation = Callable[[Mapping[str, object]], object]
+"Takes the request, returns a JSON-ready result; raises `Refused` where the request makes no sense."
+
+LONGEST_REQUEST = 1 << 16
+LARGEST_BACKLOG = 1 << 20
+MOST_CLIENTS = 64
+_READ_AT_ONCE = 1 << 16
+
+
+class Refused(Exception):
+    """A request cannot be carried out; the text goes to the client."""
+
+
+class ControlServer:
+    """Serves the operations it is given, plus ``subscribe`` and ``unsubscribe``."""
+
+    def __init__(self, loop: Loop, path: Path, operations: Mapping[str, Operation]) -> None:
+        self._loop = loop
+        self._path = path
+        self._operations = dict(operations)
+        self._listener: socket.socket | None = None
+        self._clients: set[_Client] = set()
+        self.dropped_clients = 0
+        "Clients that were cut off: they did not read, or sent a request without end."
+
+    def open(self) -> None:
+        """Begins to serve; a socket left by a dead process is replaced. Raises OSError."""
+        self._listener = listen(self._path, socket.SOCK_STREAM)
+        self._loop.watch(self._listener, self._accept)
+
+    def publish(self, event: Mapping[str, object]) -> None:
+        """Sends an event to all subscribers."""
+        subscribers = [client for client in self._clients if client.subscribed]
+        if subscribers:
+            line = _encode(event)
+            for client in subscribers:
+                client.send(line)
+
+    def close(self) -> None:
+        for client in list(self._clients):
+            client.close()
+        if self._listener is not None:
+            self._loop.unwatch(self._listener)
+            self._listener.close()
+            self._listener = None
+            self._path.unlink(missing_ok=True)
+
+    def answer(self, client: _Client, line: bytes) -> dict[str, object]:
+        """The answer to one request line; never raises."""
+        identity: object = None
+        try:
+            request = json.loads(line)
+            if not isinstance(request, dict):
+                raise Refused("a request is a JSON object")
+            identity = request.get("id")
+            return {"id": identity, "ok": True, "result": self._carry_out(client, request)}
+        except Refused as refusal:
+            why = str(refusal)
+        except (ValueError, RecursionError):
+            why = "not a line of JSON"
+        except Exception as error:
+            self._loop.failed(error)
+            why = f"internal error: {error}"
+        return {"id": identity, "ok": False, "error": why}
+
+    def forget(self, client: _Client, *, dropped: bool) -> None:
+        self._clients.discard(client)
+        self.dropped_clients += dropped
+
+    def _carry_out(self, client: _Client, request: Mapping[str, object]) -> object:
+        operation = request.get("op")
+        if operation in ("subscribe", "unsubscribe"):
+            client.subscribed = operation == "subscribe"
+            return None
+        handler = self._operations.get(operation) if isinstance(operation, str) else None
+        if handler is None:
+            known = ", ".join(sorted([*self._operations, "subscribe", "unsubscribe"]))
+            raise Refused(f"unknown operation {operation!r}; there are {known}")
+        return handler(request)
+
+    def _accept(self, _events: int) -> None:
+        if self._listener is None:
+            return
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        if len(self._clients) >= MOST_CLIENTS:
+            connection.close()
+            return
+        connection.setblocking(False)
+        self._clients.add(_Client(self, self._loop, connection))
+
+
+class _Client:
+    def __init__(self, server: ControlServer, loop: Loop, connection: socket.socket) -> None:
+        self.subscribed = False
+        self._server = server
+        self._loop = loop
+        self._socket = connection
+        self._closed = False
+        self._unread = bytearray()
+        self._unsent = bytearray()
+        loop.watch(connection, self._ready)
+
+    def send(self, line: bytes) -> None:
+        if self._closed:
+            return
+        waiting = bool(self._unsent)
+        self._unsent += line
+        if not waiting:
+            self._flush()
+        if len(self._unsent) > LARGEST_BACKLOG:
+            log.warning("a client of the control socket does not read what it asked for: dropped")
+            self.close(dropped=True)
+
+    def close(self, *, dropped: bool = False) -> None:
+        if not self._closed:
+            self._closed = True
+            self._loop.unwatch(self._socket)
+            self._socket.close()
+            self._server.forget(self, dropped=dropped)
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self._flush()
+        if events & ~WRITE and not self._closed:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(_READ_AT_ONCE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._unread += data
+        *lines, rest = bytes(self._unread).split(b"\n")
+        self._unread = bytearray(rest)
+        for line in lines:
+            if line.strip() and not self._closed:
+                self.send(_encode(self._server.answer(self, line)))
+        if len(self._unread) > LONGEST_REQUEST:
+            self.close(dropped=True)
+
+    def _flush(self) -> None:
+        try:
+            sent = self._socket.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        del self._unsent[:sent]
+        self._loop.watch(self._socket, self._ready, READ | WRITE if self._unsent else READ)
+
+
+def listen(path: Path, kind: socket.SocketKind) -> socket.socket:
+    """A listening Unix socket (non-blocking, mode 0600) in place of what a dead process left there. Raises OSError."""
+    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            listener.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        listener.listen(16)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), default=str).encode() + b"\n"

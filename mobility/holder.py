@@ -1,0 +1,254 @@
+"""The host-OS holder: the process that owns the network namespace in which programs see only the home address.
+
+It makes the namespace and the TUN device, keeps a copy of the TUN descriptor (the device outlives a data plane),
+and makes sockets in the namespace for whoever asks at ``host.sock``: SOCK_SEQPACKET, one JSON request, one JSON answer
+with the descriptor as SCM_RIGHTS. It does nothing else, so that there is nothing it could die of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from mobility.control import listen
+from mobility.net import namespace, tun
+from mobility.net.loop import Loop, StopSignals
+from mobility.net.tun import TunSettings
+
+log = logging.getLogger(__name__)
+
+LARGEST_REQUEST = 1 << 16
+MOST_CLIENTS = 64
+_FAMILIES = {"inet6": socket.AF_INET6, "inet": socket.AF_INET}
+_KINDS = {"dgram": socket.SOCK_DGRAM, "stream": socket.SOCK_STREAM}
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """The host OS as configured."""
+
+    tun: TunSettings
+    namespace: str | None
+    "Name under which ``ip netns`` knows it; None: it has none. Only root can have one."
+    runtime: Path
+
+
+class BadRequest(Exception):
+    """The request is not one that this process understands; the text goes to the client."""
+
+
+class Holder:
+    """Owns the host OS. `enter` moves the calling process into it, for good."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+        self._tun = -1
+        self._listener: socket.socket | None = None
+        self._clients: dict[int, socket.socket] = {}
+        self._ours = False
+        self._marker = settings.runtime / "namespace"
+
+    def enter(self) -> None:
+        """Makes or takes over the namespace, moves there, makes the TUN device.
+
+        Raises OSError: not permitted, no TUN device.
+        """
+        name = self._settings.namespace
+        if os.geteuid() != 0:
+            namespace.unshare_user_and_network()
+        elif name is None:
+            namespace.unshare_network()
+        elif namespace.exists(name):
+            # Prepared by somebody else, or left by a holder that died: programs in it keep running. Ours if marked so.
+            self._ours = self._marker.exists() and self._marker.read_text() == name
+            descriptor = os.open(namespace.NAMED / name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                namespace.enter(descriptor)
+            finally:
+                os.close(descriptor)
+        else:
+            namespace.withdraw(name)
+            namespace.unshare_network()
+            namespace.publish(name)
+            self._ours = True
+            self._marker.write_text(name)
+        self._tun = tun.create(self._settings.tun)
+
+    def serve(self, loop: Loop) -> None:
+        """Begins to answer requests. Raises OSError."""
+        self._listener = listen(self._settings.runtime / "host.sock", socket.SOCK_SEQPACKET)
+        loop.watch(self._listener, lambda _events: self._accept(loop))
+
+    def close(self, loop: Loop) -> None:
+        """Closes all; a namespace that we made loses its name and goes with its last process and socket."""
+        for client in list(self._clients.values()):
+            self._drop(loop, client)
+        if self._listener is not None:
+            loop.unwatch(self._listener)
+            self._listener.close()
+            (self._settings.runtime / "host.sock").unlink(missing_ok=True)
+        if self._tun >= 0:
+            os.close(self._tun)
+            self._tun = -1
+        if self._ours and self._settings.namespace is not None:
+            namespace.withdraw(self._settings.namespace)
+            self._marker.unlink(missing_ok=True)
+
+    def _accept(self, loop: Loop) -> None:
+        if self._listener is None:
+            return
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        if len(self._clients) >= MOST_CLIENTS:
+            # The oldest has hung longest; a client of ours asks and goes within a millisecond.
+            self._drop(loop, next(iter(self._clients.values())))
+        client.setblocking(False)
+        self._clients[client.fileno()] = client
+        loop.watch(client, lambda _events: self._ready(loop, client))
+
+    def _ready(self, loop: Loop, client: socket.socket) -> None:
+        try:
+            request = client.recv(LARGEST_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            request = b""
+        if not request:
+            self._drop(loop, client)
+            return
+        answer, made = self.answer(request)
+        try:
+            descriptors = [item if isinstance(item, int) else item.fileno() for item in made]
+            socket.send_fds(client, [json.dumps(answer).encode()], descriptors)
+        except OSError:  # gone, or does not read: its own loss
+            self._drop(loop, client)
+        finally:
+            for item in made:
+                if isinstance(item, socket.socket):
+                    item.close()
+                elif item != self._tun:
+                    os.close(item)
+
+    def answer(self, request: bytes) -> tuple[dict[str, object], list[socket.socket | int]]:
+        """The answer to one request, with what is to be passed along; never raises."""
+        try:
+            asked = json.loads(request)
+            if not isinstance(asked, dict):
+                raise BadRequest("a request is a JSON object")
+            match asked.get("op"):
+                case "info":
+                    return {"ok": True, **self._information()}, []
+                case "tun":
+                    return {"ok": True}, [self._tun]
+                case "socket":
+                    return {"ok": True}, [_make_socket(asked)]
+                case "namespaces":
+                    names = ["net"] if os.geteuid() == 0 else ["user", "net"]
+                    paths = [f"/proc/self/ns/{name}" for name in names]
+                    return {"ok": True, "namespaces": names}, [os.open(path, os.O_RDONLY) for path in paths]
+                case operation:
+                    raise BadRequest(f"unknown operation {operation!r}; there are info, namespaces, socket, tun")
+        except BadRequest as bad:
+            return {"ok": False, "error": str(bad)}, []
+        except OSError as error:
+            return {"ok": False, "errno": error.errno, "error": os.strerror(error.errno or 0)}, []
+        except (ValueError, RecursionError):
+            return {"ok": False, "error": "not JSON"}, []
+        except Exception as error:
+            log.exception("internal error while answering a request")
+            return {"ok": False, "error": f"internal error: {error}"}, []
+
+    def _information(self) -> dict[str, object]:
+        settings = self._settings
+        address4 = settings.tun.address4
+        return {
+            "address": str(settings.tun.address),
+            "address4": None if address4 is None else str(address4),
+            "mtu": settings.tun.mtu,
+            "interface": settings.tun.name,
+            "namespace": settings.namespace if os.geteuid() == 0 else None,
+            "pid": os.getpid(),
+        }
+
+    def _drop(self, loop: Loop, client: socket.socket) -> None:
+        self._clients.pop(client.fileno(), None)
+        loop.unwatch(client)
+        client.close()
+
+
+def run(settings: HostSettings, *, lifeline: int | None, ready: int | None) -> None:
+    """The life of a holder process: makes the host OS, writes a line to ``ready``, serves until it is told to stop.
+
+    ``lifeline``: a pipe whose other end the parent holds; its end stops the holder. Raises OSError at the start.
+    """
+    parent = os.getppid()
+    loop = Loop()
+    holder = Holder(settings)
+    signals = StopSignals(loop, lifeline)
+    try:
+        holder.enter()
+        if lifeline is not None:
+            namespace.die_with_parent(signal.SIGTERM, parent)
+        holder.serve(loop)
+        if ready is not None:
+            os.write(ready, b"ready\n")
+            os.close(ready)
+        while not loop.stopping:
+            loop.turn(None)
+    finally:
+        with contextlib.suppress(OSError):
+            holder.close(loop)
+        signals.close()
+        loop.close()
+
+
+def _make_socket(asked: Mapping[str, object]) -> socket.socket:
+    family, kind = asked.get("family", "inet6"), asked.get("type", "dgram")
+    if not isinstance(family, str) or family not in _FAMILIES:
+        raise BadRequest(f"family is one of {', '.join(_FAMILIES)}, not {family!r}")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise BadRequest(f"type is one of {', '.join(_KINDS)}, not {kind!r}")
+    backlog, reuse = asked.get("listen"), asked.get("reuse_address", False)
+    if backlog is not None and (kind != "stream" or not isinstance(backlog, int) or not 0 <= backlog <= 65535):
+        raise BadRequest("listen is the backlog of a stream socket, 0 to 65535")
+    if not isinstance(reuse, bool):
+        raise BadRequest("reuse_address is true or false")
+    where = None if asked.get("bind") is None else _bind_address(asked["bind"], family)
+    made = socket.socket(_FAMILIES[family], _KINDS[kind] | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == "inet6":
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if where is not None:
+            made.bind(where)
+        if backlog is not None:
+            made.listen(backlog)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _bind_address(bind: object, family: str) -> tuple[str, int]:
+    match bind:
+        case [str(address), int(port)] if 0 <= port <= 65535 and not isinstance(port, bool):
+            pass
+        case _:
+            raise BadRequest('bind is ["address", port], port 0 to 65535')
+    try:
+        # Parsed here, so that nothing is ever looked up in the DNS on the way.
+        checked = IPv6Address(address) if family == "inet6" else IPv4Address(address)
+    except ValueError as error:
+        raise BadRequest(f"{address!r} is not an address of family {family}") from error
+    return str(checked), port

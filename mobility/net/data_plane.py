@@ -1,0 +1,272 @@
+"""One process, one node: moves packets between a `Node`, its links and the host OS, and carries out what it answers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from mobility.net.loop import Loop
+from mobility.net.netlink import LinkMonitor, LinkState
+from mobility.net.packet_socket import Link, PacketSocket
+from mobility.net.tun import Tunnel
+from mobility.node import Node
+from mobility.outputs import Deliver, Discarded, Event, Output, Transmit
+
+log = logging.getLogger(__name__)
+
+FAIR_SHARE = 64
+"Packets taken from one descriptor before the others get their turn."
+AFTER_FAILURE = 1.0
+"Seconds until a timer whose handling failed is tried again."
+
+
+class Observer(Protocol):
+    """Is told what happens; `mobility.trace.Trace` is one. Must not block."""
+
+    @property
+    def wants_packets(self) -> bool:
+        """Whether `packet` is to be called: the hot path asks this first."""
+
+    def packet(self, where: str, outbound: bool, packet: bytes) -> None:
+        """A packet passed ``where`` (name of a link, or ``host``); ``outbound`` seen from the node."""
+
+    def discarded(self, discarded: Discarded) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+
+class DataPlane:
+    """Runs a node.
+
+    ``interfaces`` are those it was built for, by link name. A change of their hardware address or MTU, and the end of
+    the host OS, need a new node: then `must_restart` says why and the loop stops.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        node: Node,
+        interfaces: Mapping[str, LinkState],
+        observer: Observer,
+        *,
+        tunnel: Tunnel | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        open_link: Callable[[LinkState], Link] | None = None,
+    ) -> None:
+        self.node = node
+        self.must_restart: str | None = None
+        self.packets: Counter[str] = Counter()
+        "Packets moved: ``from-host``, ``to-host``, ``from-LINK``, ``to-LINK``, and ``lost-to-...`` where not taken."
+        self.discards: Counter[str] = Counter()
+        "Packets that the node dropped, by reason."
+        self._loop = loop
+        self._interfaces = dict(interfaces)
+        self._observer = observer
+        self._tunnel = tunnel
+        self._clock = clock
+        self._open_link = _open_packet_socket if open_link is None else open_link
+        self._monitor = LinkMonitor()
+        self._links: dict[str, Link] = {}
+        self._indexes: dict[str, int] = {}
+        self._up: set[str] = set()
+        self._not_before = 0.0
+
+    def start(self) -> None:
+        """Starts the node and opens its links as far as they exist. Raises OSError: not permitted to open a link."""
+        present = self._monitor.open()
+        self._loop.watch(self._monitor, self._interfaces_changed)
+        if self._tunnel is not None:
+            self._loop.watch(self._tunnel, self._host_ready)
+        self.call(self.node.start)
+        for interface in present:
+            self._interface_changed(interface)
+        if self._not_before:
+            raise RuntimeError("the node failed to start; the log above has the traceback")
+
+    def run(self) -> None:
+        """Until the loop is stopped."""
+        while not self._loop.stopping:
+            self.turn()
+
+    def turn(self, longest: float | None = None) -> None:
+        """One turn of the loop: waits for a packet or the node's timer, ``longest`` seconds at most."""
+        timer = self.node.timer
+        wait = longest
+        if timer is not None:
+            due = max(timer, self._not_before) - self._clock()
+            wait = due if longest is None else min(due, longest)
+        self._loop.turn(wait)
+        timer = self.node.timer
+        if timer is not None and max(timer, self._not_before) <= self._clock():
+            self.call(self.node.handle_timer)
+
+    def call(self, method: Callable[[float], list[Output]]) -> None:
+        """Calls the node with the present time and carries out what it answers; exceptions are noted, not raised."""
+        now = self._clock()
+        try:
+            self.carry_out(method(now))
+        except Exception as error:
+            self._not_before = now + AFTER_FAILURE
+            self._loop.failed(error)
+
+    def carry_out(self, outputs: list[Output]) -> None:
+        """Does what the node answered."""
+        packets, observer = self.packets, self._observer
+        for output in outputs:
+            if isinstance(output, Transmit):
+                packet, to, name = output
+                link = self._links.get(name)
+                if link is not None and link.send(packet, to):
+                    packets["to-" + name] += 1
+                    if observer.wants_packets:
+                        observer.packet(name, True, packet)
+                else:
+                    packets["lost-to-" + name] += 1
+            elif isinstance(output, Deliver):
+                packet = output.packet
+                if self._tunnel is not None and self._tunnel.send(packet):
+                    packets["to-host"] += 1
+                    if observer.wants_packets:
+                        observer.packet("host", False, packet)
+                else:
+                    packets["lost-to-host"] += 1
+            elif isinstance(output, Discarded):
+                self.discards[output.reason] += 1
+                observer.discarded(output)
+            elif isinstance(output, Event):
+                observer.event(output)
+            else:  # Arrived: the node did not want it itself
+                packets["unclaimed"] += 1
+
+    def snapshot(self) -> dict[str, object]:
+        """The node's tables, JSON-ready. Raises what the node raises."""
+        return self.node.snapshot(self._clock())
+
+    def counters(self) -> dict[str, object]:
+        """All counters of the I/O side, JSON-ready."""
+        errors = {name: dict(link.errors) for name, link in self._links.items() if isinstance(link, PacketSocket)}
+        return {
+            "packets": dict(self.packets),
+            "discards": dict(self.discards),
+            "link_errors": {name: counts for name, counts in errors.items() if counts},
+            "internal_errors": dict(self._loop.failures),
+            "netlink_overruns": self._monitor.overruns,
+        }
+
+    def links(self) -> dict[str, object]:
+        """The links as the kernel sees them, JSON-ready."""
+        return {
+            name: {
+                "up": name in self._up,
+                "present": name in self._links,
+                "address": state.address.hex(":"),
+                "mtu": state.mtu,
+            }
+            for name, state in self._interfaces.items()
+        }
+
+    def close(self) -> None:
+        for link in self._links.values():
+            self._loop.unwatch(link)
+            link.close()
+        self._links.clear()
+        if self._tunnel is not None:
+            self._loop.unwatch(self._tunnel)
+            self._tunnel.close()
+            self._tunnel = None
+        self._loop.unwatch(self._monitor)
+        self._monitor.close()
+
+    def _host_ready(self, _events: int) -> None:
+        tunnel = self._tunnel
+        if tunnel is None:
+            return
+        try:
+            arrived = tunnel.receive(FAIR_SHARE)
+        except OSError as error:
+            self._restart(f"the host OS has gone ({os.strerror(error.errno or 0)})")
+            return
+        self.packets["from-host"] += len(arrived)
+        clock, from_host = self._clock, self.node.from_host
+        for packet in arrived:
+            if self._observer.wants_packets:
+                self._observer.packet("host", True, packet)
+            try:
+                self.carry_out(from_host(packet, clock()))
+            except Exception as error:
+                self._loop.failed(error)
+
+    def _link_ready(self, link: Link) -> None:
+        arrived = link.receive(FAIR_SHARE)
+        name, clock, from_link = link.name, self._clock, self.node.from_link
+        self.packets["from-" + name] += len(arrived)
+        for packet, sender in arrived:
+            if self._observer.wants_packets:
+                self._observer.packet(name, False, packet)
+            try:
+                self.carry_out(from_link(name, packet, sender, clock()))
+            except Exception as error:
+                self._loop.failed(error)
+
+    def _interfaces_changed(self, _events: int) -> None:
+        for interface in self._monitor.read():
+            self._interface_changed(interface)
+
+    def _interface_changed(self, interface: LinkState) -> None:
+        for name, index in list(self._indexes.items()):
+            if index == interface.index and name != interface.name:  # renamed: ours is no longer there
+                self._lost(name)
+        built_for = self._interfaces.get(interface.name)
+        if built_for is None:
+            return
+        name = interface.name
+        if interface.removed or self._indexes.get(name, interface.index) != interface.index:
+            self._lost(name)
+            if interface.removed:
+                return
+        if (interface.address, interface.mtu) != (built_for.address, built_for.mtu):
+            self._restart(f"interface {name} has a new hardware address or MTU")
+            return
+        if interface.up and name not in self._links and not self._found(interface):
+            return
+        if interface.up != (name in self._up):
+            (self._up.add if interface.up else self._up.discard)(name)
+            self.call(lambda now: self.node.link_changed(name, interface.up, now))
+
+    def _found(self, interface: LinkState) -> bool:
+        try:
+            link = self._open_link(interface)
+        except PermissionError:
+            raise
+        except OSError as error:  # gone again between the message and now
+            log.warning("interface %s cannot be opened: %s", interface.name, error)
+            return False
+        self._links[interface.name] = link
+        self._indexes[interface.name] = interface.index
+        self._loop.watch(link, lambda _events: self._link_ready(link))
+        return True
+
+    def _lost(self, name: str) -> None:
+        link = self._links.pop(name, None)
+        self._indexes.pop(name, None)
+        if link is not None:
+            self._loop.unwatch(link)
+            link.close()
+        if name in self._up:
+            self._up.discard(name)
+            self.call(lambda now: self.node.link_changed(name, False, now))
+
+    def _restart(self, why: str) -> None:
+        log.warning("%s: the data plane starts anew", why)
+        self.must_restart = why
+        self._loop.stop()
+
+
+def _open_packet_socket(interface: LinkState) -> Link:
+    link = PacketSocket(interface)
+    link.open()
+    return link

@@ -1,0 +1,80 @@
+"""The file in which sequence numbers of security associations outlive a process.
+
+Each direction of each association has a slot, found by a digest of its keys: new keys begin anew, the same keys never
+do. A process holds a lock on the file as long as it lives, so that two never send with one association.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+from pathlib import Path
+
+from mobility.config import Association
+from mobility.ipsec.sa import SequenceState
+
+SLOTS = 4096
+_DIGEST = 16
+_SLOT = _DIGEST + SequenceState.SIZE
+_SIZE = SLOTS * _SLOT
+
+
+class SequenceFileError(Exception):
+    """The file cannot be used; the text says what to do."""
+
+
+class SequenceFile:
+    """Hands out the states; keeps the file mapped and locked until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._map: mmap.mmap | None = None
+
+    def open(self) -> None:
+        """Raises SequenceFileError: cannot be written, or another process uses it."""
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # All blocks now: a full disk has to show here and not as a signal when a number is written.
+            os.posix_fallocate(self._descriptor, 0, _SIZE)
+            self._map = mmap.mmap(self._descriptor, _SIZE)
+        except BlockingIOError as error:
+            self.close()
+            raise SequenceFileError(
+                f"{self._path}: another process sends with these associations; end it, or give this node another"
+                " `state` directory in its [node] table"
+            ) from error
+        except OSError as error:
+            self.close()
+            raise SequenceFileError(f"{self._path}: cannot be written: {error.strerror}") from error
+
+    def state(self, association: Association, direction: str) -> SequenceState:
+        """The state of one direction (``outbound``, ``inbound``) of an association. Raises SequenceFileError: full."""
+        if self._map is None:
+            raise SequenceFileError(f"{self._path}: is not open")
+        digest = _digest(association, direction)
+        view = memoryview(self._map)
+        for at in range(0, _SIZE, _SLOT):
+            found = bytes(view[at : at + _DIGEST])
+            if found == digest or not any(found):
+                view[at : at + _DIGEST] = digest
+                return SequenceState(view[at + _DIGEST : at + _SLOT])
+        raise SequenceFileError(f"{self._path}: has no room left: remove it if none of its keys is in use any more")
+
+    def close(self) -> None:
+        """States that were handed out stay valid; the lock goes with the descriptor."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._map = None
+
+
+def _digest(association: Association, direction: str) -> bytes:
+    keys = association.keys
+    text = f"{direction} {association.spi} {association.algorithm.value} "
+    material = len(keys.encryption).to_bytes(2, "big") + keys.encryption + keys.authentication
+    return hashlib.sha256(b"roamphone sequence state " + text.encode() + material).digest()[:_DIGEST]

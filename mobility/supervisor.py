@@ -1,0 +1,243 @@
+"""``mobility mn|ha|cn``: starts the host-OS holder and the data plane as children, and starts again what dies.
+
+Children are forked and not executed anew: everything is imported already, so that a data plane is back in some
+hundredths of a second. They go when the supervisor goes, however it goes: the kernel kills them (PDEATHSIG), and a pipe
+ends (the lifeline).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mobility import holder, service
+from mobility.client import MobilityError
+from mobility.config import Configuration, ConfigurationError
+from mobility.holder import HostSettings
+from mobility.net import namespace
+from mobility.net.loop import Loop, StopSignals
+from mobility.net.tun import TunSettings
+from mobility.sequences import SequenceFileError
+from mobility.service import Build, Life
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 2.0
+"Seconds before a child that keeps dying is started again, at most."
+SETTLED = 10.0
+"Seconds after which a child counts as healthy: its next death is a first one again."
+PATIENCE = 3.0
+"Seconds a child has to end after it was asked to."
+START_FAILED = 1
+EXPECTED = (OSError, ConfigurationError, SequenceFileError, MobilityError)
+"What a start may fail with for reasons of the outside: told in one line, without a traceback."
+
+
+class AlreadyRunning(Exception):
+    """Another supervisor has this runtime directory."""
+
+
+class _Child:
+    """A forked process, its lifeline, and the pipe on which it says that it is ready."""
+
+    def __init__(self, name: str, pid: int, lifeline: int, ready: int) -> None:
+        self.name = name
+        self.pid = pid
+        self.process = os.pidfd_open(pid)
+        self.lifeline = lifeline
+        self.ready = ready
+        self.is_ready = False
+        self.since = time.monotonic()
+
+    def descriptors(self) -> tuple[int, ...]:
+        return self.process, self.lifeline, self.ready
+
+
+class Supervisor:
+    """Runs one node. ``ready`` is called once, when the node serves for the first time."""
+
+    def __init__(self, configuration: Configuration, build: Build, ready: Callable[[], None]) -> None:
+        self._configuration = configuration
+        self._build = build
+        self._tell_ready = ready
+        self._loop = Loop()
+        self._children: dict[str, _Child] = {}
+        self._due: dict[str, float] = {}
+        self._deaths: dict[str, int] = {}
+        self._starts = 0
+        self._told = False
+        self._status = 0
+        self._lock = -1
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; returns the exit status. Raises AlreadyRunning, OSError."""
+        runtime = self._configuration.runtime
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(runtime / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise AlreadyRunning(
+                f"a mobility process runs in {runtime} already (`mobility status` shows it)"
+            ) from error
+        signals = StopSignals(self._loop)
+        gc.freeze()  # what exists now is shared with the children as long as nobody touches it
+        try:
+            self._due[_first(self._configuration)] = 0.0
+            while not self._loop.stopping:
+                self._loop.turn(self._start_what_is_due())
+        finally:
+            for name in ("data plane", "host OS"):
+                self._end(name)
+            self._clean_up(runtime)
+            signals.close()
+            self._loop.close()
+            os.close(self._lock)
+        return self._status
+
+    # ------------------------------------------------------------ starting
+
+    def _start_what_is_due(self) -> float | None:
+        """Starts children whose time has come; returns the seconds until the next."""
+        now = time.monotonic()
+        for name in [name for name, due in self._due.items() if due <= now]:
+            del self._due[name]
+            self._start(name)
+        return min((due - now for due in self._due.values()), default=None)
+
+    def _start(self, name: str) -> None:
+        self._starts += name == "data plane"
+        lifeline, our_lifeline = os.pipe()
+        our_ready, ready = os.pipe()
+        stopping = {signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # one that comes now must not be lost between two handlers
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            status = START_FAILED
+            try:
+                for descriptor in (our_lifeline, our_ready, self._lock):
+                    os.close(descriptor)
+                for sibling in self._children.values():
+                    for descriptor in sibling.descriptors():
+                        os.close(descriptor)
+                signal.set_wakeup_fd(-1)
+                for sig in stopping:
+                    signal.signal(sig, signal.SIG_DFL)
+                self._loop.close()
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping)
+                status = self._live(name, Life(self._starts, lifeline, ready))
+            except EXPECTED as error:
+                log.error("%s: %s", name, error)
+            except BaseException:
+                log.exception("%s: ended by an internal error", name)
+            finally:
+                logging.shutdown()
+                os._exit(status)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping)
+        os.close(lifeline)
+        os.close(ready)
+        child = self._children[name] = _Child(name, pid, our_lifeline, our_ready)
+        self._loop.watch(child.process, lambda _events: self._ended(child))
+        self._loop.watch(child.ready, lambda _events: self._heard(child))
+
+    def _live(self, name: str, life: Life) -> int:
+        if name == "data plane":
+            return service.run(self._configuration, self._build, life)
+        settings = host_settings(self._configuration)
+        if settings is not None:
+            holder.run(settings, lifeline=life.lifeline, ready=life.ready)
+        return 0
+
+    # ------------------------------------------------------------ what children do
+
+    def _heard(self, child: _Child) -> None:
+        self._loop.unwatch(child.ready)
+        child.is_ready = bool(os.read(child.ready, 16))
+        if not child.is_ready:
+            return  # it ended, which the process descriptor tells too
+        if child.name == "host OS":
+            self._due["data plane"] = 0.0
+        elif not self._told:
+            self._told = True
+            self._tell_ready()
+
+    def _ended(self, child: _Child) -> None:
+        status = self._reap(child)
+        if not self._told:
+            log.error("the %s could not start", child.name)
+            self._status = START_FAILED
+            self._loop.stop()
+            return
+        now = time.monotonic()
+        deaths = 0 if now - child.since > SETTLED else self._deaths.get(child.name, 0)
+        pause = 0.0 if deaths == 0 else min(0.125 * 2**deaths, LONGEST_PAUSE)
+        self._deaths[child.name] = deaths + 1
+        if status != service.RESTART:
+            log.warning("the %s (process %d) ended with %s: starting it again", child.name, child.pid, _words(status))
+        if child.name == "host OS":
+            # Its TUN device is still held by the data plane; the next holder needs the name for its own.
+            self._end("data plane")
+            self._due.pop("data plane", None)
+        self._due[child.name] = now + pause
+
+    def _end(self, name: str) -> None:
+        """Ends a child: asks, waits, kills."""
+        child = self._children.get(name)
+        if child is None:
+            return
+        self._loop.unwatch(child.process)
+        self._loop.unwatch(child.ready)
+        signal.pidfd_send_signal(child.process, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while os.waitid(os.P_PIDFD, child.process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > deadline:
+                log.warning("the %s (process %d) does not end: killed", name, child.pid)
+                signal.pidfd_send_signal(child.process, signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        self._reap(child)
+
+    def _reap(self, child: _Child) -> int:
+        self._loop.unwatch(child.process)
+        self._loop.unwatch(child.ready)
+        _, status = os.waitpid(child.pid, 0)
+        for descriptor in child.descriptors():
+            os.close(descriptor)
+        del self._children[child.name]
+        return os.waitstatus_to_exitcode(status)
+
+    def _clean_up(self, runtime: Path) -> None:
+        """What a killed child could not remove itself."""
+        marker = runtime / "namespace"
+        if marker.exists():
+            namespace.withdraw(marker.read_text())
+            marker.unlink()
+        for name in ("host.sock", "control.sock"):
+            (runtime / name).unlink(missing_ok=True)
+
+
+def host_settings(configuration: Configuration) -> HostSettings | None:
+    """The host OS of a configuration, as its holder wants it; None for a node without."""
+    host_os, address = configuration.host_os, configuration.host_address
+    if host_os is None or address is None:
+        return None
+    tun = TunSettings(host_os.interface, address, host_os.mtu, host_os.address4)
+    return HostSettings(tun, host_os.namespace, configuration.runtime)
+
+
+def _first(configuration: Configuration) -> str:
+    return "data plane" if configuration.host_os is None else "host OS"
+
+
+def _words(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
