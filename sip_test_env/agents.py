@@ -1,0 +1,76 @@
+"""Runs phones as processes of their own (`sip_test_env.phone_agent`) and steers them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sip_test_env.errors import EnvironmentFailure
+
+LONGEST_LINE = 1 << 26
+
+
+class PhoneProcess:
+    """One phone, as an asynchronous context manager. ``name`` is for messages; what it logs goes to ``log``."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self.name = name
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "sip_test_env.phone_agent"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                limit=LONGEST_LINE,
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        process, self._process = self._process, None
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()  # the end of its input ends the phone: politely, with BYE and un-REGISTER
+        try:
+            await asyncio.wait_for(process.wait(), 5)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise EnvironmentFailure(f"the {self.name} is not running")
+        return self._process.pid
+
+    async def do(self, what: str, *, timeout: float = 15.0, **arguments: object) -> dict[str, Any]:
+        """Has the phone do one thing and returns its answer. Raises `EnvironmentFailure` with the phone's own words."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise EnvironmentFailure(f"the {self.name} is not running")
+        process.stdin.write(json.dumps({"do": what, **arguments}).encode() + b"\n")
+        try:
+            await process.stdin.drain()
+            line = await asyncio.wait_for(process.stdout.readline(), timeout)
+        except TimeoutError:
+            raise EnvironmentFailure(f"the {self.name} did not {what} within {timeout:g} s; see {self._log}") from None
+        except ConnectionError:
+            line = b""
+        if not line:
+            raise EnvironmentFailure(f"the {self.name} died when it was to {what}: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "failed" in answer:
+            raise EnvironmentFailure(f"the {self.name} could not {what}: {answer['why']}")
+        return answer
+
+    def _last_words(self) -> str:
+        return self._log.read_text(errors="replace")[-1500:] or f"see {self._log}"
