@@ -1,0 +1,165 @@
+"""What registration and calls share: identity, the endpoint, credentials, dialogs, tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Protocol
+
+from softphone.config import Account
+from softphone.errors import TransportError
+from softphone.events import EventHub
+from softphone.media.audio import AudioSink, AudioSource
+from softphone.sip.auth import Authenticator
+from softphone.sip.dialog import DialogId, next_hop
+from softphone.sip.endpoint import ClientTransaction, Endpoint
+from softphone.sip.headers import CSeq, Headers, NameAddr
+from softphone.sip.message import Request, Response
+from softphone.sip.transport import Flow
+from softphone.sip.uri import SipUri, Uri
+
+if TYPE_CHECKING:
+    from softphone.call import Call
+
+USER_AGENT = "roamphone/0.1"
+METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS")
+ALLOW = ", ".join(METHODS)
+SUPPORTED = "path"
+MAX_CHALLENGES = 5
+
+
+class Media(Protocol):
+    """The audio of a call as the user agent sees it; `softphone.media.session.MediaSession` is one."""
+
+    def offer(self) -> str: ...
+
+    def answer(self, offer: str) -> str: ...
+
+    def accept(self, answer: str) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def play(self, source: AudioSource | None) -> None: ...
+
+    def record(self, sink: AudioSink | None) -> None: ...
+
+    def statistics(self) -> object: ...
+
+
+class Agent:
+    """The state of one running phone."""
+
+    def __init__(
+        self, account: Account, endpoint: Endpoint, authenticator: Authenticator, hub: EventHub,
+        open_media: Callable[[], Awaitable[Media]],
+    ) -> None:  # fmt: skip
+        self.account = account
+        self.endpoint = endpoint
+        self.authenticator = authenticator
+        self.hub = hub
+        self.open_media = open_media
+        self.dialogs: dict[DialogId, Call] = {}
+        self.calls: set[Call] = set()
+        self.service_route: tuple[NameAddr, ...] = ()
+        "From the registrar (RFC 3608)."
+        self.path: tuple[NameAddr, ...] = ()
+        "The way from the registrar to us as it was stored (RFC 3327)."
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """A task that ends with the phone at the latest."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self.endpoint.counters["task-failed"] += 1
+            context = {"message": f"{task.get_name()} failed", "exception": exc, "task": task}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+    async def close(self) -> None:
+        """End all tasks, those that close media excepted, and the endpoint."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.endpoint.close()
+
+    def preloaded_route(self) -> list[NameAddr]:
+        """Route of requests outside dialogs: the outbound proxy, then the registrar's Service-Route (RFC 3608)."""
+        proxy = self.account.proxy_uri
+        hops = [] if proxy is None else [NameAddr(loose(proxy))]
+        return [*hops, *(hop for hop in self.service_route if not hops or not _same_host(hop, hops[0]))]
+
+    def initial(self, method: str, uri: Uri, to: NameAddr, from_: NameAddr, call_id: str, sequence: int) -> Request:
+        """A request outside dialogs, without Via and Contact (RFC 3261 section 8.1.1)."""
+        headers = Headers.of(
+            *(("Route", str(hop)) for hop in self.preloaded_route()),
+            ("From", str(from_)),
+            ("To", str(to)),
+            ("Call-ID", call_id),
+            ("CSeq", str(CSeq(sequence, method))),
+            ("Max-Forwards", "70"),
+            ("User-Agent", USER_AGENT),
+        )
+        return Request(method=method, uri=uri, headers=headers)
+
+    def identity(self, tag: str) -> NameAddr:
+        """Our From."""
+        return NameAddr(self.account.aor, self.account.display_name, (("tag", tag),))
+
+    def new_call_id(self) -> str:
+        return self.endpoint.new_tag() + self.endpoint.new_tag()
+
+    async def flow_to(self, request: Request) -> Flow:
+        """The way to the next hop of a request. Raises TransportError."""
+        return await self.endpoint.flow(await self.endpoint.resolve(next_hop(request), self.account.transport))
+
+    async def send(self, request: Request, flow: Flow | None = None) -> ClientTransaction:
+        """Send in a new transaction, with credentials where we were asked for some before. Raises TransportError."""
+        if flow is None or flow.closed:
+            flow = await self.flow_to(request)
+        return await self.endpoint.request(self.authenticator.authorize(request), flow)
+
+    async def complete(self, request: Request, resend: Callable[[], Request]) -> Response:
+        """The final response to a request other than INVITE; answers challenges with what ``resend`` makes anew."""
+        for _ in range(MAX_CHALLENGES):
+            transaction = await self.send(request)
+            response = await transaction.final()
+            if response.status not in (401, 407) or not self.authenticator.challenged(transaction.request, response):
+                break
+            request = resend()
+        if response.success:
+            self.authenticator.accepted()
+        return response
+
+    def peer_uri(self, text: str) -> SipUri:
+        """What a person typed: a SIP URI, ``user@host``, or a user or number at our own domain.
+
+        Raises TransportError, SipParseError.
+        """
+        scheme = text.partition(":")[0].lower()
+        if scheme == "tel":
+            return SipUri(self.account.domain, text[4:].partition(";")[0], None, (("user", "phone"),))
+        if scheme in ("sip", "sips"):
+            return SipUri.parse(text)
+        if "@" in text:
+            return SipUri.parse(f"sip:{text}")
+        if not text or any(char.isspace() for char in text):
+            raise TransportError(f"{text!r} is nobody to call: give a SIP URI or a number")
+        return SipUri(self.account.domain.lower(), text)
+
+
+def loose(uri: SipUri) -> SipUri:
+    """The URI of a proxy as it stands in a Route."""
+    return uri if uri.loose else SipUri(uri.host, uri.user, uri.port, (*uri.parameters, ("lr", None)), (), uri.scheme)
+
+
+def _same_host(one: NameAddr, other: NameAddr) -> bool:
+    a, b = one.sip_uri, other.sip_uri
+    return a is not None and b is not None and (a.host, a.port) == (b.host, b.port)

@@ -1,0 +1,100 @@
+"""The settings of an account."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from softphone.errors import ConfigError
+from softphone.media.offer_answer import SrtpMode
+from softphone.sip.errors import SipParseError
+from softphone.sip.transport import Transport
+from softphone.sip.uri import SipUri, escape, parse_host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Who we are and over whom we call. Raises ConfigError when the settings contradict each other."""
+
+    user: str
+    domain: str
+    "The right side of the address of record: a name or a numeric address (IPv6 without brackets)."
+    password: str = field(default="", repr=False)
+    auth_user: str | None = None
+    "User name for the digest where it is not ``user``."
+    display_name: str = ""
+    register: bool = True
+    "False: calls go directly to the address in their URI."
+    registrar: str | None = None
+    "URI of the registrar; None: ``sip:`` and the domain."
+    outbound_proxy: str | None = None
+    "URI that all requests outside dialogs go to first."
+    transport: Transport = Transport.UDP
+    expires: int = 300
+    "Seconds of registration to ask for."
+    local_host: str | None = None
+    "Numeric address of this phone; None: what the socket factory says, the home address on a mobile terminal."
+    local_port: int = 0
+    ip_version: int = 6
+    "4 or 6; decides where no numeric address does."
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+    codecs: tuple[str, ...] = ("opus", "G722", "PCMA", "PCMU")
+    "Names, best first."
+    srtp: SrtpMode = SrtpMode.OPTIONAL
+    max_calls: int = 8
+    "Further incoming calls are answered with 486."
+
+    def __post_init__(self) -> None:
+        if not self.user:
+            raise ConfigError("the account has no user: set user to the part before the @ of your SIP address")
+        try:
+            parse_host(f"[{self.domain}]" if ":" in self.domain else self.domain, "domain")
+            for name in ("registrar", "outbound_proxy"):
+                if (text := getattr(self, name)) is not None:
+                    SipUri.parse(text)
+        except SipParseError as exc:
+            raise ConfigError(f"account {self.user}: {exc}") from exc
+        if not 0 <= self.local_port <= 65535 or not 1 <= self.expires < 2**31 or self.ip_version not in (4, 6):
+            raise ConfigError(f"account {self.user}: local_port, expires or ip_version is out of range")
+        if (self.certificate is None) != (self.private_key is None):
+            raise ConfigError(f"account {self.user}: set both certificate and private_key or neither")
+        if not self.codecs:
+            raise ConfigError(f"account {self.user}: set at least one codec")
+
+    @property
+    def aor(self) -> SipUri:
+        """The address of record."""
+        return SipUri(self.domain.lower(), escape(self.user, "&=+$,;?/"))
+
+    @property
+    def registrar_uri(self) -> SipUri:
+        return SipUri(self.domain.lower()) if self.registrar is None else SipUri.parse(self.registrar)
+
+    @property
+    def proxy_uri(self) -> SipUri | None:
+        return None if self.outbound_proxy is None else SipUri.parse(self.outbound_proxy)
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The IP version that the phone speaks: that of the first numeric address among the settings."""
+        proxy = self.proxy_uri
+        for host in (self.local_host, proxy.host if proxy else None, self.registrar_uri.host, self.domain):
+            if host is None:
+                continue
+            try:
+                version = ip_address(host).version
+            except ValueError:
+                continue
+            return socket.AF_INET6 if version == 6 else socket.AF_INET
+        return socket.AF_INET6 if self.ip_version == 6 else socket.AF_INET
+
+
+def password_from(environment: Mapping[str, str] = os.environ, name: str = "SOFTPHONE_PASSWORD") -> str:
+    """The password from the environment; empty when it is not set."""
+    return environment.get(name, "")

@@ -1,0 +1,146 @@
+"""What happens in the phone, as values, and the hub that hands them to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+BACKLOG = 1000
+"Events a listener may lag behind before it loses the oldest."
+
+
+class EndedBy(StrEnum):
+    """Who ended a call."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Root of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered(Event):
+    """The registrar knows where we are."""
+
+    contact: str
+    expires: int
+    "Seconds."
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationFailed(Event):
+    """The registrar refused or does not answer."""
+
+    status: int
+    reason: str
+    retry_in: float | None
+    "Seconds until the next attempt; None: there will be none (wrong password, unknown user)."
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered(Event):
+    """We took our contact back."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent(Event):
+    """Root of the events of a call."""
+
+    call: str
+    "Call-ID."
+
+
+@dataclass(frozen=True, slots=True)
+class CallIncoming(CallEvent):
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallProgress(CallEvent):
+    """A provisional response to our call, for example 180 Ringing."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswered(CallEvent):
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallChanged(CallEvent):
+    """The peer renegotiated the session in mid call."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded(CallEvent):
+    by: EndedBy
+    status: int
+    "Final status of a call that never came about, else 200; 408 or 503 when the peer could not be reached."
+    reason: str
+
+
+class EventHub:
+    """Every listener gets every event from the moment it began to listen."""
+
+    def __init__(self) -> None:
+        self._listeners: set[Listener] = set()
+        self.counters: Counter[str] = Counter()
+
+    def emit(self, event: Event) -> None:
+        self.counters[type(event).__name__] += 1
+        for listener in self._listeners:
+            listener.put(event)
+
+    def listen(self) -> Listener:
+        """A new listener; it is an async iterator and counts from now on. Close it, or leave its iteration."""
+        listener = Listener(self._listeners.discard)
+        self._listeners.add(listener)
+        return listener
+
+    def close(self) -> None:
+        """End all iterations."""
+        for listener in list(self._listeners):
+            listener.finish()
+
+
+class Listener(AsyncIterator[Event]):
+    """One reader of events."""
+
+    def __init__(self, leave: Callable[[Listener], None]) -> None:
+        self._leave = leave
+        self._events: deque[Event] = deque(maxlen=BACKLOG)
+        self._wake = asyncio.Event()
+        self._finished = False
+
+    def put(self, event: Event) -> None:
+        self._events.append(event)
+        self._wake.set()
+
+    def finish(self) -> None:
+        self._finished = True
+        self._wake.set()
+
+    def close(self) -> None:
+        self.finish()
+        self._leave(self)
+
+    def __aiter__(self) -> Listener:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._finished:
+                self._leave(self)
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        return self._events.popleft()

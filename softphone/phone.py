@@ -1,0 +1,227 @@
+"""The phone: ``async with Softphone(account) as phone: call = await phone.dial("sip:6002@example.org")``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random as dice
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+
+from softphone.agent import Agent, Media
+from softphone.call import Call, capabilities, refuse_early
+from softphone.config import Account
+from softphone.errors import SoftphoneError
+from softphone.events import CallIncoming, EventHub, Listener
+from softphone.incoming import IncomingCall
+from softphone.media.codecs import codec_named
+from softphone.media.session import MediaSession, MediaSettings
+from softphone.outgoing import OutgoingCall
+from softphone.registration import Registration
+from softphone.sip.auth import Authenticator, Credentials
+from softphone.sip.dialog import DialogId
+from softphone.sip.endpoint import Endpoint, Resolver, ServerTransaction, Traced, system_resolver
+from softphone.sip.errors import SipParseError
+from softphone.sip.message import Request
+from softphone.sip.transport import Flow, TlsSettings
+from softphone.sockets import DirectSockets, Sockets
+
+GOODBYE_SECONDS = 3.0
+"How long shutting down waits for BYEs and the unregistration."
+
+MediaFactory = Callable[[Sockets, str], Awaitable[Media]]
+"Opens the audio of one call on a local address."
+
+
+class Softphone:
+    """One account and its calls. All methods belong to the event loop that entered the context.
+
+    ``media`` replaces the audio of calls (tests, other media engines); ``random`` and ``jitter`` the dice.
+    """
+
+    def __init__(
+        self, account: Account, sockets: Sockets | None = None, *,
+        media: MediaFactory | None = None, random: Callable[[int], bytes] = os.urandom,
+        jitter: Callable[[], float] = dice.random, resolver: Resolver = system_resolver,
+        trace: Callable[[Traced], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.account = account
+        self._sockets: Sockets = DirectSockets() if sockets is None else sockets
+        self._media = self._open_session if media is None else media
+        self._random = random
+        self._jitter = jitter
+        self._resolver = resolver
+        self._trace = trace
+        self._hub = EventHub()
+        self._agent: Agent | None = None
+        self._registration: Registration | None = None
+        self._arrived: asyncio.Queue[IncomingCall | None] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Bind the sockets and begin to register. Raises TransportError, ConfigError."""
+        account = self.account
+        host = account.local_host
+        if host is None:
+            host = self._sockets.local_address(account.family)
+        endpoint = Endpoint(
+            self._sockets, str(ip_address(host)), account.local_port,
+            tls=TlsSettings(account.ca_file, account.certificate, account.private_key),
+            random=self._random, resolver=self._resolver, trace=self._trace,
+            on_request=self._on_request, on_ack=self._on_ack, on_connection_lost=self._on_connection_lost,
+        )  # fmt: skip
+        await endpoint.start()
+        auth_user = account.user if account.auth_user is None else account.auth_user
+        authenticator = Authenticator(Credentials(auth_user, account.password), self._random)
+        self._agent = Agent(
+            account, endpoint, authenticator, self._hub, lambda: self._media(self._sockets, endpoint.host)
+        )
+        self._registration = Registration(self._agent, self._jitter)
+        if account.register:
+            self._agent.spawn(self._registration.run(), "registration")
+
+    async def close(self) -> None:
+        """Hang up all calls, unregister, close the sockets; takes a few seconds at most."""
+        agent = self._agent
+        if agent is None:
+            return
+        try:
+            goodbyes = [asyncio.create_task(call.hangup()) for call in list(agent.calls)]
+            if self._registration is not None:
+                goodbyes.append(asyncio.create_task(self._registration.unregister()))
+            if goodbyes:
+                _, late = await asyncio.wait(goodbyes, timeout=GOODBYE_SECONDS)
+                for task in late:
+                    task.cancel()
+                await asyncio.gather(*goodbyes, return_exceptions=True)
+        finally:
+            self._agent = None
+            for call in list(agent.calls):
+                call.abandon()
+            await agent.close()
+            self._arrived.put_nowait(None)
+            self._hub.close()
+
+    # use
+
+    async def dial(self, target: str) -> Call:
+        """Call a SIP URI, ``user@host``, or a number at our own domain.
+
+        Returns when the INVITE is out; `Call.answered` waits for the rest. Raises TransportError, SipParseError.
+        """
+        agent = self._running()
+        call = OutgoingCall(agent, agent.peer_uri(target))
+        await call.begin()
+        return call
+
+    async def incoming(self) -> AsyncIterator[IncomingCall]:
+        """The calls that come in, until the phone is closed. For one reader."""
+        while (call := await self._arrived.get()) is not None:
+            yield call
+        self._arrived.put_nowait(None)
+
+    def events(self) -> Listener:
+        """An async iterator over everything that happens from now on."""
+        return self._hub.listen()
+
+    async def registered(self, timeout: float | None = None) -> None:
+        """Until the registrar has accepted us. Raises RegistrationError when it refuses for good, TimeoutError."""
+        if self._registration is None:
+            raise SoftphoneError("the phone is not running: enter it with 'async with'")
+        await self._registration.wait(timeout)
+
+    @property
+    def calls(self) -> list[Call]:
+        return list(self._running().calls)
+
+    @property
+    def host(self) -> str:
+        """The local address: what stands in Contact, Via and SDP."""
+        return self._running().endpoint.host
+
+    @property
+    def port(self) -> int:
+        """The port of UDP and TCP."""
+        return self._running().endpoint.port
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Everything that was dropped, by name."""
+        return self._running().endpoint.counters
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self._running().endpoint
+
+    def _running(self) -> Agent:
+        if self._agent is None:
+            raise SoftphoneError("the phone is not running: enter it with 'async with'")
+        return self._agent
+
+    async def _open_session(self, sockets: Sockets, host: str) -> Media:
+        settings = MediaSettings(codecs=tuple(map(codec_named, self.account.codecs)), srtp=self.account.srtp)
+        return await MediaSession.open(sockets, host, settings)
+
+    # from the endpoint
+
+    def _on_request(self, transaction: ServerTransaction) -> None:
+        agent = self._agent
+        if agent is None:
+            transaction.respond(503)
+            return
+        request = transaction.request
+        if request.to.tag is not None:
+            call = agent.dialogs.get(DialogId.of_request(request))
+            if call is None:
+                transaction.respond(481)
+            else:
+                agent.spawn(call.handle(transaction), f"{request.method} {request.call_id}")
+        elif refuse_early(transaction):
+            return
+        elif request.method == "INVITE":
+            self._on_invite(transaction, agent)
+        elif request.method == "OPTIONS":
+            transaction.respond(200, headers=capabilities())
+        else:
+            transaction.respond(481)
+
+    def _on_invite(self, transaction: ServerTransaction, agent: Agent) -> None:
+        if len(agent.calls) >= self.account.max_calls:
+            transaction.respond(486)
+            return
+        transaction.respond(100)
+        try:
+            call = IncomingCall(agent, transaction)
+        except SipParseError as exc:
+            transaction.respond(400, f"Bad Request ({exc})")
+            return
+        agent.spawn(self._prepare(call), f"incoming {call.id}")
+
+    async def _prepare(self, call: IncomingCall) -> None:
+        if await call.prepare():
+            self._hub.emit(CallIncoming(call.id, str(call.remote.uri)))
+            self._arrived.put_nowait(call)
+
+    def _on_ack(self, ack: Request) -> None:
+        if self._agent is None:
+            return
+        call = self._agent.dialogs.get(DialogId.of_request(ack))
+        if call is None:
+            self._agent.endpoint.counters["ack-stray"] += 1
+        else:
+            call.acknowledge(ack)
+
+    def _on_connection_lost(self, flow: Flow, why: str) -> None:
+        if self._registration is not None:
+            self._registration.connection_lost(flow)

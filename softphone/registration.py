@@ -1,0 +1,181 @@
+"""Registration with a registrar (RFC 3261 section 10): refresh, backoff, Path (RFC 3327), Service-Route (RFC 3608)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+
+from softphone.agent import SUPPORTED, Agent
+from softphone.errors import RegistrationError, TransportError
+from softphone.events import Registered, RegistrationFailed, Unregistered
+from softphone.sip.auth import retry_after
+from softphone.sip.errors import SipParseError
+from softphone.sip.headers import Headers, NameAddr, parse_addresses, parse_number
+from softphone.sip.message import Request, Response
+from softphone.sip.transport import Flow
+
+BACKOFF_FIRST = 1.0
+"Seconds; doubles with every failure."
+BACKOFF_LONGEST = 60.0
+REFRESH_AT = 0.75
+"Fraction of the granted time after which we register again."
+UNREGISTER_SECONDS = 3.0
+FINAL = frozenset([400, 401, 402, 403, 404, 405, 407, 410, 416, 420, 501, 505, 604])
+"Refusals that asking again does not change."
+
+
+class RegistrationState(Enum):
+    IDLE = "idle"
+    TRYING = "trying"
+    REGISTERED = "registered"
+    REFUSED = "refused"
+    "For good, until somebody changes the account."
+
+
+class Registration:
+    """Keeps one contact of the account registered. ``jitter`` gives numbers from 0 to 1."""
+
+    def __init__(self, agent: Agent, jitter: Callable[[], float]) -> None:
+        self.state = RegistrationState.IDLE
+        self.failure: RegistrationError | None = None
+        "Why the latest attempt failed."
+        self.granted = 0
+        "Seconds, as the registrar said."
+        self._agent = agent
+        self._jitter = jitter
+        self._call_id = agent.new_call_id()
+        self._tag = agent.endpoint.new_tag()
+        self._sequence = 0
+        self._flow: Flow | None = None
+        self._contact = ""
+        self._asked = agent.account.expires
+        self._wake = asyncio.Event()
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def registered(self) -> bool:
+        return self.state is RegistrationState.REGISTERED
+
+    async def wait(self, timeout: float | None = None) -> None:
+        """Until registered. Raises RegistrationError when the registrar refuses for good, TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while not self.registered:
+                if self.state is RegistrationState.REFUSED and self.failure is not None:
+                    raise self.failure
+                waiter = asyncio.get_running_loop().create_future()
+                self._waiters.add(waiter)
+                try:
+                    await waiter
+                finally:
+                    self._waiters.discard(waiter)
+
+    async def run(self) -> None:
+        """Register, refresh, try again; returns only when refused for good."""
+        failures = 0
+        while True:
+            self._wake.clear()
+            try:
+                response = await self._register(self._asked)
+            except (TransportError, SipParseError) as exc:
+                response, why = None, str(exc)
+            if response is not None and response.success:
+                failures = 0
+                await self._sleep(self.granted * REFRESH_AT)
+                continue
+            status, reason = (0, why) if response is None else (response.status, response.reason)
+            final = status in FINAL
+            wait = self._backoff(failures, 0 if response is None else retry_after(response))
+            failures += 1
+            self.failure = RegistrationError(status, reason)
+            self._set(RegistrationState.REFUSED if final else RegistrationState.TRYING)
+            self._agent.hub.emit(RegistrationFailed(status, reason, None if final else wait))
+            if final:
+                return
+            await self._sleep(wait)
+
+    def connection_lost(self, flow: Flow) -> None:
+        """A connection broke: if the registrar reaches us over it, register again at once."""
+        if flow is self._flow:
+            self._wake.set()
+
+    async def unregister(self) -> None:
+        """Take the contact back, for at most a few seconds; a registrar that is gone does not matter."""
+        if not self.registered:
+            return
+        self._set(RegistrationState.IDLE)
+        try:
+            async with asyncio.timeout(UNREGISTER_SECONDS):
+                response = await self._register(0)
+        except (TimeoutError, TransportError, SipParseError):
+            return
+        if response.success:
+            self._agent.hub.emit(Unregistered())
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _backoff(self, failures: int, at_least: float) -> float:
+        """Exponential with jitter (RFC 5626 section 4.5): from half the bound to the bound."""
+        bound = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(failures, 16))
+        return max(at_least, bound * (0.5 + 0.5 * self._jitter()))
+
+    async def _register(self, expires: int) -> Response:
+        flow = await self._agent.flow_to(self._request(expires, None))
+        contact = NameAddr(self._agent.endpoint.contact(self._agent.account.aor.user, flow))
+        response = await self._agent.complete(self._request(expires, contact), lambda: self._request(expires, contact))
+        if response.status == 423 and (least := response.number("Min-Expires")) and least > expires > 0:
+            self._asked = expires = least
+            response = await self._agent.complete(
+                self._request(expires, contact), lambda: self._request(expires, contact)
+            )
+        if response.success and expires:
+            self._flow = flow
+            self._accept(response, contact, expires)
+        return response
+
+    def _request(self, expires: int, contact: NameAddr | None) -> Request:
+        agent = self._agent
+        if contact is not None:
+            self._sequence += 1
+        to = NameAddr(agent.account.aor, agent.account.display_name)
+        request = agent.initial(
+            "REGISTER",
+            agent.account.registrar_uri,
+            to,
+            agent.identity(self._tag),
+            self._call_id,
+            max(self._sequence, 1),
+        )
+        headers = request.headers
+        if agent.service_route:  # is for other requests, not for REGISTER (RFC 3608 section 5)
+            proxy = agent.preloaded_route()[:1] if agent.account.proxy_uri else []
+            headers = headers.without("Route")
+            headers = Headers.of(*(("Route", str(hop)) for hop in proxy), *headers)
+        if contact is not None:
+            headers = headers.add("Contact", str(contact.with_parameter("expires", str(expires))))
+            headers = headers.add("Expires", str(expires)).add("Supported", SUPPORTED)
+        return Request(method="REGISTER", uri=request.uri, headers=headers)
+
+    def _accept(self, response: Response, contact: NameAddr, asked: int) -> None:
+        granted = response.number("Expires")
+        for other in response.contacts:
+            if other.uri.matches(contact.uri) and (text := other.parameter("expires")) is not None:
+                granted = parse_number(text, "Contact expires")
+        self.granted = max(1, asked if granted is None else granted)
+        self._contact = str(contact.uri)
+        self._agent.service_route = tuple(parse_addresses(response.headers, "Service-Route"))
+        self._agent.path = tuple(parse_addresses(response.headers, "Path"))
+        self.failure = None
+        self._set(RegistrationState.REGISTERED)
+        self._agent.hub.emit(Registered(self._contact, self.granted))
+
+    def _set(self, state: RegistrationState) -> None:
+        self.state = state
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,277 @@
+"""Moves SIP bytes: UDP, TCP, TLS over sockets that somebody else made (RFC 3261 section 18, RFC 5626 keepalive)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+from softphone.errors import ConfigError, TransportError
+from softphone.sip.errors import SipParseError
+from softphone.sip.message import FrameKind, StreamFramer
+
+KEEPALIVE = 25.0
+"Seconds between two pings on a connection that we opened."
+PONG_WAIT = 10.0
+"Seconds for the pong, from a peer that has ever sent one (RFC 5626 section 4.4.1)."
+SILENT_PEER = 60.0
+"Seconds after which an incoming connection without one whole message is closed."
+MAX_UNSENT = 1 << 20
+"Bytes waiting in a connection whose peer does not read; then it is closed."
+
+
+class Transport(StrEnum):
+    """Ways to carry SIP."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
+    @property
+    def reliable(self) -> bool:
+        return self is not Transport.UDP
+
+    @property
+    def default_port(self) -> int:
+        return 5061 if self is Transport.TLS else 5060
+
+
+class Address(NamedTuple):
+    """Numeric host (IPv6 without brackets) and port."""
+
+    host: str
+    port: int
+
+
+class Target(NamedTuple):
+    """Where a request goes."""
+
+    transport: Transport
+    address: Address
+    name: str
+    "The name that a TLS server must prove."
+
+
+class Flow(ABC):
+    """A way to one peer."""
+
+    transport: Transport
+    peer: Address
+    local: Address
+
+    @abstractmethod
+    def send(self, data: bytes) -> None:
+        """Raises TransportError when the flow is closed or its peer does not read."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool: ...
+
+    def __str__(self) -> str:
+        return f"{self.transport} {self.peer.host} port {self.peer.port}"
+
+
+class Receiver(Protocol):
+    """Whom the transports report to. Never raises."""
+
+    def received(self, data: bytes, flow: Flow) -> None: ...
+
+    def opened(self, flow: Connection) -> bool:
+        """A peer has connected; False: too many, close it."""
+
+    def closed(self, flow: Connection, why: str) -> None: ...
+
+    def dropped(self, reason: str, detail: str) -> None: ...
+
+
+class UdpSocket(asyncio.DatagramProtocol):
+    """One bound datagram socket."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._transport: asyncio.DatagramTransport | None = None
+        self.local = Address("", 0)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)  # not a subclass of it before Python 3.12
+        self.local = Address(*transport.get_extra_info("sockname")[:2])
+
+    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        self._receiver.received(data, UdpFlow(self, Address(str(addr[0]), int(addr[1]))))
+
+    def error_received(self, exc: Exception) -> None:
+        self._receiver.dropped("udp-error", str(exc))
+
+    def send(self, data: bytes, peer: Address) -> None:
+        if self._transport is None or self._transport.is_closing():
+            raise TransportError("the UDP socket is closed")
+        self._transport.sendto(data, peer)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+
+class UdpFlow(Flow):
+    """A peer behind the datagram socket; answers go where requests came from (RFC 3581)."""
+
+    def __init__(self, sock: UdpSocket, peer: Address) -> None:
+        self._socket = sock
+        self.transport = Transport.UDP
+        self.peer = peer
+        self.local = sock.local
+
+    def send(self, data: bytes) -> None:
+        self._socket.send(data, self.peer)
+
+    @property
+    def closed(self) -> bool:
+        return self._socket.is_closed
+
+
+class Connection(asyncio.Protocol, Flow):
+    """One TCP or TLS connection, ours (``outgoing``) or a peer's."""
+
+    def __init__(self, transport: Transport, receiver: Receiver, *, outgoing: bool, name: str = "") -> None:
+        self.transport = transport
+        self.name = name
+        "The name that the TLS peer has proven, if we opened the connection."
+        self.peer = self.local = Address("", 0)
+        self.outgoing = outgoing
+        self._receiver = receiver
+        self._framer = StreamFramer()
+        self._wire: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pings_unanswered = 0
+        self._ponged = False
+        self._heard = False
+        self.gone = asyncio.get_running_loop().create_future()
+        "Done when the connection is closed."
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        local = transport.get_extra_info("sockname")
+        if not peer or not local:  # gone before we could look
+            self._wire.abort()
+            return
+        self.peer, self.local = Address(*peer[:2]), Address(*local[:2])
+        if self.outgoing:
+            self._arm(KEEPALIVE)
+        else:
+            self._arm(SILENT_PEER)
+            if not self._receiver.opened(self):
+                self._wire.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._framer.feed(data)
+        except SipParseError as exc:
+            self._receiver.dropped("stream-unframed", f"{self}: {exc}")
+            self.close()
+            return
+        for kind, message in frames:
+            match kind:
+                case FrameKind.MESSAGE:
+                    self._heard = True
+                    self._receiver.received(message, self)
+                case FrameKind.PING:
+                    if not self.closed:
+                        self._write(b"\r\n")
+                case FrameKind.PONG:
+                    self._ponged, self._pings_unanswered = True, 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wire = None
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self._receiver.closed(self, str(exc) if exc else "closed by the peer")
+
+    def send(self, data: bytes) -> None:
+        if self.closed:
+            raise TransportError(f"the connection to {self.peer.host} port {self.peer.port} is closed")
+        self._write(data)
+
+    def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+
+    def abort(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
+
+    @property
+    def closed(self) -> bool:
+        return self._wire is None or self._wire.is_closing()
+
+    def _write(self, data: bytes) -> None:
+        if self._wire is None:
+            return
+        if self._wire.get_write_buffer_size() > MAX_UNSENT:
+            self._wire.abort()
+            raise TransportError(f"{self.peer.host} port {self.peer.port} does not read what we send")
+        self._wire.write(data)
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        if self.closed:
+            return
+        if not self.outgoing:
+            if not self._heard:
+                self._receiver.dropped("connection-silent", str(self))
+                self.close()
+            return
+        if self._ponged and self._pings_unanswered:
+            self._receiver.dropped("connection-dead", str(self))
+            self.abort()
+            return
+        self._pings_unanswered += 1
+        try:
+            self._write(b"\r\n\r\n")
+        except TransportError:
+            return  # connection_lost tells the rest
+        self._arm(PONG_WAIT if self._ponged else KEEPALIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Certificates."""
+
+    ca_file: Path | None = None
+    "PEM file of trusted authorities; None: those of the system."
+    certificate: Path | None = None
+    "Our own certificate chain (PEM), needed only to accept TLS connections."
+    private_key: Path | None = None
+
+    def client(self) -> ssl.SSLContext:
+        """Verifies the server's certificate and name. Raises ConfigError."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as exc:
+            raise ConfigError(f"cannot read the CA file {self.ca_file}: {exc}") from exc
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    def server(self) -> ssl.SSLContext | None:
+        """None without a certificate of our own. Raises ConfigError."""
+        if self.certificate is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.certificate, self.private_key)
+        except (OSError, ssl.SSLError) as exc:
+            raise ConfigError(f"cannot read certificate {self.certificate} or its private key: {exc}") from exc
+        return context

@@ -1,0 +1,102 @@
+"""Where the phone's sockets come from: it never asks which network they are in.
+
+`DirectSockets` makes them here; `HomeSockets` gets them from the terminal's host OS, bound to the home address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Protocol
+
+from softphone.errors import TransportError
+
+BACKLOG = 64
+
+
+class Sockets(Protocol):
+    """The socket factory (docs/design.md, "Phone"). Raises TransportError when the network does not let it."""
+
+    async def udp(self, host: str, port: int) -> socket.socket:
+        """A datagram socket bound to ``host`` and ``port`` (0: any), non-blocking."""
+
+    async def tcp(self, host: str) -> socket.socket:
+        """An unconnected stream socket bound to ``host``, non-blocking."""
+
+    async def listen(self, host: str, port: int) -> socket.socket:
+        """A listening stream socket, non-blocking."""
+
+    def local_address(self, family: int) -> str:
+        """The address for Contact, Via and SDP; ``family`` is ``socket.AF_INET6`` or ``AF_INET``."""
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """The address family of a numeric address."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+class DirectSockets:
+    """Sockets in the network that this process is in.
+
+    ``addresses`` fixes what `local_address` answers; otherwise the address towards the default route, else loopback.
+    """
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = {int(family_of(address)): address for address in addresses}
+
+    async def udp(self, host: str, port: int) -> socket.socket:
+        return self._make(host, port, socket.SOCK_DGRAM)
+
+    async def tcp(self, host: str) -> socket.socket:
+        return self._make(host, 0, socket.SOCK_STREAM)
+
+    async def listen(self, host: str, port: int) -> socket.socket:
+        sock = self._make(host, port, socket.SOCK_STREAM)
+        try:
+            sock.listen(BACKLOG)
+        except OSError as exc:
+            sock.close()
+            raise TransportError(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
+        return sock
+
+    def local_address(self, family: int) -> str:
+        if family in self._addresses:
+            return self._addresses[family]
+        far, near = ("2001:db8::1", "::1") if family == socket.AF_INET6 else ("192.0.2.1", "127.0.0.1")
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((far, 9))  # sends nothing: only asks the routing table
+                return str(probe.getsockname()[0])
+            except OSError:
+                return near
+
+    @staticmethod
+    def _make(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+        sock = socket.socket(family_of(host), kind)
+        try:
+            sock.setblocking(False)
+            if kind == socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.bind((host, port))
+        except OSError as exc:
+            sock.close()
+            raise TransportError(
+                f"cannot bind {host} port {port}: {exc.strerror}; "
+                "check that the address is on this machine and the port is free"
+            ) from exc
+        return sock
+
+
+async def connect(sock: socket.socket, host: str, port: int, seconds: float) -> None:
+    """Connect a stream socket within ``seconds``; closes it and raises TransportError on failure."""
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(sock, (host, port))
+    except BaseException as exc:
+        sock.close()
+        if isinstance(exc, TimeoutError):
+            raise TransportError(f"no connection to {host} port {port} within {seconds:g} s") from exc
+        if isinstance(exc, OSError):
+            raise TransportError(f"cannot connect to {host} port {port}: {exc.strerror}") from exc
+        raise

@@ -1,0 +1,188 @@
+"""Helpers for tests of the phone: a loop with simulated time, fake audio, a small registrar."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, Self, TypeVar
+
+from softphone.config import Account
+from softphone.media.audio import AudioSink, AudioSource
+from softphone.media.offer_answer import NotAcceptable
+from softphone.media.sdp import SdpError
+from softphone.sip.auth import Challenge, Credentials, verify
+from softphone.sip.endpoint import Endpoint, ServerTransaction
+from softphone.sip.headers import Headers, NameAddr
+from softphone.sip.message import Request
+from softphone.sockets import DirectSockets, Sockets
+
+Result = TypeVar("Result")
+
+
+class _Leap(selectors.DefaultSelector):
+    """Never waits: when no socket is ready, time jumps to the next timer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None:
+            return super().select(5)  # only other threads or the kernel can wake us
+        self.now += timeout
+        return super().select(0)
+
+
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps; traffic over loopback sockets takes no time in it."""
+
+    def __init__(self) -> None:
+        self._leap = _Leap()
+        super().__init__(self._leap)
+
+    def time(self) -> float:
+        return self._leap.now
+
+
+def simulate(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Run a test in simulated time and see that it leaves no task behind."""
+
+    async def whole() -> Result:
+        result = await work()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"tasks left behind: {left}"
+        return result
+
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+        return runner.run(whole())
+
+
+def counting() -> Callable[[int], bytes]:
+    """Reproducible 'randomness' that never repeats."""
+    numbers = itertools.count(1)
+    return lambda size: next(numbers).to_bytes(size, "big")
+
+
+class FakeMedia:
+    """Audio without sound: session descriptions are lines of text, ``bad`` ones are refused."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.log: list[str] = []
+        self.running = False
+        self.closed = False
+        self._version = 0
+
+    @classmethod
+    def factory(
+        cls, made: list[FakeMedia], name: str = "fake"
+    ) -> Callable[[Sockets, str], Coroutine[Any, Any, FakeMedia]]:
+        async def open_media(sockets: Sockets, host: str) -> FakeMedia:
+            media = cls(f"{name}@{host}")
+            made.append(media)
+            return media
+
+        return open_media
+
+    def offer(self) -> str:
+        self._version += 1
+        self.log.append("offer")
+        return f"offer {self._version} of {self.name}"
+
+    def answer(self, offer: str) -> str:
+        self._check(offer)
+        self._version += 1
+        self.log.append(f"answer({offer})")
+        return f"answer {self._version} of {self.name}"
+
+    def accept(self, answer: str) -> None:
+        self._check(answer)
+        self.log.append(f"accept({answer})")
+
+    async def start(self) -> None:
+        self.running = True
+
+    async def close(self) -> None:
+        self.running = False
+        self.closed = True
+
+    def play(self, source: AudioSource | None) -> None:
+        self.log.append("play")
+
+    def record(self, sink: AudioSink | None) -> None:
+        self.log.append("record")
+
+    def statistics(self) -> object:
+        return {"closed": self.closed}
+
+    @staticmethod
+    def _check(text: str) -> None:
+        if "incompatible" in text:
+            raise NotAcceptable("no codec in common")
+        if "broken" in text:
+            raise SdpError("line 1: nonsense")
+
+
+class Registrar:
+    """A registrar with digest on an endpoint of its own; ``log`` keeps the REGISTERs that came."""
+
+    def __init__(self, password: str, *, algorithm: str = "SHA-256", granted: int | None = None) -> None:
+        self.credentials = Credentials("alice", password)
+        self.algorithm = algorithm
+        self.granted = granted
+        self.least = 0
+        self.extra = Headers()
+        self.log: list[Request] = []
+        self.contacts: list[NameAddr] = []
+        self.answer_with: int | None = None
+        self.nonce = 0
+        self.endpoint: Endpoint
+
+    async def start(self, host: str = "::1", port: int = 0) -> Self:
+        self.endpoint = Endpoint(DirectSockets(), host, port, on_request=self._on_request, on_ack=lambda ack: None)
+        await self.endpoint.start()
+        return self
+
+    @property
+    def uri(self) -> str:
+        return str(self.endpoint.contact(None, _flow(self.endpoint)))
+
+    def _on_request(self, transaction: ServerTransaction) -> None:
+        request = transaction.request
+        self.log.append(request)
+        if self.answer_with is not None:
+            transaction.respond(self.answer_with)
+            return
+        challenge = Challenge("test", f"nonce{self.nonce}", self.algorithm, ("auth",))
+        if not verify(request.headers, "Authorization", request.method, self.credentials, challenge):
+            stale = f", stale=true" if f'nonce="nonce{self.nonce - 1}"' in str(request.headers) else ""
+            value = f'Digest realm="test", nonce="nonce{self.nonce}", algorithm={self.algorithm}, qop="auth"{stale}'
+            transaction.respond(401, headers=Headers.of(("WWW-Authenticate", value)))
+            return
+        wanted = request.number("Expires") or 0
+        if 0 < wanted < self.least:
+            transaction.respond(423, headers=Headers.of(("Min-Expires", str(self.least))))
+            return
+        granted = wanted if self.granted is None or wanted == 0 else self.granted
+        self.contacts = [c.with_parameter("expires", str(granted)) for c in request.contacts if granted]
+        lines = [("Contact", str(contact)) for contact in self.contacts]
+        transaction.respond(200, headers=Headers.of(*lines, *self.extra))
+
+
+def _flow(endpoint: Endpoint) -> Any:
+    assert endpoint._udp is not None
+    from softphone.sip.transport import Address, UdpFlow
+
+    return UdpFlow(endpoint._udp, Address(endpoint.host, endpoint.port))
+
+
+def account(user: str = "alice", **settings: Any) -> Account:
+    """An account for direct calls on ::1, changed by ``settings``."""
+    return Account(**{"user": user, "domain": "example.org", "local_host": "::1", "register": False, **settings})
