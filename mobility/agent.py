@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.host.events import AddressConflict
@@ -23,9 +22,7 @@ class AgentSettings:
 
     home_agent: HomeAgentSettings
     link: LinkSettings
-    "On the home link."
-    router: IPv6Address | None = None
-    "Where packets for other networks go; None: the routers that advertise themselves."
+    "On the home link, where a router advertises itself."
 
 
 class HomeAgentNode:

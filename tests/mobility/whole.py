@@ -1,0 +1,252 @@
+"""The network of Fig. 23 in memory: home link with home agent and router, core, two visited links, correspondent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from random import Random
+
+from mobility.agent import AgentSettings, HomeAgentNode
+from mobility.correspondent import CorrespondentNode, CorrespondentSettings
+from mobility.ipsec.algorithms import Algorithm, Keys
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import InboundSA, Mode, OutboundSA, SequenceState
+from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
+from mobility.links import LinkSettings
+from mobility.mipv6.home_agent import AuthorisedTerminal, HomeAgentSettings
+from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
+from mobility.net.memory import RouterInterface, Segment, SimRouter, World
+from mobility.terminal import Terminal, TerminalSettings
+from mobility.wire import ip6
+
+HOME = IPv6Network("2001:db8:1::/64")
+VISITED_A = IPv6Network("2001:db8:a::/64")
+VISITED_B = IPv6Network("2001:db8:b::/64")
+CORRESPONDENT = IPv6Network("2001:db8:c::/64")
+CORE = IPv6Network("2001:db8:ffff::/64")
+
+HA = IPv6Address("2001:db8:1::a")
+MN = IPv6Address("2001:db8:1::100")
+MN2 = IPv6Address("2001:db8:1::200")
+CN = IPv6Address("2001:db8:c::c")
+
+MAC_MN = bytes.fromhex("02000000aa01")
+MAC_MN2 = bytes.fromhex("02000000aa02")
+
+
+def randomness(name: str) -> Callable[[int], bytes]:
+    """The same bytes in every run."""
+    return Random(name).randbytes
+
+
+def association(
+    spi: int,
+    mode: Mode,
+    algorithm: Algorithm = Algorithm.AES_GCM_16,
+    state: tuple[SequenceState, SequenceState] | None = None,
+) -> tuple[OutboundSA, InboundSA]:
+    """The two ends of one association."""
+    dice = Random(spi)
+    keys = Keys(dice.randbytes(algorithm.key_lengths[0]), dice.randbytes(algorithm.authentication_key_length))
+    out_state, in_state = state if state is not None else (None, None)
+    out = OutboundSA(spi, algorithm, keys, mode, random=dice.randbytes, state=out_state, fresh_keys=True)
+    return out, InboundSA(spi, algorithm, keys, mode, state=in_state)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Mobile associations of both ends."""
+
+    terminal: MobileAssociations
+    agent: MobileAssociations
+
+
+def mobile_pair(
+    form: TunnelForm,
+    base: int = 0x1000,
+    *,
+    signalling: bool = True,
+    algorithm: Algorithm = Algorithm.AES_GCM_16,
+) -> Pair:
+    """What terminal and home agent share."""
+    none = (None, None)
+    up_out, up_in = association(base, Mode.TRANSPORT, algorithm) if signalling else none
+    down_out, down_in = association(base + 1, Mode.TRANSPORT, algorithm) if signalling else none
+    tunnelled = form is not TunnelForm.PLAIN
+    out_out, out_in = association(base + 2, Mode.TUNNEL, algorithm) if tunnelled else none
+    in_out, in_in = association(base + 3, Mode.TUNNEL, algorithm) if tunnelled else none
+    return Pair(
+        MobileAssociations(up_out, down_in, out_out, in_in),
+        MobileAssociations(down_out, up_in, in_out, out_in),
+    )
+
+
+def application_pair(
+    mn: IPv6Address = MN, cn: IPv6Address = CN, base: int = 0x100, algorithm: Algorithm = Algorithm.AES_GCM_16
+) -> tuple[IpsecProcessing, IpsecProcessing]:
+    """Application IPsec of both ends: UDP between them in transport mode, all else as it is."""
+    there_out, there_in = association(base, Mode.TRANSPORT, algorithm)
+    back_out, back_in = association(base + 1, Mode.TRANSPORT, algorithm)
+
+    def part(local: IPv6Address, remote: IPv6Address, out: OutboundSA, inbound: InboundSA) -> IpsecProcessing:
+        selector = Selector(IPv6Network(local), IPv6Network(remote), ip6.UDP)
+        policy = Policy(selector, Action.PROTECT, out, inbound, "speech")
+        return IpsecProcessing(SecurityPolicyDatabase([policy], Action.BYPASS))
+
+    return part(mn, cn, there_out, back_in), part(cn, mn, back_out, there_in)
+
+
+def udp(source: IPv6Address, destination: IPv6Address, body: bytes, ports: tuple[int, int] = (5004, 5004)) -> bytes:
+    """A UDP packet (the checksum is of no interest to anything tested here)."""
+    length = 8 + len(body)
+    header = ports[0].to_bytes(2) + ports[1].to_bytes(2) + length.to_bytes(2) + b"\x12\x34"
+    return ip6.packet(source, destination, ip6.UDP, header + body)
+
+
+@dataclass
+class Traffic:
+    """Numbered packets in one direction."""
+
+    sent: dict[int, float] = field(default_factory=dict)
+    received: dict[int, float] = field(default_factory=dict)
+    repeated: int = 0
+
+    def lost(self) -> list[int]:
+        """Numbers of the packets that never came."""
+        return [number for number in self.sent if number not in self.received]
+
+
+class Network:
+    """Everything of Fig. 23 but the SIP proxy, which the mobility layer does not see."""
+
+    def __init__(
+        self,
+        form: TunnelForm = TunnelForm.ESP,
+        *,
+        seed: int = 1,
+        lifetime: int = 420,
+        signalling: bool = True,
+        second_terminal: bool = False,
+        algorithm: Algorithm = Algorithm.AES_GCM_16,
+    ) -> None:
+        self.world = world = World(seed)
+        self.form = form
+        self.lifetime = lifetime
+        self.home = world.segment("home")
+        self.core = world.segment("core", delay=0.005)
+        self.a = world.segment("visited-a", delay=0.001)
+        self.b = world.segment("visited-b", delay=0.001)
+        self.office = world.segment("office")
+        self._routers()
+        self.pair = mobile_pair(form, signalling=signalling, algorithm=algorithm)
+        self.pair2 = mobile_pair(form, 0x2000, signalling=signalling, algorithm=algorithm)
+        self.mn_application, self.cn_application = application_pair(algorithm=algorithm)
+        terminals = [AuthorisedTerminal(MN, form, self.pair.agent)]
+        if second_terminal:
+            terminals.append(AuthorisedTerminal(MN2, form, self.pair2.agent))
+        self.agent = HomeAgentNode(
+            AgentSettings(
+                HomeAgentSettings(HA, tuple(terminals), max_lifetime=600),
+                LinkSettings("home0", bytes.fromhex("02000000110a")),
+            ),
+            world.random_bytes("ha"),
+        )
+        self.correspondent = CorrespondentNode(
+            CorrespondentSettings(CN, LinkSettings("eth0", bytes.fromhex("02000000cc01"))),
+            self.cn_application,
+            world.random_bytes("cn"),
+        )
+        self.terminal = self._terminal(MN, MAC_MN, self.mn_application, self.pair.terminal)
+        world.add("ha", self.agent)
+        world.add("cn", self.correspondent)
+        world.add("mn", self.terminal)
+        world.attach("cn", "eth0", self.office, bytes.fromhex("02000000cc01"))
+        self.to_mn = Traffic()
+        self.to_cn = Traffic()
+
+    def _terminal(
+        self, home_address: IPv6Address, mac: bytes, application: IpsecProcessing, associations: MobileAssociations
+    ) -> Terminal:
+        settings = TerminalSettings(
+            home_address, HA, (LinkSettings("wlan0", mac), LinkSettings("wlan1", mac[:5] + b"\xf1")),
+            tunnel=self.form, lifetime=self.lifetime,
+        )  # fmt: skip
+        return Terminal(settings, application, associations, self.world.random_bytes(str(home_address)))
+
+    def _routers(self) -> None:
+        def interface(link: str, number: int, network: IPv6Network, *, advertised: bool = True) -> RouterInterface:
+            address = IPv6Interface((network.network_address + number, network.prefixlen))
+            mac = bytes((2, 0, 0, 0, len(self.world.stations), number))
+            return RouterInterface(link, mac, address, (network,) if advertised else ())
+
+        def mac_of(router: SimRouter, link: str) -> bytes:
+            return router.interfaces[link].mac
+
+        places = [
+            ("r-home", self.home, HOME, 1),
+            ("r-a", self.a, VISITED_A, 2),
+            ("r-b", self.b, VISITED_B, 3),
+            ("r-office", self.office, CORRESPONDENT, 4),
+        ]
+        for name, segment, network, number in places:
+            others = {other: CORE.network_address + n for _, _, other, n in places if n != number}
+            edge = interface("edge", number, network)
+            edge.mac = bytes((2, 0, 0, 0, 0x10 + number, 1))
+            core = interface("core", number, CORE, advertised=False)
+            core.mac = bytes((2, 0, 0, 0, 0x10 + number, 2))
+            router = SimRouter([edge, core], self.world.random_bytes(name), others)
+            self.world.add(name, router)
+            self.world.attach(name, "edge", segment, edge.mac)
+            self.world.attach(name, "core", self.core, core.mac)
+
+    def start_agent(self) -> None:
+        """The home agent's carrier comes up."""
+        self.world.attach("ha", "home0", self.home, bytes.fromhex("02000000110a"))
+
+    def plug(self, segment: Segment, link: str = "wlan0") -> None:
+        """The terminal's carrier comes up on a link."""
+        mac = MAC_MN if link == "wlan0" else MAC_MN[:5] + b"\xf1"
+        self.world.attach("mn", link, segment, mac)
+
+    def move(self, segment: Segment, gap: float = 0.0) -> None:
+        """Break before make."""
+        self.world.move("mn", "wlan0", segment, gap=gap)
+
+    def talk(self, seconds: float, interval: float = 0.02, size: int = 160) -> None:
+        """Numbered packets both ways from now on, counted."""
+        until = self.world.now + seconds
+        mn, cn = self.world.stations["mn"], self.world.stations["cn"]
+
+        def speak(traffic: Traffic, send: Callable[[bytes], None], source: IPv6Address, to: IPv6Address) -> None:
+            number = len(traffic.sent)
+            traffic.sent[number] = self.world.now
+            send(udp(source, to, number.to_bytes(4) + bytes(size - 4)))
+
+        self.world.every(interval, lambda: speak(self.to_cn, mn.send, MN, CN), until=until)
+        self.world.every(interval, lambda: speak(self.to_mn, cn.send, CN, MN), until=until)
+
+    def count(self) -> None:
+        """Look at what arrived."""
+        for name, traffic in (("mn", self.to_mn), ("cn", self.to_cn)):
+            station = self.world.stations[name]
+            for time, packet in station.delivered:
+                if packet[6] != ip6.UDP:
+                    continue
+                number = int.from_bytes(packet[48:52])
+                if number in traffic.received:
+                    traffic.repeated += 1
+                traffic.received.setdefault(number, time)
+            station.delivered.clear()
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.world.run(self.world.now + seconds)
+        self.count()
+
+    def discards(self, name: str) -> dict[str, int]:
+        """Reasons with their numbers."""
+        found: dict[str, int] = {}
+        for _, discard in self.world.stations[name].discards:
+            found[discard.reason.value] = found.get(discard.reason.value, 0) + 1
+        return found
