@@ -1,0 +1,43 @@
+# The commands of the project. `make demo` and `make test` set up whatever is missing first.
+
+BIN := .venv/bin
+# Network namespaces need root; nothing else does.
+AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check root-tests bench clean
+
+help:
+	@echo 'make demo [ARGS="--handovers 2"]  a call with a change of network in the middle (root or sudo)'
+	@echo 'make test                         everything that is checked: make check, and the tests on real networks (root or sudo)'
+	@echo 'make check                        format, lint, types, import contracts, unit tests'
+	@echo 'make bench [SECTION=data_plane]   benchmarks; results go to bench/report.json (root or sudo)'
+	@echo 'make setup                        Debian packages and .venv, where missing'
+	@echo 'make clean                        removes what the commands above have made, except .venv'
+
+setup:
+	@scripts/setup
+
+demo: setup
+	$(AS_ROOT) $(CURDIR)/$(BIN)/softphone demo $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not root and not interop"
+
+# One after the other, also under `make -j`: the tests on real networks measure times.
+test: check
+	$(MAKE) --no-print-directory root-tests
+
+root-tests: setup
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -q -m "root or interop" -p no:cacheprovider
+
+bench: setup
+	$(AS_ROOT) $(BIN)/python -m bench $(addprefix --section ,$(SECTION))
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
