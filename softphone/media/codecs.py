@@ -112,10 +112,10 @@ class Encoder:
         """One packet's payload. Raises `ValueError` unless there are exactly `Codec.frame` samples."""
         if samples.shape != (self.codec.frame,):
             raise ValueError(f"{self.codec} encodes {self.codec.frame} samples at a time, not {samples.shape}")
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None, :]), format="s16", layout="mono")
+        frame = av.AudioFrame(format="s16", layout="mono", samples=self.codec.frame)
+        frame.planes[0].update(samples.tobytes())
         frame.sample_rate = self.codec.sample_rate
         frame.pts = self._position
-        frame.time_base = self._context.time_base
         self._position += self.codec.frame
         packets = self._context.encode(frame)
         return b"".join(bytes(packet) for packet in packets)

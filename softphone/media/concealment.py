@@ -132,25 +132,24 @@ class Concealer:
             self._history = np.concatenate((self._history[len(samples) :], samples)).astype(np.float32)
 
 
-def shorten(samples: Samples, rate: int, quiet: float, fit: float = 0.85) -> Samples:
+def shorten(samples: Samples, rate: int, fit: float = 0.85) -> Samples:
     """The same sound without one period of it, or unchanged where that would be heard.
 
-    It is taken out where sound is periodic (a correlation of ``fit``) or its root mean square lies below ``quiet``.
-    At most `LONGEST_PERIOD` is taken out, and less from sound shorter than that and 5 ms.
+    ``fit``: the correlation that the two sides of the cut must have; 0: any (for sound that is quiet). At most
+    `LONGEST_PERIOD` is taken out, and less from sound shorter than that and 5 ms.
     """
     overlap = int(0.005 * rate)
     longest = min(int(LONGEST_PERIOD * rate), len(samples) - overlap)
     shortest = int(SHORTEST_PERIOD * rate)
     if longest <= shortest:
         return samples
-    sound = samples.astype(np.float32)
-    if float(np.sqrt(np.mean(sound * sound))) <= quiet:
+    if fit <= 0:
         cut = longest
     else:
-        head = sound[:overlap]
-        windows = np.lib.stride_tricks.sliding_window_view(sound, overlap)[shortest : longest + 1]
+        sound = samples.astype(np.float32)
         step = max(1, rate // 16000)
-        windows = windows[::step]
+        head = sound[:overlap]
+        windows = np.lib.stride_tricks.sliding_window_view(sound, overlap)[shortest : longest + 1 : step]
         energy = np.einsum("ij,ij->i", windows, windows) * float(head @ head)
         fits = windows @ head / np.sqrt(energy + 1.0)
         best = int(fits.argmax())
@@ -158,5 +157,5 @@ def shorten(samples: Samples, rate: int, quiet: float, fit: float = 0.85) -> Sam
             return samples
         cut = shortest + best * step
     rise = np.linspace(0, 1, overlap, endpoint=False, dtype=np.float32)
-    joined = sound[:overlap] * (1 - rise) + sound[cut : cut + overlap] * rise
+    joined = samples[:overlap] * (1 - rise) + samples[cut : cut + overlap] * rise
     return np.concatenate((joined.astype(np.int16), samples[cut + overlap :]))

@@ -20,17 +20,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from softphone.media.drops import Drop
 
 LEAST_DELAY = 0.020
 GREATEST_DELAY = 0.200
-FIRST_DELAY = 0.040
+FIRST_DELAY = 0.020
 "Seconds from the first packet to its playing, while nothing is known of the jitter."
 MARGIN = 0.012
 "Seconds above the quantile of transits."
-TOLERANCE = 0.015
+TOLERANCE = 0.020
 "Seconds of excess that are left alone."
 QUANTILE = 0.98
 WINDOW = 400
@@ -168,9 +166,8 @@ class JitterBuffer:
         # Early on every packet teaches something; later a fifth of a second is soon enough.
         if self._since_measured >= 10 or len(self._transits) < 50:
             self._since_measured = 0
-            transits = np.fromiter(self._transits, float)
-            least = float(transits.min())
-            quantile = float(np.quantile(transits, QUANTILE)) + MARGIN
+            transits = sorted(self._transits)
+            least, quantile = transits[0], transits[int(QUANTILE * (len(transits) - 1))] + MARGIN
             self._wanted = min(max(quantile, least + self._least), least + self._greatest)
 
     # -- playing ------------------------------------------------------------------------------------------------------

@@ -20,11 +20,17 @@ from softphone.media.jitter import (
 )
 
 QUIET = 150.0
-"Root mean square of sound that may be cut anywhere; -47 dB of full scale."
-HURRY = 0.080
-"Seconds of excess above which the sound is shortened in every packet, and where it fits less well."
-REST = 0.060
-"Seconds between two adjustments otherwise."
+"Root mean square of sound that is quiet in any case; -47 dB of full scale."
+QUIET_SHARE = 0.05
+"And of sound that is quiet in comparison with the loudest of the last seconds."
+HURRY = 0.060
+"Seconds of excess above which speech itself is shortened; less waits for a pause between words."
+HASTE = 0.120
+"Seconds of excess above which it is shortened where it fits less well, too."
+PATIENCE = 8.0
+"Seconds to wait for that pause: with loud music on the line it may never come."
+REST = 0.040
+"Seconds between two adjustments."
 STRETCH = 0.010
 "Seconds of sound that are put in when the delay is too small."
 CODEC_CONCEALS = 3
@@ -58,6 +64,9 @@ class Player:
         self._missing = 0
         "Packets concealed in a row."
         self._adjusted = float("-inf")
+        self._content_at = float("-inf")
+        "When the delay was right last."
+        self._loudest = 0.0
 
     def put(self, packet: MediaPacket, now: float) -> bool:
         """A packet that arrived at ``now``; False: not wanted, and counted."""
@@ -104,20 +113,39 @@ class Player:
             return self._conceal(self.codec.frame)
         self.buffer.played(len(samples) * self.codec.clock_rate // self.codec.sample_rate)
         self._missing = 0
-        rested = now - self._adjusted >= REST
-        if excess < -TOLERANCE and rested and not self._concealer.in_gap:
+        if excess < -TOLERANCE:
+            self._stretch(samples, now)
+        samples = self._concealer.good(samples)
+        return self._shortened(samples, excess, now)
+
+    def _stretch(self, samples: Samples, now: float) -> None:
+        """Put a little sound in before the next, where it is quiet; else an empty buffer will do it."""
+        if now - self._adjusted >= REST and not self._concealer.in_gap and self._is_quiet(samples):
             self._adjusted = now
             added = self._concealer.lost(round(STRETCH * self.codec.sample_rate))
             self.counters.stretched += len(added)
             self._append(added)
-        samples = self._concealer.good(samples)
-        if excess > HURRY or (excess > TOLERANCE and rested):
-            shorter = shorten(samples, self.codec.sample_rate, QUIET, 0.6 if excess > HURRY else 0.85)
-            if len(shorter) < len(samples):
-                self._adjusted = now
-                self.counters.shortened += len(samples) - len(shorter)
-                return shorter
-        return samples
+
+    def _shortened(self, samples: Samples, excess: float, now: float) -> Samples:
+        """Without a period of the sound where the delay is too great and it will not be heard."""
+        quiet = self._is_quiet(samples)
+        if excess <= TOLERANCE:
+            self._content_at = now
+            return samples
+        speech_too = excess > HURRY or now - self._content_at > PATIENCE
+        if now - self._adjusted < REST or not (quiet or speech_too):
+            return samples
+        fit = 0.0 if quiet else 0.6 if excess > HASTE else 0.85
+        shorter = shorten(samples, self.codec.sample_rate, fit)
+        if len(shorter) < len(samples):
+            self._adjusted = now
+            self.counters.shortened += len(samples) - len(shorter)
+        return shorter
+
+    def _is_quiet(self, samples: Samples) -> bool:
+        level = float(np.abs(samples).mean())
+        self._loudest = max(level, self._loudest * 0.998)
+        return level < max(QUIET, QUIET_SHARE * self._loudest)
 
     def _conceal(self, count: int) -> Samples:
         self.counters.concealed += count

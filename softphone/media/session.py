@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import time
@@ -203,9 +204,10 @@ class MediaSession:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._rtp, self._readable, self._rtp)
         self._loop.add_reader(self._rtcp, self._readable, self._rtcp)
-        self._began = self._loop.time()
+        # All calls of a process tick together: one wake-up serves them all.
+        self._began = math.ceil(self._loop.time() / PACKET_TIME) * PACKET_TIME
         self._stream.reports.start(self._began)
-        self._tick()
+        self._timer = self._loop.call_at(self._began, self._tick)
 
     async def close(self) -> None:
         """Say BYE (RTCP) and free the ports. May be called at any time, also twice."""
