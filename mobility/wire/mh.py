@@ -441,8 +441,8 @@ def payload(message: Message, source: ip6.Address, destination: ip6.Address) -> 
 _HH = Struct("!HH")
 _HHH = Struct("!HHH")
 _BBHH = Struct("!BBHH")
-_UPDATE_FLAGS = int(~UpdateFlag(0)) & 0xFFFF
-_ACK_FLAGS = int(~AckFlag(0)) & 0xFF
+_UPDATE_FLAGS = sum(UpdateFlag)
+_ACK_FLAGS = sum(AckFlag)
 _PAD1 = 0
 _PADN = 1
 
