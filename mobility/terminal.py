@@ -21,7 +21,7 @@ from mobility.mipv6.tunnel import MobileAssociations, TunnelForm, checked, decap
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
 from mobility.scenario.policy import ScenarioPolicy
 from mobility.waiting import WaitingRoom
-from mobility.wire import icmp6, ip6
+from mobility.wire import icmp6, ip6, ndisc
 from mobility.wire.errors import WireError
 
 
@@ -373,8 +373,19 @@ class Terminal:
             self._home_link = decided.link
             host = self.hosts[decided.link]
             outputs += self._absorb(host.add_address(self.settings.home_address, now, quiet=True), now)
+            outputs.append(self._ask_for_agent(decided.link))
         outputs += self._absorb(self.mobile_node.moved(now), now)
         return outputs + self._follow(now)
+
+    def _ask_for_agent(self, link: str) -> Output:
+        """Ask for the home agent's link-layer address from nobody's address: no other is free of doubt as yet.
+
+        The answer goes to all nodes (RFC 6275 section 11.5.5; RFC 4429: never from an optimistic address).
+        """
+        agent = self.settings.home_agent
+        group = ndisc.solicited_node(agent).packed
+        question = ndisc.packet(bytes(16), group, ndisc.NeighborSolicitation(agent))
+        return Transmit(question, ndisc.ethernet_multicast(group), link)
 
     def _settle_at_home(self, now: float) -> list[Output]:
         if self._home_link is None:

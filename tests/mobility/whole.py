@@ -229,7 +229,9 @@ class Network:
     def count(self) -> None:
         """Look at what arrived."""
         for name, traffic in (("mn", self.to_mn), ("cn", self.to_cn)):
-            station = self.world.stations[name]
+            station = self.world.stations.get(name)
+            if station is None:
+                continue
             for time, packet in station.delivered:
                 if packet[6] != ip6.UDP:
                     continue
