@@ -128,7 +128,16 @@ class Plan:
             raise ValueError(f"no node {node!r}; choose one of {', '.join(NODES)}")
         return f"roam-{self.instance}-{node}"
 
+    def host_namespace(self, node: str) -> str:
+        """Where the programs of a mobility process of ``node`` live (its host OS); the mobility process makes it."""
+        return f"{self.namespace(node)}-host"
+
     @property
     def namespaces(self) -> tuple[str, ...]:
-        """All namespaces of the instance."""
+        """The namespaces that the network is made of."""
         return tuple(self.namespace(node) for node in NODES)
+
+    @property
+    def host_namespaces(self) -> tuple[str, ...]:
+        """Namespaces that mobility processes may have made, and left if they were killed."""
+        return tuple(self.host_namespace(node) for node in NODES)

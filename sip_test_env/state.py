@@ -114,7 +114,7 @@ class Store:
         with self._locked() as held:
             if not held:
                 return
-            namespaces = self.plan.namespaces
+            namespaces = self.plan.namespaces + self.plan.host_namespaces
             inside = [Process.find(pid) for pid in namespace.processes(namespaces) if pid != os.getpid()]
             end([*self.read().processes, *(process for process in inside if process)])
             for name in namespaces:

@@ -164,6 +164,25 @@ def test_cancel(pair: tuple[Peer, Peer]) -> None:
     alice.request("ACK", "sip:6002@roamphone.test", ended.first("to"), branch=branch, sequence=alice.sequence)
 
 
+@pytest.mark.parametrize("parameters", ["lr", "transport=udp;lr"])
+def test_the_proxy_as_outbound_proxy(network: TestNetwork, parameters: str) -> None:
+    """A Route that names the proxy itself, as phones with a fixed outbound proxy send it."""
+    plan = network.plan
+    route = f"Route: <sip:[{plan.proxy}]:{plan.sip_port};{parameters}>"
+    with peer(network, ALICE) as alice:
+        assert alice.transact("OPTIONS", f"sip:{plan.sip_domain}", f"<sip:{plan.sip_domain}>", route).status == 200
+        register = alice.transact("REGISTER", f"sip:{plan.sip_domain}", f"<sip:6001@{plan.sip_domain}>", route)
+        assert register.status == 401
+        assert alice.transact("INVITE", f"sip:6002@{plan.sip_domain}", "<sip:6002@x>", route).status == 407
+
+
+def test_routes_to_elsewhere_are_refused(network: TestNetwork) -> None:
+    plan = network.plan
+    route = f"Route: <sip:[{plan.proxy}]:{plan.sip_port};lr>,<sip:[2001:db8:5::5];lr>"
+    with peer(network, ALICE) as alice:
+        assert alice.transact("INVITE", f"sip:6002@{plan.sip_domain}", "<sip:6002@x>", route).status == 403
+
+
 @pytest.mark.parametrize("garbage", [b"\0" * 100, b"INVITE", b"INVITE sip: SIP/2.0\r\n\r\n", b"\r\n\r\n"])
 def test_garbage_does_no_harm(network: TestNetwork, garbage: bytes) -> None:
     with peer(network, ALICE) as alice:

@@ -236,9 +236,11 @@ def test_a_failing_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) 
 
 OWNER = """
 import sys, time
+from sip_test_env import namespace
 from sip_test_env.network import TestNetwork
 with TestNetwork(sys.argv[1]) as network:
     network.popen("ar-a", ["sleep", "60"])
+    namespace.create((network.plan.host_namespace("mn"),))  # as a mobility process does
     print("up", flush=True)
     time.sleep(60)
 """
