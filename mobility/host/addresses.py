@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv6Address
@@ -83,6 +83,8 @@ class AddressTable:
         self._duplicate_detection = duplicate_detection
         self._addresses: dict[bytes, Address] = {}
         self._conflicts: dict[bytes, int] = {}
+        self.settled: Callable[[float], None] = lambda now: None
+        "Called when an address has passed its check."
         self.groups = MulticastGroups(interface, self.settled_link_local)
         self.usable: set[bytes] = set()
         "Sources and destinations; read on the hot path."
@@ -257,16 +259,16 @@ class AddressTable:
             self._ready(address)
         if address.preferred_until <= now:
             self._deprecate(address)
+        self.settled(now)
 
-    def probed(self, value: bytes, nonces: list[bytes], mac: bytes, now: float) -> None:
-        """Another node checks whether one of our addresses is free: defend it, or give way while it is not ours yet."""
+    def probed(self, value: bytes, nonces: list[bytes]) -> bool:
+        """Another node checks whether one of our addresses is free: defend it. True: we are still checking, too."""
         address = self._addresses[value]
         if address.being_checked:
-            if any(nonce in address.nonces for nonce in nonces):
-                return
-            self.conflict(value, mac, now)
-        elif address.state is not AddressState.QUIET:
+            return not any(nonce in address.nonces for nonce in nonces)
+        if address.state is not AddressState.QUIET:
             messages.neighbour_advertisement(self._interface, value, value, None, override=True)
+        return False
 
     def conflict(self, value: bytes, mac: bytes, now: float) -> None:
         """Another node has an address that we are still checking: give it up, try the next identifier."""

@@ -56,6 +56,7 @@ class Discovery:
             reachable=self._neighbour_reachable,
             not_router=self._not_a_router,
         )
+        addresses.settled = self.neighbours.retry
 
     # ---------------------------------------------------------------- the link
 
@@ -169,10 +170,12 @@ class Discovery:
             router = Router(source, None)
             self._routers.add(router)
         mac = ndisc.link_address(message)
-        if router.mac is not None and mac is not None and mac != router.mac:
+        if router.mac not in (None, mac or sender):
             # The same address with another link-layer address: most likely another network (fe80::1 is popular).
             router.recalled |= router.prefixes.keys()
-        router.mac = mac or router.mac or sender
+            found = True
+            self._on_moved()
+        router.mac = mac or sender
         router.unreachable = False
         router.preference = message.preference
         self._apply_parameters(message)
@@ -224,7 +227,7 @@ class Discovery:
                     network,
                     option.length,
                     option.on_link,
-                    option.autonomous and option.length == 64,
+                    _is_autonomous(option),
                     _until(option.valid_lifetime, now),
                     _until(option.preferred_lifetime, now),
                 )
@@ -237,13 +240,7 @@ class Discovery:
 
     def _autoconfigure(self, router: Router, option: ndisc.PrefixInformation, now: float) -> None:
         network = mask(option.prefix.packed, option.length)
-        if (
-            option.autonomous
-            and option.length == 64
-            and not messages.is_link_local(network)
-            and network[0] != 0xFF
-            and option.preferred_lifetime <= option.valid_lifetime
-        ):
+        if _is_autonomous(option) and not messages.is_link_local(network) and network[0] != 0xFF:
             valid, preferred = _until(option.valid_lifetime, 0.0), _until(option.preferred_lifetime, 0.0)
             self._addresses.autoconfigure(network, router.address, valid, preferred, now)
 
@@ -315,7 +312,14 @@ class Discovery:
         self.neighbours.remove(router.address)
         if router.default_until > now and not router.unreachable:
             self._tell_lost(router, why)
-        self._drop_addresses(list(router.prefixes.values()), f"router {IPv6Address(router.address)} {why}", now)
+        said = f"router {IPv6Address(router.address)} {why}"
+        self._drop_addresses(list(router.prefixes.values()), said, now)
+        # Addresses whose prefix the router had withdrawn, but which live on by the two-hour rule.
+        kept = {key for other in self._routers for key in other.prefixes}
+        for address in list(self._addresses):
+            prefix = mask(address.value, 64)
+            if address.router == router.address and (prefix, 64) not in kept:
+                self._addresses.drop_prefix(prefix, said, now)
         self._on_moved()
 
     def _drop_addresses(self, prefixes: list[Prefix], why: str, now: float) -> None:
@@ -348,6 +352,11 @@ class Discovery:
 
     def _tell_lost(self, router: Router, why: str) -> None:
         self._interface.emit(RouterLost(self._interface.name, IPv6Address(router.address), why))
+
+
+def _is_autonomous(option: ndisc.PrefixInformation) -> bool:
+    """Whether an address may be made from the prefix (RFC 4862 section 5.5.3)."""
+    return option.autonomous and option.length == 64 and option.preferred_lifetime <= option.valid_lifetime
 
 
 def _until(lifetime: int, now: float) -> float:

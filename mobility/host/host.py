@@ -144,7 +144,9 @@ class Host:
 
     def send_via(self, packet: bytes, hop: bytes, now: float) -> list[Output]:
         """Sends a packet that the owner forwards: to the neighbour ``hop``, whatever our own routes say."""
-        if self._interface.up:
+        if len(packet) < ip6.HEADER_SIZE:
+            self._interface.discard(Reason.MALFORMED, f"{len(packet)} octets are no IPv6 packet")
+        elif self._interface.up:
             self._neighbours.send(packet, hop, now)
         else:
             self._interface.discard(Reason.LINK_DOWN, f"to {IPv6Address(packet[24:40])}")
@@ -204,9 +206,12 @@ class Host:
         self._proxies.remove(address.packed, now)
         return self._finish()
 
-    def confirm(self, destination: bytes, now: float) -> list[Output]:
-        """An answer came from ``destination``: its next hop works, no probe needed (RFC 4861 section 7.3.1)."""
-        hop = self._routers.next_hop(_UNSPECIFIED, destination, now)
+    def confirm(self, destination: bytes, now: float, source: bytes = _UNSPECIFIED) -> list[Output]:
+        """An answer came from ``destination``: the next hop towards it works, no probe needed (RFC 4861 section 7.3.1).
+
+        ``source``: our address that the answer was for, which chooses the router as in `send`.
+        """
+        hop = self._routers.next_hop(source, destination, now)
         if hop is not None:
             self._neighbours.confirm(hop, now)
         return self._finish()
@@ -503,7 +508,8 @@ class Host:
         if address is None:
             self._proxies.solicited(target, source, reply_to, nonces)
         elif source == _UNSPECIFIED:
-            self._addresses.probed(target, nonces, sender, now)
+            if self._addresses.probed(target, nonces):
+                self._conflict(target, sender, now)
         elif address.state in (AddressState.TENTATIVE, AddressState.QUIET):
             interface.discard(Reason.NDISC_UNEXPECTED, f"{message.target} is {address.state.value}: no answer yet")
         else:
@@ -525,9 +531,7 @@ class Host:
             return
         if (address := self._addresses.get(target)) is not None:
             if address.being_checked:
-                if address.origin is Origin.CONFIGURED:
-                    self._routers.configure_prefix(target, address.prefix_length, on_link=False)
-                self._addresses.conflict(target, sender, now)
+                self._conflict(target, sender, now)
             else:
                 interface.discard(Reason.NDISC_UNEXPECTED, f"{sender.hex(':')} advertises our {message.target}")
             return
@@ -547,6 +551,12 @@ class Host:
         )
         if not used:
             interface.discard(Reason.NDISC_UNEXPECTED, f"advertisement of {message.target}")
+
+    def _conflict(self, value: bytes, sender: bytes, now: float) -> None:
+        address = self._addresses.get(value)
+        if address is not None and address.origin is Origin.CONFIGURED:
+            self._routers.configure_prefix(value, address.prefix_length, on_link=False)
+        self._addresses.conflict(value, sender, now)
 
     def _redirect(self, packet: bytes, redirect: Redirect, now: float) -> None:
         """RFC 4861 section 8: only the router that we use for the destination may say so."""

@@ -182,6 +182,12 @@ class NeighbourCache:
             neighbour.state, neighbour.probes, neighbour.interval = State.PROBE, 0, interval
             self._solicit(neighbour, now)
 
+    def retry(self, now: float) -> None:
+        """There is an address to ask from at last."""
+        for neighbour in self._neighbours.values():
+            if neighbour.state is State.INCOMPLETE and neighbour.probes == 0:
+                self._solicit(neighbour, now)
+
     def remove(self, address: bytes) -> None:
         """Forgets a neighbour, and discards what waits for it."""
         if neighbour := self._neighbours.pop(address, None):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from itertools import pairwise
 
 import pytest
 
 from mobility.discards import Reason
 from mobility.host import AddressLost, AddressReady, PathMtuChanged
 from mobility.net.memory import EndHost, RouterInterface, SimRouter, World
+from mobility.outputs import Output
 from mobility.wire import ip6
 
 MN_MAC = bytes.fromhex("020000000001")
@@ -168,7 +171,7 @@ def test_two_runs_with_one_seed_are_alike_and_another_seed_differs() -> None:
         link.loss, link.jitter, link.duplication, link.reordering = 0.2, 0.003, 0.1, 0.1
         world.attach("mn", "wlan0", link, MN_MAC)
         for number in range(50):
-            world.at(3.0 + number * 0.02, lambda number=number: ping(world, number))  # type: ignore[misc]
+            world.at(3.0 + number * 0.02, partial(ping, world, number))
         world.run(until=6.0)
         return [(frame.time, frame.packet) for frame in world.frames]
 
@@ -179,11 +182,12 @@ def test_two_runs_with_one_seed_are_alike_and_another_seed_differs() -> None:
 @pytest.mark.parametrize("field", ["loss", "duplication", "reordering"])
 def test_impairments_happen_as_often_as_they_should(field: str) -> None:
     world = World(7)
-    link = world.segment("wire", delay=0.001, **{field: 0.25})
+    link = world.segment("wire", delay=0.001)
+    setattr(link, field, 0.25)
     received: list[bytes] = []
 
     class Sink(EndHost):
-        def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[object]:  # type: ignore[override]
+        def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
             received.append(packet)
             return []
 
@@ -195,7 +199,7 @@ def test_impairments_happen_as_often_as_they_should(field: str) -> None:
     received.clear()
     sent = [number.to_bytes(4) for number in range(1000)]
     for number, packet in enumerate(sent):
-        world.at(5.0 + number * 0.001, lambda packet=packet: link.transmit(port, packet, CN_MAC))  # type: ignore[misc]
+        world.at(5.0 + number * 0.001, partial(link.transmit, port, packet, CN_MAC))
     world.run(until=6.9)
     if field == "loss":
         assert 680 < len(received) < 820
@@ -205,7 +209,7 @@ def test_impairments_happen_as_often_as_they_should(field: str) -> None:
         assert sorted(set(received)) == sent
     else:
         assert sorted(received) == sent
-        overtaken = sum(a > b for a, b in zip(received, received[1:], strict=False))
+        overtaken = sum(a > b for a, b in pairwise(received))
         assert 100 < overtaken < 400
 
 
