@@ -88,7 +88,12 @@ def packet(
 
 
 def fast_packet(addresses: bytes, next_header: int, payload: bytes, hop_limit: int = 64) -> bytes:
-    """A whole packet without checks, for the data path; ``addresses`` are source and destination, 32 bytes."""
+    """A whole packet without other checks, for the data path; ``addresses`` are source and destination, 32 bytes.
+
+    Raises `WireError`: the payload is larger than 65535 octets.
+    """
+    if len(payload) > 0xFFFF:
+        raise WireError("IPv6 packet", at=4, why=f"payload of {len(payload)} octets is too large")
     return b"\x60\0\0\0%b%c%c%b%b" % (_LENGTH.pack(len(payload)), next_header, hop_limit, addresses, payload)
 
 

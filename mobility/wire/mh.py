@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from ipaddress import IPv6Address
@@ -200,85 +201,73 @@ class BindingRefreshRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class HomeTestInit:
+class _TestInit:
+    """What the two messages that begin return routability share."""
+
+    type: ClassVar[int]
+
+    cookie: bytes
+    "Init cookie, 8 octets."
+    options: tuple[Option, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _open(data, cls.type, 16, "test init")
+        return cls(data[8:16], _parse_options(data, 16))
+
+    def __bytes__(self) -> bytes:
+        return _message(self.type, b"\0\0" + _octets(self.cookie, "cookie"), self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class HomeTestInit(_TestInit):
     """RFC 6275 section 6.1.3."""
 
     type: ClassVar[int] = Type.HOME_TEST_INIT
 
-    cookie: bytes
-    "Home init cookie, 8 octets."
-    options: tuple[Option, ...] = ()
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        _open(data, cls.type, 16, "home test init")
-        return cls(data[8:16], _parse_options(data, 16))
-
-    def __bytes__(self) -> bytes:
-        return _message(self.type, b"\0\0" + _octets(self.cookie, "cookie"), self.options)
-
 
 @dataclass(frozen=True, slots=True)
-class CareOfTestInit:
+class CareOfTestInit(_TestInit):
     """RFC 6275 section 6.1.4."""
 
     type: ClassVar[int] = Type.CARE_OF_TEST_INIT
 
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """What the two messages that answer share."""
+
+    type: ClassVar[int]
+
+    nonce_index: int
     cookie: bytes
-    "Care-of init cookie, 8 octets."
+    "That of the init message."
+    token: bytes
+    "Keygen token, 8 octets."
     options: tuple[Option, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        _open(data, cls.type, 16, "care-of test init")
-        return cls(data[8:16], _parse_options(data, 16))
+        _open(data, cls.type, 24, "test")
+        return cls(int.from_bytes(data[6:8], "big"), data[8:16], data[16:24], _parse_options(data, 24))
 
     def __bytes__(self) -> bytes:
-        return _message(self.type, b"\0\0" + _octets(self.cookie, "cookie"), self.options)
+        body = self.nonce_index.to_bytes(2, "big") + _octets(self.cookie, "cookie") + _octets(self.token, "token")
+        return _message(self.type, body, self.options)
 
 
 @dataclass(frozen=True, slots=True)
-class HomeTest:
+class HomeTest(_Test):
     """RFC 6275 section 6.1.5."""
 
     type: ClassVar[int] = Type.HOME_TEST
 
-    nonce_index: int
-    cookie: bytes
-    token: bytes
-    "Home keygen token, 8 octets."
-    options: tuple[Option, ...] = ()
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        _open(data, cls.type, 24, "home test")
-        return cls(int.from_bytes(data[6:8], "big"), data[8:16], data[16:24], _parse_options(data, 24))
-
-    def __bytes__(self) -> bytes:
-        body = self.nonce_index.to_bytes(2, "big") + _octets(self.cookie, "cookie") + _octets(self.token, "token")
-        return _message(self.type, body, self.options)
-
 
 @dataclass(frozen=True, slots=True)
-class CareOfTest:
+class CareOfTest(_Test):
     """RFC 6275 section 6.1.6."""
 
     type: ClassVar[int] = Type.CARE_OF_TEST
-
-    nonce_index: int
-    cookie: bytes
-    token: bytes
-    "Care-of keygen token, 8 octets."
-    options: tuple[Option, ...] = ()
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        _open(data, cls.type, 24, "care-of test")
-        return cls(int.from_bytes(data[6:8], "big"), data[8:16], data[16:24], _parse_options(data, 24))
-
-    def __bytes__(self) -> bytes:
-        body = self.nonce_index.to_bytes(2, "big") + _octets(self.cookie, "cookie") + _octets(self.token, "token")
-        return _message(self.type, body, self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,28 +380,15 @@ Message = (
     | UnknownMessage
 )
 
-_MESSAGES: dict[
-    int,
-    type[BindingRefreshRequest]
-    | type[HomeTestInit]
-    | type[CareOfTestInit]
-    | type[HomeTest]
-    | type[CareOfTest]
-    | type[BindingUpdate]
-    | type[BindingAcknowledgement]
-    | type[BindingError],
-] = {
-    int(cls.type): cls
-    for cls in (
-        BindingRefreshRequest,
-        HomeTestInit,
-        CareOfTestInit,
-        HomeTest,
-        CareOfTest,
-        BindingUpdate,
-        BindingAcknowledgement,
-        BindingError,
-    )
+_PARSERS: dict[int, Callable[[bytes], Message]] = {
+    Type.BINDING_REFRESH_REQUEST: BindingRefreshRequest.parse,
+    Type.HOME_TEST_INIT: HomeTestInit.parse,
+    Type.CARE_OF_TEST_INIT: CareOfTestInit.parse,
+    Type.HOME_TEST: HomeTest.parse,
+    Type.CARE_OF_TEST: CareOfTest.parse,
+    Type.BINDING_UPDATE: BindingUpdate.parse,
+    Type.BINDING_ACKNOWLEDGEMENT: BindingAcknowledgement.parse,
+    Type.BINDING_ERROR: BindingError.parse,
 }
 
 
@@ -425,8 +401,7 @@ def parse(data: bytes, source: ip6.Address, destination: ip6.Address) -> Message
     _frame(data)
     if ip6.checksum(ip6.packed(source), ip6.packed(destination), ip6.MOBILITY, data):
         raise WireError("mobility header", at=4, why="wrong checksum")
-    known = _MESSAGES.get(data[2])
-    return UnknownMessage.parse(data) if known is None else known.parse(data)
+    return _PARSERS.get(data[2], UnknownMessage.parse)(data)
 
 
 def payload(message: Message, source: ip6.Address, destination: ip6.Address) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv6Address
@@ -426,34 +427,22 @@ def _parse_options(data: bytes, at: int) -> tuple[Option, ...]:
             raise WireError("neighbour discovery option", at=at + 1, why=f"option {kind} claims to end at {end}")
         body = data[at + 2 : end]
         try:
-            known = _OPTIONS.get(kind)
-            options.append(UnknownNeighborOption(kind, body) if known is None else known.parse(body))
+            known = _PARSERS.get(kind)
+            options.append(UnknownNeighborOption(kind, body) if known is None else known(body))
         except WireError as error:
             raise WireError(error.what, at=at, why=error.why) from None
         at = end
     return tuple(options)
 
 
-_OPTIONS: dict[
-    int,
-    type[SourceLinkAddress]
-    | type[TargetLinkAddress]
-    | type[PrefixInformation]
-    | type[Mtu]
-    | type[AdvertisementInterval]
-    | type[HomeAgentInformation]
-    | type[Nonce],
-] = {
-    cls.kind: cls
-    for cls in (
-        SourceLinkAddress,
-        TargetLinkAddress,
-        PrefixInformation,
-        Mtu,
-        AdvertisementInterval,
-        HomeAgentInformation,
-        Nonce,
-    )
+_PARSERS: dict[int, Callable[[bytes], Option]] = {
+    SourceLinkAddress.kind: SourceLinkAddress.parse,
+    TargetLinkAddress.kind: TargetLinkAddress.parse,
+    PrefixInformation.kind: PrefixInformation.parse,
+    Mtu.kind: Mtu.parse,
+    AdvertisementInterval.kind: AdvertisementInterval.parse,
+    HomeAgentInformation.kind: HomeAgentInformation.parse,
+    Nonce.kind: Nonce.parse,
 }
 
 

@@ -52,6 +52,8 @@ def test_fast_packet_is_the_packet() -> None:
 def test_builders_refuse_what_cannot_be_said() -> None:
     with pytest.raises(ValueError, match="16 bytes, not 4"):
         ip6.packet(b"\x7f\0\0\1", B, ip6.UDP, b"")
+    with pytest.raises(WireError, match="65536 octets is too large"):
+        ip6.fast_packet(A.packed + B.packed, ip6.UDP, bytes(65536))
     with pytest.raises(ValueError, match="65536 octets"):
         ip6.packet(A, B, ip6.UDP, bytes(65536))
 
