@@ -67,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=lambda options: asyncio.run(_status(options)))
 
     command = commands.add_parser("command", help="have a running node do something")
-    command.add_argument("name", help="reregister: send a binding update now")
+    command.add_argument(
+        "name",
+        nargs="+",
+        help="mobile node: reregister (send a binding update now), move LINK (prefer it), return-home",
+    )
     _add_runtime(command)
     command.set_defaults(run=lambda options: asyncio.run(_command(options)))
 
@@ -125,7 +129,7 @@ async def _status(options: argparse.Namespace) -> int:
 
 async def _command(options: argparse.Namespace) -> int:
     async with ControlClient(_runtime(options) / "control.sock") as control:
-        result = await control.command(options.name)
+        result = await control.command(" ".join(options.name))
         if result is not None:
             _say(json.dumps(result))
     return DONE

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 LARGEST_MESSAGE = 1 << 16
+MOST_DESCRIPTORS = 8
 LONGEST_LINE = 1 << 24
 
 SocketType = Literal["dgram", "stream"]
@@ -130,7 +131,7 @@ class HostClient:
             try:
                 connection.connect(os.fspath(self._path))
                 connection.send(json.dumps(request).encode())
-                data, descriptors, _flags, _ = socket.recv_fds(connection, LARGEST_MESSAGE, 8, socket.MSG_CMSG_CLOEXEC)
+                data, descriptors = _receive(connection)
             except TimeoutError as error:
                 raise MobilityError(f"the host OS at {self._path} does not answer") from error
             except (FileNotFoundError, ConnectionError) as error:
@@ -138,7 +139,7 @@ class HostClient:
             except OSError as error:
                 raise MobilityError(f"cannot talk to the host OS at {self._path}: {error.strerror}") from error
         try:
-            return self._understood(data), list(descriptors)
+            return self._understood(data), descriptors
         except BaseException:
             _close(descriptors)
             raise
@@ -312,6 +313,17 @@ def _decode(data: bytes, path: Path) -> dict[str, object]:
     return answer
 
 
-def _close(descriptors: Sequence[int] | array.array[int]) -> None:
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """A message with its descriptors. Not `socket.recv_fds`, which in Python 3.11 forgets its flags."""
+    descriptors = array.array("i")
+    room = socket.CMSG_LEN(MOST_DESCRIPTORS * descriptors.itemsize)
+    data, ancillary, _flags, _ = connection.recvmsg(LARGEST_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)
+
+
+def _close(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)

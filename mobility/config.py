@@ -104,6 +104,8 @@ class MobileNodeSettings:
     signalling: Signalling
     lifetime: int
     "Seconds asked for in binding updates."
+    scenarios: frozenset[int] | None
+    "Numbers of the enabled rows of the scenario policy table; None: all."
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,6 @@ class HomeAgentSettings:
 class CorrespondentSettings:
     interface: str
     address: IPv6Interface
-    router: IPv6Address | None
-    "Default router; None: as router advertisements say."
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,8 @@ class HostOsSettings:
 
     namespace: str | None
     interface: str
-    mtu: int
+    mtu: int | None
+    "At most this; None: as much as goes through both layers of IPsec."
     address4: IPv4Address | None
 
 
@@ -309,6 +310,7 @@ def _mobile_node(table: _Table) -> MobileNodeSettings:
         tunnel=table.optional("tunnel", _choice(TunnelForm), TunnelForm.ESP),
         signalling=table.optional("signalling", _choice(Signalling), Signalling.ESP),
         lifetime=table.optional("lifetime", _lifetime, 420),
+        scenarios=table.optional("scenarios", _scenarios, None),
     )
     table.end()
     if settings.home_agent == settings.home_address.ip:
@@ -349,7 +351,6 @@ def _correspondent(table: _Table) -> CorrespondentSettings:
     settings = CorrespondentSettings(
         interface=table.required("interface", _interface),
         address=table.required("address", _address_with_prefix),
-        router=table.optional("router", _address, None),
     )
     table.end()
     return settings
@@ -359,7 +360,7 @@ def _host_os(table: _Table) -> HostOsSettings:
     settings = HostOsSettings(
         namespace=table.optional("namespace", _namespace, None),
         interface=table.optional("interface", _interface, "home0"),
-        mtu=table.optional("mtu", _mtu, SMALLEST_MTU),
+        mtu=table.optional("mtu", _mtu, None),
         address4=table.optional("address4", _address4, None),
     )
     table.end()
@@ -547,6 +548,13 @@ def _interfaces(value: object) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise ValueError
     return names
+
+
+def _scenarios(value: object) -> frozenset[int]:
+    """a list of scenario numbers such as [10001, 10020]"""
+    if not isinstance(value, list):
+        raise ValueError
+    return frozenset(_integer(number, 0, 65535) for number in value)
 
 
 def _namespace(value: object) -> str:

@@ -54,6 +54,7 @@ class Holder:
         self._listener: socket.socket | None = None
         self._clients: dict[int, socket.socket] = {}
         self._ours = False
+        self._mtu = settings.tun.mtu
         self._marker = settings.runtime / "namespace"
 
     def enter(self) -> None:
@@ -156,8 +157,11 @@ class Holder:
                     names = ["net"] if os.geteuid() == 0 else ["user", "net"]
                     paths = [f"/proc/self/ns/{name}" for name in names]
                     return {"ok": True, "namespaces": names}, [os.open(path, os.O_RDONLY) for path in paths]
+                case "mtu":
+                    self._set_mtu(asked.get("mtu"))
+                    return {"ok": True}, []
                 case operation:
-                    raise BadRequest(f"unknown operation {operation!r}; there are info, namespaces, socket, tun")
+                    raise BadRequest(f"unknown operation {operation!r}; there are info, mtu, namespaces, socket, tun")
         except BadRequest as bad:
             return {"ok": False, "error": str(bad)}, []
         except OSError as error:
@@ -168,13 +172,19 @@ class Holder:
             log.exception("internal error while answering a request")
             return {"ok": False, "error": f"internal error: {error}"}, []
 
+    def _set_mtu(self, mtu: object) -> None:
+        if not isinstance(mtu, int) or isinstance(mtu, bool) or not 1280 <= mtu <= 65535:
+            raise BadRequest("mtu is a number from 1280 to 65535")
+        tun.set_mtu(self._settings.tun.name, mtu)
+        self._mtu = mtu
+
     def _information(self) -> dict[str, object]:
         settings = self._settings
         address4 = settings.tun.address4
         return {
             "address": str(settings.tun.address),
             "address4": None if address4 is None else str(address4),
-            "mtu": settings.tun.mtu,
+            "mtu": self._mtu,
             "interface": settings.tun.name,
             "namespace": settings.namespace if os.geteuid() == 0 else None,
             "pid": os.getpid(),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
+import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ from mobility.net.tun import Tunnel
 from mobility.node import Node
 from mobility.outputs import Output
 from mobility.sequences import SequenceFile
+from mobility.terminal import HostMtuChanged
 from mobility.trace import Trace
 
 log = logging.getLogger(__name__)
@@ -35,11 +39,18 @@ Build = Callable[[Configuration, Mapping[str, LinkState], SequenceFile], Node]
 
 
 @runtime_checkable
-class Reregisters(Protocol):
-    """A node that knows the command ``reregister``."""
+class TakesCommands(Protocol):
+    """A node that can be told to do something."""
 
-    def reregister(self, now: float) -> list[Output]:
-        """Sends a binding update now."""
+    def command(self, name: str, now: float) -> list[Output]:
+        """Raises ValueError for a command that there is not, or not now; the text goes to the user."""
+
+
+@runtime_checkable
+class KnowsHostMtu(Protocol):
+    """A node that knows how large packets of the host OS may be (it may change, see `HostMtuChanged`)."""
+
+    host_mtu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +81,23 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         sequences = SequenceFile(configuration.state / "sequences")
         sequences.open()
         stack.callback(sequences.close)
-        tunnel = None
+        tunnel, host_mtu = None, None
         if configuration.host_os is not None:
-            tunnel = Tunnel(HostClient(configuration.runtime / "host.sock").tunnel())
+            path = configuration.runtime / "host.sock"
+            tunnel = Tunnel(HostClient(path).tunnel())
+            host_mtu = HostMtu(loop, path, configuration.host_os.mtu)
+            stack.callback(host_mtu.close)
         interfaces = _interfaces(configuration)
         trace = Trace()
         stack.callback(trace.close)
-        plane = DataPlane(loop, build(configuration, interfaces, sequences), interfaces, trace, tunnel=tunnel)
+        node = build(configuration, interfaces, sequences)
+        plane = DataPlane(loop, node, interfaces, trace, tunnel=tunnel)
         stack.callback(plane.close)
         process: dict[str, object] = {"pid": os.getpid(), "start": life.start, "role": str(configuration.role)}
         server = ControlServer(loop, configuration.runtime / "control.sock", _operations(plane, trace, process))
         trace.subscribe(server.publish)
+        if host_mtu is not None and isinstance(node, KnowsHostMtu):
+            host_mtu.follow(trace, node.host_mtu)
         plane.start()
         server.open()
         stack.callback(server.close)
@@ -91,6 +108,57 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
             os.close(life.ready)
         plane.run()
         return 0 if plane.must_restart is None else RESTART
+
+
+class HostMtu:
+    """Has the holder set the MTU of the host OS's interface to what goes through both layers of IPsec.
+
+    The data plane does not wait for the answer: a holder that hangs must not stop packets.
+    """
+
+    def __init__(self, loop: Loop, path: Path, limit: int | None) -> None:
+        self._loop = loop
+        self._path = path
+        self._limit = limit
+        self._socket: socket.socket | None = None
+        "While an answer is awaited."
+
+    def follow(self, trace: Trace, present: int) -> None:
+        """Sets the MTU to ``present`` now, and then to what the node says."""
+        self._set(present)
+        trace.subscribe(self._happened)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._loop.unwatch(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _happened(self, event: Mapping[str, object]) -> None:
+        mtu = event.get("mtu")
+        if event.get("event") == HostMtuChanged.__name__ and isinstance(mtu, int):
+            self._set(mtu)
+
+    def _set(self, mtu: int) -> None:
+        self.close()
+        wanted = mtu if self._limit is None else min(mtu, self._limit)
+        request = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            request.connect(os.fspath(self._path))
+            request.send(json.dumps({"op": "mtu", "mtu": wanted}).encode())
+        except OSError as error:
+            request.close()
+            log.warning("the MTU of the host OS stays as it is: %s", error.strerror)
+            return
+        self._socket = request
+        self._loop.watch(request, self._answered)
+
+    def _answered(self, _events: int) -> None:
+        if self._socket is not None:
+            answer = self._socket.recv(4096)
+            self.close()
+            if not answer or not json.loads(answer).get("ok"):
+                log.warning("the MTU of the host OS stays as it is: %s", answer.decode(errors="replace"))
 
 
 def _interfaces(configuration: Configuration) -> dict[str, LinkState]:
@@ -124,13 +192,16 @@ def _operations(plane: DataPlane, trace: Trace, process: Mapping[str, object]) -
         return trace.recent()
 
     def command(request: Mapping[str, object]) -> object:
-        name = request.get("name")
-        if name != "reregister":
-            raise Refused(f"unknown command {name!r}; there is reregister")
-        node = plane.node
-        if not isinstance(node, Reregisters):
-            raise Refused("this node has nothing to register: it is no mobile node")
-        plane.call(node.reregister)
+        name, node = request.get("name"), plane.node
+        if not isinstance(name, str):
+            raise Refused("name is the command, a text")
+        if not isinstance(node, TakesCommands):
+            raise Refused(f"a node of role {process['role']} takes no commands")
+        try:
+            outputs = node.command(name, time.monotonic())
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        plane.carry_out(outputs)
         return None
 
     def set_trace(request: Mapping[str, object]) -> object:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mobility import holder, service
 from mobility.client import MobilityError
-from mobility.config import Configuration, ConfigurationError
+from mobility.config import SMALLEST_MTU, Configuration, ConfigurationError
 from mobility.holder import HostSettings
 from mobility.net import namespace
 from mobility.net.loop import Loop, StopSignals
@@ -231,7 +231,8 @@ def host_settings(configuration: Configuration) -> HostSettings | None:
     host_os, address = configuration.host_os, configuration.host_address
     if host_os is None or address is None:
         return None
-    tun = TunSettings(host_os.interface, address, host_os.mtu, host_os.address4)
+    mtu = SMALLEST_MTU if host_os.mtu is None else host_os.mtu  # the data plane raises it when it knows better
+    tun = TunSettings(host_os.interface, address, mtu, host_os.address4)
     return HostSettings(tun, host_os.namespace, configuration.runtime)
 
 

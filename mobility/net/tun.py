@@ -52,6 +52,12 @@ def create(settings: TunSettings, device: str | None = None) -> int:
     return tun
 
 
+def set_mtu(name: str, mtu: int) -> None:
+    """Changes the MTU of an interface of the current network namespace. Raises OSError."""
+    with RouteSocket() as route:
+        route.set_properties(socket.if_nametoindex(name), mtu=mtu)
+
+
 def _configure(settings: TunSettings) -> None:
     index = socket.if_nametoindex(settings.name)
     with RouteSocket() as route:

@@ -1,0 +1,148 @@
+"""Configuration -> node: the one place that knows both."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from ipaddress import IPv6Address, IPv6Network
+
+from mobility.agent import AgentSettings, HomeAgentNode
+from mobility.config import AssociationPair, Configuration, ConfigurationError, Use
+from mobility.correspondent import CorrespondentNode, CorrespondentSettings
+from mobility.ipsec.algorithms import KeyingError
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
+from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
+from mobility.links import LinkSettings
+from mobility.mipv6.home_agent import AuthorisedTerminal, HomeAgentSettings
+from mobility.mipv6.tunnel import MobileAssociations
+from mobility.net.netlink import LinkState
+from mobility.node import Node
+from mobility.sequences import SequenceFile
+from mobility.terminal import Terminal, TerminalSettings
+
+
+def build(configuration: Configuration, interfaces: Mapping[str, LinkState], sequences: SequenceFile) -> Node:
+    """The node of a configuration, for the interfaces there are, with sequence numbers that go on where they were.
+
+    Raises ConfigurationError, SequenceFileError.
+    """
+    links = {name: LinkSettings(name, state.address, state.mtu) for name, state in interfaces.items()}
+    try:
+        if configuration.mobile_node is not None:
+            return _terminal(configuration, links, sequences)
+        if configuration.home_agent is not None:
+            return _home_agent(configuration, links, sequences)
+        return _correspondent(configuration, links, sequences)
+    except (KeyingError, ValueError) as error:
+        raise ConfigurationError(f"{configuration.path}: {error}") from error
+
+
+def _terminal(configuration: Configuration, links: Mapping[str, LinkSettings], sequences: SequenceFile) -> Terminal:
+    settings = configuration.mobile_node
+    if settings is None:
+        raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
+    return Terminal(
+        TerminalSettings(
+            home_address=settings.home_address.ip,
+            home_agent=settings.home_agent,
+            links=tuple(links[name] for name in settings.interfaces),
+            home_prefix_length=settings.home_address.network.prefixlen,
+            tunnel=settings.tunnel,
+            lifetime=settings.lifetime,
+            scenarios=settings.scenarios,
+        ),
+        application_processing(configuration, settings.home_address.ip, sequences),
+        mobile_associations(configuration, settings.home_agent, sequences),
+        os.urandom,
+        # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
+        # behind the clock. Where this fails (reboot), the home agent's correction costs one round trip.
+        sequence=int(time.monotonic() * 16) & 0xFFFF,
+    )
+
+
+def _home_agent(
+    configuration: Configuration, links: Mapping[str, LinkSettings], sequences: SequenceFile
+) -> HomeAgentNode:
+    settings = configuration.home_agent
+    if settings is None:
+        raise ConfigurationError(f"{configuration.path}: home_agent: is missing")
+    terminals = tuple(
+        AuthorisedTerminal(
+            terminal.home_address,
+            terminal.tunnel,
+            mobile_associations(configuration, terminal.home_address, sequences),
+        )
+        for terminal in settings.terminals
+    )
+    engine = HomeAgentSettings(
+        settings.address.ip, terminals, settings.address.network.prefixlen, max_lifetime=settings.max_lifetime
+    )
+    return HomeAgentNode(AgentSettings(engine, links[settings.interface]), os.urandom)
+
+
+def _correspondent(
+    configuration: Configuration, links: Mapping[str, LinkSettings], sequences: SequenceFile
+) -> CorrespondentNode:
+    settings = configuration.correspondent
+    if settings is None:
+        raise ConfigurationError(f"{configuration.path}: correspondent: is missing")
+    address = settings.address
+    return CorrespondentNode(
+        CorrespondentSettings(address.ip, links[settings.interface], address.network.prefixlen),
+        application_processing(configuration, address.ip, sequences),
+        os.urandom,
+    )
+
+
+def mobile_associations(configuration: Configuration, peer: IPv6Address, sequences: SequenceFile) -> MobileAssociations:
+    """The associations with a home agent or of a terminal, as far as configured."""
+    signalling = configuration.pair(Use.SIGNALLING, peer)
+    tunnel = configuration.pair(Use.TUNNEL, peer)
+    signalling_out, signalling_in = _both(signalling, Mode.TRANSPORT, sequences)
+    tunnel_out, tunnel_in = _both(tunnel, Mode.TUNNEL, sequences)
+    return MobileAssociations(signalling_out, signalling_in, tunnel_out, tunnel_in)
+
+
+def application_processing(
+    configuration: Configuration, local: IPv6Address, sequences: SequenceFile
+) -> IpsecProcessing:
+    """The application's IPsec: the rows of ``[[policy]]``, then all traffic with the peers that no row names.
+
+    What no row and no association is about passes as it is.
+    """
+    here = IPv6Network(local)
+    pairs = {pair.name: pair for pair in configuration.associations if pair.use is Use.APPLICATION}
+    associations = {name: _both(pair, Mode.TRANSPORT, sequences) for name, pair in pairs.items()}
+    policies = []
+    for row in configuration.policies:
+        outbound, inbound = (None, None) if row.association is None else associations[row.association]
+        selector = Selector(here, row.remote, row.protocol, row.local_port, row.remote_port)
+        policies.append(Policy(selector, row.action, outbound, inbound, row.name))
+    named = {row.association for row in configuration.policies}
+    for name, pair in pairs.items():
+        if name not in named:
+            selector = Selector(here, IPv6Network(pair.peer))
+            outbound, inbound = associations[name]
+            policies.append(Policy(selector, Action.PROTECT, outbound, inbound, name))
+    return IpsecProcessing(SecurityPolicyDatabase(policies, Action.BYPASS))
+
+
+def _both(
+    pair: AssociationPair | None, mode: Mode, sequences: SequenceFile
+) -> tuple[OutboundSA, InboundSA] | tuple[None, None]:
+    if pair is None:
+        return None, None
+    there, back = pair.outbound, pair.inbound
+    outbound = OutboundSA(
+        there.spi,
+        there.algorithm,
+        there.keys,
+        mode,
+        random=os.urandom,
+        state=sequences.state(there, "outbound"),
+        fresh_keys=pair.session_keys,
+    )
+    inbound = InboundSA(back.spi, back.algorithm, back.keys, mode, state=sequences.state(back, "inbound"))
+    return outbound, inbound
