@@ -373,6 +373,12 @@ class TestTunnel:
         discarded(Reason.POLICY_DISCARD, lambda: agent.decapsulate(tunnelled(ip6.IPV6, udp(source=AGENT))))
         discarded(Reason.POLICY_VIOLATED, lambda: agent.accept(tunnelled(ip6.IPV6, udp())))
 
+    def test_an_association_of_transport_mode_opens_no_tunnel(self) -> None:
+        sealing, opening = pair(GCM, mode=Mode.TRANSPORT)
+        agent = part(None, opening, PEER, HOME)
+        outer = ip6.packet(CARE_OF, AGENT, ip6.ESP, sealing.seal(ip6.IPV6, udp()))
+        discarded(Reason.POLICY_VIOLATED, lambda: agent.decapsulate(outer))
+
 
 @pytest.mark.parametrize("mode", Mode)
 def test_dummy_packets_are_dropped_by_their_own_name(mode: Mode) -> None:

@@ -16,6 +16,7 @@ from scapy.packet import Raw
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
+from mobility.ipsec.replay import SIZE, ReplayWindow
 from mobility.ipsec.sa import LAST_SEQUENCE, RESERVATION, InboundSA, Mode, OutboundSA, SequenceState
 from mobility.wire import ip6
 from tests.mobility.ipsec.keying import (
@@ -239,10 +240,20 @@ class TestReplay:
             discarded(Reason.REPLAYED, lambda esp=esp: inbound.open(esp))  # type: ignore[misc]
         assert (inbound.packets, inbound.replayed, inbound.top) == (20, 20, 20)
 
+    @pytest.mark.parametrize("newest", [SIZE, SIZE + 1, SIZE + 7, 2999])
+    def test_edges_of_the_window(self, newest: int) -> None:
+        out, inbound = pair(Algorithm.NULL_HMAC_SHA2_256_128)
+        sealed = _three_thousand(out)
+        inbound.open(sealed[newest - 1])
+        oldest = newest - SIZE + 1
+        if oldest > 1:
+            discarded(Reason.REPLAYED, lambda: inbound.open(sealed[oldest - 2]))
+        assert inbound.open(sealed[oldest - 1]) == (17, b"x")
+        discarded(Reason.REPLAYED, lambda: inbound.open(sealed[oldest - 1]))
+        discarded(Reason.REPLAYED, lambda: inbound.open(sealed[newest - 1]))
+
     @given(st.lists(st.integers(0, 2999), max_size=60))
     def test_same_answers_as_the_window_itself(self, order: list[int]) -> None:
-        from mobility.ipsec.replay import ReplayWindow
-
         out, inbound = pair(Algorithm.NULL_HMAC_SHA2_256_128)
         window = ReplayWindow()
         sealed = _three_thousand(out)
