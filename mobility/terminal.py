@@ -9,7 +9,7 @@ from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
-from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged
+from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import Mode
@@ -122,6 +122,7 @@ class Terminal:
         self._home_link: str | None = None
         "Where the home address is configured at the moment."
         self._path: _Path | None = None
+        self._timer: float | None = None
         self._smallest_mtu = min(link.mtu for link in settings.links)
         self.host_mtu = self._host_mtu()
         "Octets of the largest packet that the host OS may send."
@@ -131,11 +132,7 @@ class Terminal:
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        earliest = self.mobile_node.timer
-        for time in (self.waiting.timer, *(host.timer for host in self.hosts.values())):
-            if time is not None and (earliest is None or time < earliest):
-                earliest = time
-        return earliest
+        return self._timer
 
     def start(self, now: float) -> list[Output]:
         """Nothing happens until a link comes up."""
@@ -145,8 +142,8 @@ class Terminal:
         """The carrier of a link came or went."""
         host = self.hosts.get(link)
         if host is None:
-            return self._count([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
-        return self._count(self._absorb(host.link_changed(up, now), now))
+            return self._finish([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
+        return self._finish(self._absorb(host.link_changed(up, now), now))
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:
         """A program sends a packet: application IPsec, then send routine 100."""
@@ -160,12 +157,12 @@ class Terminal:
                         self.application.protect(packet), path.outbound_ends, self._form, self._security
                     )
                 except Discard as discard:
-                    return self._count([Discarded.of(discard, "send-routine")])
+                    return self._finish([Discarded.of(discard, "send-routine")])
                 if len(outer) <= path.mtu:
                     self.sent += 1
                     return [Transmit(outer, to, path.link)]
-                return self._count(self._absorb(self.hosts[path.link].send(outer, now), now))
-        return self._count(self._from_host(packet, now))
+                return self._finish(self._absorb(self.hosts[path.link].send(outer, now), now))
+        return self._finish(self._from_host(packet, now))
 
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
         """A packet arrived on a link: the host's, the mobile node's, or through receive routine 120 for a program."""
@@ -185,17 +182,17 @@ class Terminal:
                 if inner[24:40] != self._home:
                     raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
             except Discard as discard:
-                return self._count([Discarded.of(discard, "receive-routine")])
+                return self._finish([Discarded.of(discard, "receive-routine")])
             try:
                 plain = self.application.accept(inner)
             except Discard as discard:
-                return self._count([Discarded.of(discard, "app-ipsec")])
+                return self._finish([Discarded.of(discard, "app-ipsec")])
             self.delivered += 1
             return [Deliver(plain)]
         host = self.hosts.get(link)
         if host is None:
-            return self._count([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
-        return self._count(self._absorb(host.receive(packet, sender, now), now))
+            return self._finish([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
+        return self._finish(self._absorb(host.receive(packet, sender, now), now))
 
     def handle_timer(self, now: float) -> list[Output]:
         """The time in `timer` has come."""
@@ -206,14 +203,14 @@ class Terminal:
         outputs += self._absorb(self.mobile_node.handle_timer(now), now)
         outputs += self._follow(now)
         outputs += self.waiting.expire(now)
-        return self._count(outputs)
+        return self._finish(outputs)
 
     def command(self, name: str, now: float) -> list[Output]:
         """``reregister``, ``move LINK`` (prefer it) or ``return-home``. Raises `ValueError` for anything else."""
         movement = self.mobile_node.movement
         match name.split():
             case ["reregister"]:
-                return self._count(self._absorb(self.mobile_node.refresh(now), now))
+                return self._finish(self._absorb(self.mobile_node.refresh(now), now))
             case ["move", link]:
                 movement.prefer(link)
             case ["return-home"]:
@@ -223,7 +220,7 @@ class Terminal:
                 movement.prefer(home)
             case _:
                 raise ValueError(f"there is no command {name!r}; there are: reregister, move LINK, return-home")
-        return self._count(self._moved(now))
+        return self._finish(self._moved(now))
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""
@@ -340,6 +337,12 @@ class Terminal:
                 case AddressLost(link=link, address=address) if address != home:
                     movement.address_lost(link, address)
                     moved = True
+                case RouterFound(link=link, router=router):
+                    movement.router_found(link, router)
+                    moved = True
+                case RouterLost(link=link, router=router):
+                    movement.router_lost(link, router)
+                    moved = True
                 case PathMtuChanged():
                     changed = True
                 case ReturnedHome():
@@ -436,8 +439,14 @@ class Terminal:
         # A link of IPv6 carries 1280 octets; where the tunnel does not, the host fragments the outer packet.
         return max(inner, ip6.MINIMUM_MTU)
 
-    def _count(self, outputs: list[Output]) -> list[Output]:
+    def _finish(self, outputs: list[Output]) -> list[Output]:
+        """Every way out but the two short ones, which change no timer: discards are counted, `timer` is set."""
         for output in outputs:
             if isinstance(output, Discarded):
                 self.counters[f"discarded-{output.reason}"] += 1
+        earliest = self.mobile_node.timer
+        for time in (self.waiting.timer, *(host.timer for host in self.hosts.values())):
+            if time is not None and (earliest is None or time < earliest):
+                earliest = time
+        self._timer = earliest
         return outputs

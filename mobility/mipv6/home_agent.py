@@ -28,6 +28,8 @@ REFRESH_REQUEST_AT = 0.9
 "Fraction of a binding's lifetime after which the terminal is reminded, once (section 10.6.1 leaves when)."
 CONFLICT_MEMORY = 60.0
 "Seconds for which registrations are refused after another node claimed the home address on the home link."
+WAKE_INTERVAL = 1.0
+"Seconds between reminders to a terminal that uses a binding which this home agent does not know."
 MINIMUM_LIFETIME = 4
 "Seconds; the unit of the wire format, below it a lifetime means deregistration."
 
@@ -136,6 +138,7 @@ class HomeAgent:
         )
         self._reminders: dict[IPv6Address, float] = {}
         self._conflicts: dict[IPv6Address, float] = {}
+        self._woken: dict[IPv6Address, float] = {}
 
     @property
     def timer(self) -> float | None:
@@ -174,7 +177,7 @@ class HomeAgent:
             return []
         self._conflicts[home_address] = now + CONFLICT_MEMORY
         # The terminal is told to ask again; the answer will be status 134.
-        outputs = self._request_refresh(binding, now)
+        outputs = self._request_refresh(home_address, binding.care_of_address, now)
         return outputs + self._unbound(home_address, "duplicate address on the home link", now)
 
     def _update(self, update: mh.BindingUpdate, received: Received, now: float) -> list[Output]:
@@ -183,10 +186,7 @@ class HomeAgent:
             raise Discard(Reason.MESSAGE_UNEXPECTED, f"binding update to {received.destination}")
         terminal = self._terminals.get(home_address.packed)
         if terminal is None:
-            # No policy names it, so nothing protected it: an answer would only serve those who ask for anybody.
-            raise Discard(Reason.NOT_PROTECTED, f"{home_address} is no home address of this home agent")
-        if terminal.associations.signalling_in is not None and not received.under_ipsec:
-            raise Discard(Reason.NOT_PROTECTED, f"binding update of {home_address}")
+            raise Discard(Reason.NOT_OURS, f"{home_address} is no home address of this home agent")
         if not update.flags & mh.UpdateFlag.HOME_REGISTRATION:
             raise Discard(Reason.MESSAGE_UNEXPECTED, f"binding update of {home_address} without the H flag")
         binding = self.cache.find(home_address.packed)
@@ -218,6 +218,7 @@ class HomeAgent:
         if not terminal.admitted:
             return mh.Status.ADMINISTRATIVELY_PROHIBITED
         if self._is_release(update, home_address, care_of_address):
+            self._conflicts.pop(home_address, None)  # it was the terminal itself that was heard on the home link
             return mh.Status.NOT_HOME_AGENT if binding is None else None
         if not _usable_care_of(care_of_address) or care_of_address == self.settings.address:
             return mh.Status.INVALID_CARE_OF_ADDRESS
@@ -295,14 +296,12 @@ class HomeAgent:
 
     def _remind(self, home_address: IPv6Address, now: float) -> list[Output]:
         binding = self.cache.find(home_address.packed)
-        return [] if binding is None else self._request_refresh(binding, now)
+        return [] if binding is None else self._request_refresh(home_address, binding.care_of_address, now)
 
-    def _request_refresh(self, binding: Binding, now: float) -> list[Output]:
+    def _request_refresh(self, home_address: IPv6Address, care_of_address: IPv6Address, now: float) -> list[Output]:
         request = mh.BindingRefreshRequest()
         try:
-            packet = to_terminal(
-                request, self.settings.address, binding.home_address, binding.care_of_address, self.security
-            )
+            packet = to_terminal(request, self.settings.address, home_address, care_of_address, self.security)
         except Discard as discard:
             return [Discarded.of(discard, "home-agent")]
         return self._link.send(packet, now)
@@ -323,7 +322,7 @@ class HomeAgent:
         home_address = terminal.home_address.packed
         binding = self.cache.find(home_address)
         if binding is None:
-            raise Discard(Reason.BINDING_UNKNOWN, f"from {terminal.home_address}")
+            return self._wake(terminal, packet, now)
         if packet[8:24] != binding.care_of_address.packed:
             raise Discard(
                 Reason.OUTER_SOURCE_WRONG,
@@ -341,6 +340,20 @@ class HomeAgent:
         if len(inner) > (mtu := self._link.path_mtu(inner[24:40])):
             return self._too_big(inner, mtu, now)
         return self._link.send(inner, now)
+
+    def _wake(self, terminal: AuthorisedTerminal, packet: bytes, now: float) -> list[Output]:
+        """A terminal believes that it is bound, but this home agent was restarted: ask it to register again.
+
+        Without this it would notice at the next refresh only. Once a second at most, and only if the packet is genuine.
+        """
+        unknown = Discarded(Reason.BINDING_UNKNOWN, "home-agent", f"from {terminal.home_address}")
+        inner = decapsulate(packet, terminal.form, self.security)
+        if inner[8:24] != terminal.home_address.packed:
+            raise Discard(Reason.INNER_SOURCE_WRONG, f"{IPv6Address(inner[8:24])} is not {terminal.home_address}")
+        if self._woken.get(terminal.home_address, now) > now:
+            return [unknown]
+        self._woken[terminal.home_address] = now + WAKE_INTERVAL
+        return [unknown, *self._request_refresh(terminal.home_address, IPv6Address(packet[8:24]), now)]
 
     def _sender(self, packet: bytes) -> AuthorisedTerminal:
         """Whose packet this claims to be; nothing is proven yet."""

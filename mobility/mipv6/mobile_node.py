@@ -97,6 +97,7 @@ class MobileNode:
         )
         if new is None:
             self.registration.abandon()
+            self._write_list(now)
             return outputs
         if self._handover is not None:
             self._handover.updated = now

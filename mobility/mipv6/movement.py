@@ -63,6 +63,9 @@ class Movement:
         "Chosen by the user; goes before the configured order."
         self.present: Attachment | None = None
         self._addresses: dict[str, dict[IPv6Address, bool]] = {link: {} for link in links}
+        self._routers: dict[str, set[IPv6Address]] = {link: set() for link in links}
+        self._deserted: set[str] = set()
+        "Links whose last router fell silent: taken only if there is nothing better."
 
     def address_ready(self, link: str, address: IPv6Address, deprecated: bool = False) -> None:
         """An address became usable, or was deprecated: then it is taken only if there is no other."""
@@ -73,9 +76,16 @@ class Movement:
         """An address cannot be used any more."""
         self._addresses[link].pop(address, None)
 
-    def link_down(self, link: str) -> None:
-        """Nothing on this link can be used any more."""
-        self._addresses[link].clear()
+    def router_found(self, link: str, router: IPv6Address) -> None:
+        """A router answers on this link."""
+        self._routers[link].add(router)
+        self._deserted.discard(link)
+
+    def router_lost(self, link: str, router: IPv6Address) -> None:
+        """A router is gone, or does not answer."""
+        self._routers[link].discard(router)
+        if not self._routers[link]:
+            self._deserted.add(link)
 
     def prefer(self, link: str) -> None:
         """Use this link whenever it has an address. Raises `ValueError`: there is no such link."""
@@ -90,12 +100,11 @@ class Movement:
     def decide(self) -> Attachment | None:
         """Where to be, given the addresses of this moment."""
         order = self.links if self.preferred is None else (self.preferred, *self.links)
-        for link in order:
-            addresses = self._addresses[link]
-            if not addresses:
-                continue
-            return self._on(link, addresses)
-        return None
+        usable = [link for link in order if self._addresses[link]]
+        if not usable:
+            return None
+        link = next((link for link in usable if link not in self._deserted), usable[0])
+        return self._on(link, self._addresses[link])
 
     def _on(self, link: str, addresses: dict[IPv6Address, bool]) -> Attachment:
         home = [address for address in addresses if self._is_home(address)]

@@ -94,12 +94,18 @@ def message_of(packet: bytes) -> mh.Message:
 def open_message(packet: bytes, protection: Protection) -> Received:
     """Swaps the home address in, removes ESP, checks the policy and the checksum. Raises `Discard`."""
     plain, headers = logical(packet)
-    clear = protection.accept(plain)
+    under_ipsec = headers.protocol in (ip6.ESP, ip6.AH)
+    try:
+        clear = protection.accept(plain)
+    except Discard as discard:
+        if discard.reason is Reason.POLICY_VIOLATED and not under_ipsec:
+            raise Discard(Reason.NOT_PROTECTED, discard.detail) from discard
+        raise
     return Received(
         message_of(clear),
         IPv6Address(plain[8:24]),
         IPv6Address(plain[24:40]),
         IPv6Address(packet[8:24]),
         IPv6Address(packet[24:40]),
-        headers.protocol in (ip6.ESP, ip6.AH),
+        under_ipsec,
     )
