@@ -138,6 +138,7 @@ class AddressTable:
 
     def link_down(self, now: float) -> None:
         """Autoconfigured addresses are forgotten (their networks are remembered); configured ones are not usable."""
+        self.groups.link_down()
         for address in list(self):
             if address.origin is Origin.CONFIGURED:
                 self._interface.alarms.cancel(("dad", address.value))

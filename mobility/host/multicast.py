@@ -41,6 +41,7 @@ class MulticastGroups:
         if self._users[group] == 0:
             del self._users[group]
             self._interface.alarms.cancel(("mld-repeat", group))
+            self._interface.alarms.cancel(("mld-answer", group))
             if self._interface.up:
                 self._report(group, mld.RecordType.TO_INCLUDE)
 
@@ -49,6 +50,12 @@ class MulticastGroups:
         for group in self._users:
             self._report(group, mld.RecordType.TO_EXCLUDE)
             self._repeat_later(group, now)
+
+    def link_down(self) -> None:
+        """Nobody is there to tell."""
+        for group in (bytes(16), *self._users):
+            self._interface.alarms.cancel(("mld-repeat", group))
+            self._interface.alarms.cancel(("mld-answer", group))
 
     def queried(self, group: bytes, delay: float, now: float) -> None:
         """A router asks (all zeros: for every group); the answer comes within ``delay`` seconds, at random."""
