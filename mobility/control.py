@@ -124,13 +124,14 @@ class _Client:
         loop.watch(connection, self._ready)
 
     def send(self, line: bytes) -> None:
+        """Sends now or later; a client that lets too much pile up is dropped."""
         if self._closed:
             return
         waiting = bool(self._unsent)
         self._unsent += line
         if not waiting:
             self._flush()
-        if len(self._unsent) > LARGEST_BACKLOG:
+        elif len(self._unsent) > LARGEST_BACKLOG:
             log.warning("a client of the control socket does not read what it asked for: dropped")
             self.close(dropped=True)
 
@@ -146,6 +147,7 @@ class _Client:
             self._flush()
         if events & ~WRITE and not self._closed:
             self._read()
+        self._answer_all()
 
     def _read(self) -> None:
         try:
@@ -158,13 +160,18 @@ class _Client:
             self.close()
             return
         self._unread += data
-        *lines, rest = bytes(self._unread).split(b"\n")
-        self._unread = bytearray(rest)
-        for line in lines:
-            if line.strip() and not self._closed:
-                self.send(_encode(self._server.answer(self, line)))
-        if len(self._unread) > LONGEST_REQUEST:
+        if len(self._unread) > LONGEST_REQUEST and b"\n" not in self._unread:
             self.close(dropped=True)
+
+    def _answer_all(self) -> None:
+        """Answers as long as the client reads the answers; what it asks beyond that stays in its socket."""
+        while not self._closed and not self._unsent:
+            line, newline, rest = self._unread.partition(b"\n")
+            if not newline:
+                return
+            self._unread = rest
+            if line.strip():
+                self.send(_encode(self._server.answer(self, bytes(line))))
 
     def _flush(self) -> None:
         try:
@@ -175,7 +182,7 @@ class _Client:
             self.close()
             return
         del self._unsent[:sent]
-        self._loop.watch(self._socket, self._ready, READ | WRITE if self._unsent else READ)
+        self._loop.watch(self._socket, self._ready, WRITE if self._unsent else READ)
 
 
 def listen(path: Path, kind: socket.SocketKind) -> socket.socket:

@@ -1,0 +1,305 @@
+"""Configuration files: what is read, and what every mistake is answered with."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mobility.config import Configuration, ConfigurationError, Role, Signalling, Use, load, parse
+from mobility.ipsec.algorithms import Algorithm
+from mobility.ipsec.spd import Action
+from mobility.mipv6.tunnel import TunnelForm
+
+PATH = Path("node.toml")
+CBC = "aes-cbc-hmac-sha2-256-128"
+
+
+def direction(spi: int, fill: int, algorithm: str = CBC) -> str:
+    lengths = {CBC: (32, 32), "aes-gcm-16": (36, 0), "chacha20-poly1305": (36, 0), "null-hmac-sha2-256-128": (0, 32)}
+    encryption, authentication = (bytes([fill]) * length for length in lengths[algorithm])
+    return (
+        f'{{ spi = {spi}, algorithm = "{algorithm}", encryption = "{encryption.hex()}",'
+        f' authentication = "{authentication.hex()}" }}'
+    )
+
+
+def pair(use: str, spi: int, more: str = "", algorithm: str = CBC) -> str:
+    return (
+        f'[[association]]\nuse = "{use}"\n{more}\n'
+        f"outbound = {direction(spi, 1, algorithm)}\ninbound = {direction(spi + 1, 2, algorithm)}\n"
+    )
+
+
+MN = """
+[node]
+role = "mn"
+runtime = "/run/test/mn"
+[mobile_node]
+home_address = "2001:db8:1::100/64"
+home_agent = "2001:db8:1::a"
+interfaces = ["eth0", "wlan0"]
+"""
+PAIRS = pair("signalling", 0x1001) + pair("tunnel", 0x2001)
+APPLICATION = pair("application", 0x3001, 'name = "cn"\npeer = "2001:db8:5::2"')
+HA = """
+[node]
+role = "ha"
+[home_agent]
+address = "2001:db8:1::a/64"
+interface = "eth0"
+[[home_agent.terminal]]
+home_address = "2001:db8:1::100"
+"""
+HA_PAIRS = pair("signalling", 0x1001, 'peer = "2001:db8:1::100"') + pair("tunnel", 0x2001, 'peer = "2001:db8:1::100"')
+CN = """
+[node]
+role = "cn"
+[correspondent]
+address = "2001:db8:5::2/64"
+interface = "eth0"
+"""
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text, PATH)
+    message = str(caught.value)
+    assert message.startswith("node.toml: ")
+    return message
+
+
+def test_a_mobile_node() -> None:
+    text = (
+        MN
+        + PAIRS
+        + APPLICATION
+        + (
+            '[host_os]\nnamespace = "home"\n'
+            '[[policy]]\nname = "audio"\nremote = "2001:db8:5::/64"\nprotocol = "udp"\nlocal_port = "16384-32767"\n'
+            'remote_port = 5060\naction = "protect"\nassociation = "cn"\n'
+            '[[policy]]\nprotocol = 132\naction = "discard"\n'
+        )
+    )
+    read = parse(text, PATH)
+    node = read.mobile_node
+    assert read.role is Role.MOBILE_NODE
+    assert read.runtime == Path("/run/test/mn")
+    assert node is not None
+    assert node.home_address == IPv6Interface("2001:db8:1::100/64")
+    assert (node.tunnel, node.signalling, node.lifetime) == (TunnelForm.ESP, Signalling.ESP, 420)
+    assert read.interfaces == ("eth0", "wlan0")
+    assert read.host_address == IPv6Address("2001:db8:1::100")
+    assert read.host_os is not None
+    assert (read.host_os.namespace, read.host_os.interface, read.host_os.mtu) == ("home", "home0", None)
+    tunnel = read.pair(Use.TUNNEL, node.home_agent)
+    assert tunnel is not None
+    assert (tunnel.name, tunnel.outbound.spi, tunnel.inbound.spi) == ("tunnel-2001:db8:1::a", 0x2001, 0x2002)
+    assert tunnel.outbound.algorithm is Algorithm.AES_CBC_HMAC_SHA2_256_128
+    assert tunnel.outbound.keys.encryption == bytes([1]) * 32
+    audio, other = read.policies
+    assert audio.remote == IPv6Network("2001:db8:5::/64")
+    assert (audio.protocol, audio.local_port, audio.remote_port) == (17, range(16384, 32768), 5060)
+    assert (other.protocol, other.action, other.association) == (132, Action.DISCARD, None)
+
+
+def test_a_home_agent() -> None:
+    read = parse(HA + HA_PAIRS, PATH)
+    assert read.home_agent is not None
+    assert read.home_agent.terminals[0].home_address == IPv6Address("2001:db8:1::100")
+    assert read.host_os is None
+    assert read.host_address is None
+    assert read.interfaces == ("eth0",)
+
+
+def test_a_correspondent() -> None:
+    read = parse(CN + pair("application", 0x3001, 'peer = "2001:db8:1::100"'), PATH)
+    assert read.host_address == IPv6Address("2001:db8:5::2")
+    assert read.associations[0].name == "application-2001:db8:1::100"
+
+
+def test_plain_and_unprotected_need_no_associations() -> None:
+    read = parse(MN + 'tunnel = "plain"\nsignalling = "none"\n', PATH)
+    assert read.associations == ()
+
+
+def test_session_keys_may_be_used_with_aead() -> None:
+    read = parse(MN + pair("signalling", 1000) + pair("tunnel", 2000, 'keys = "session"', "aes-gcm-16"), PATH)
+    assert read.associations[1].session_keys
+    assert read.associations[1].outbound.algorithm is Algorithm.AES_GCM_16
+
+
+def test_keys_never_show() -> None:
+    read = parse(MN + PAIRS, PATH)
+    assert "0101" not in repr(read)
+    assert "0202" not in str(read.associations)
+
+
+MISTAKES = {
+    "no toml": ("= 3", "is not TOML"),
+    "deeply nested": ("x = " + "[" * 5000, "is not TOML"),
+    "empty": ("", "node: is missing; expected is a table"),
+    "node is no table": ('node = "mn"', "node: has to be a table"),
+    "no role": ("[node]", 'node.role: is missing; expected is one of "mn", "ha", "cn"'),
+    "wrong role": ('[node]\nrole = "router"', "node.role: 'router' is not one of"),
+    "relative runtime": ('[node]\nrole = "mn"\nruntime = "run"', "node.runtime: 'run' is not the absolute path"),
+    "unknown key of node": (
+        '[node]\nrole = "mn"\ncolour = 1',
+        "node.colour: is not known here; there are role, runtime",
+    ),
+    "no role table": ('[node]\nrole = "ha"', "home_agent: is missing"),
+    "other role's table": (CN + "[home_agent]\n", "home_agent: is not known here"),
+    "no home address": (MN.replace("home_address", "home"), "mobile_node.home_address: is missing"),
+    "home address without prefix": (MN.replace("100/64", "100"), "mobile_node.home_address: '2001:db8:1::100' is not"),
+    "IPv4 home address": (MN.replace("2001:db8:1::100/64", "192.0.2.1/24"), "mobile_node.home_address"),
+    "link-local home agent": (MN.replace("2001:db8:1::a", "fe80::1"), "home_agent: 'fe80::1' is not a unicast IPv6"),
+    "multicast home agent": (MN.replace("2001:db8:1::a", "ff02::1"), "mobile_node.home_agent"),
+    "home agent is home address": (MN.replace("1::a", "1::100"), "is the home address itself"),
+    "no interfaces": (MN.replace('["eth0", "wlan0"]', "[]"), "mobile_node.interfaces: [] is not a list"),
+    "interface twice": (MN.replace("wlan0", "eth0"), "mobile_node.interfaces"),
+    "interface name too long": (MN.replace("wlan0", "w" * 16), "mobile_node.interfaces"),
+    "interface called host": (MN.replace("wlan0", "host"), "mobile_node.interfaces"),
+    "wrong tunnel": (MN + 'tunnel = "gre"', 'mobile_node.tunnel: \'gre\' is not one of "plain", "esp-mobile", "esp"'),
+    "odd lifetime": (MN + "lifetime = 421", "mobile_node.lifetime: 421 is not a number of seconds from 8"),
+    "lifetime is true": (MN + "lifetime = true", "mobile_node.lifetime: True"),
+    "long lifetime": (MN + "lifetime = 262144", "mobile_node.lifetime"),
+    "scenario is a text": (MN + 'scenarios = ["10020"]', "mobile_node.scenarios"),
+    "no associations": (MN, 'one with use = "signalling" and peer = "2001:db8:1::a" is missing'),
+    "no tunnel association": (MN + pair("signalling", 1000), 'use = "tunnel"'),
+    "association without use": (MN + PAIRS + pair("tunnel", 1).replace("tunnel", "both"), "association[2].use: 'both'"),
+    "tunnel not used": (MN + 'tunnel = "plain"\n' + PAIRS, "association[1].use: nothing here uses a tunnel"),
+    "two tunnels": (MN + PAIRS + pair("tunnel", 5000, 'name = "x"'), "association[2].peer: there is a tunnel"),
+    "tunnel with a stranger": (MN + pair("tunnel", 256, 'peer = "2001:db8::9"'), "association[0].peer: has to be the"),
+    "application without peer": (MN + PAIRS + pair("application", 3000), "association[2].peer: is missing"),
+    "application at an agent": (HA + HA_PAIRS + APPLICATION, "association[2].use: a home agent has no applications"),
+    "name twice": (
+        MN + PAIRS + APPLICATION + pair("application", 4000, 'name = "cn"\npeer = "2001:db8:5::3"'),
+        "association[3].name: 'cn' is taken",
+    ),
+    "SPI twice": (MN + pair("signalling", 1000) + pair("tunnel", 1000), "association[1].inbound.spi: 0x3e9 is taken"),
+    "reserved SPI": (MN + pair("signalling", 255), "association[0].outbound.spi: 255 is not an SPI from 0x100"),
+    "unknown algorithm": (
+        MN + PAIRS.replace(CBC, "rot13"),
+        "association[0].outbound.algorithm: 'rot13' is not one of \"aes-gcm-16\"",
+    ),
+    "static keys with AEAD": (
+        MN + pair("signalling", 1000) + pair("tunnel", 2000, "", "aes-gcm-16"),
+        "association[1].outbound.algorithm: aes-gcm-16 must never see a key again",
+    ),
+    "static ChaCha20": (MN + pair("tunnel", 2000, "", "chacha20-poly1305"), 'keys = "session"'),
+    "short key": (MN + PAIRS.replace("01" * 32, "01" * 31, 1), "outbound.encryption: aes-cbc-hmac-sha2-256-128 needs"),
+    "no authentication key": (MN + PAIRS.replace("authentication", "a", 1), "association[0].outbound.a: is not known"),
+    "key is no hex": (MN + PAIRS.replace("01" * 32, "xy", 1), "outbound.encryption: this is not a key in hexadecimal"),
+    "key is a number": (MN + PAIRS.replace(f'"{"01" * 32}"', "7", 1), "outbound.encryption: this is not a key"),
+    "same keys both ways": (
+        MN + PAIRS.replace("02" * 32, "01" * 32),
+        "association[0].inbound: has the keys of outbound",
+    ),
+    "association is a table": (MN + "[association]\n", "association: has to be written as [[association]]"),
+    "wrong MTU": (MN + PAIRS + "[host_os]\nmtu = 1279", "host_os.mtu: 1279 is not an MTU of 1280"),
+    "namespace with a slash": (MN + PAIRS + '[host_os]\nnamespace = "a/b"', "host_os.namespace: 'a/b'"),
+    "namespace upwards": (MN + PAIRS + '[host_os]\nnamespace = ".."', "host_os.namespace"),
+    "policy without association": (MN + PAIRS + '[[policy]]\naction = "protect"', "policy[0].association: has to name"),
+    "policy by the tunnel": (
+        MN + PAIRS + '[[policy]]\naction = "protect"\nassociation = "tunnel-2001:db8:1::a"',
+        "policy[0].association",
+    ),
+    "bypass by an association": (
+        MN + PAIRS + APPLICATION + '[[policy]]\naction = "bypass"\nassociation = "cn"',
+        "policy[0].association: only goes with",
+    ),
+    "ports of what": (MN + PAIRS + '[[policy]]\naction = "bypass"\nlocal_port = 5', "policy[0].protocol: has to be"),
+    "ports backwards": (
+        MN + PAIRS + '[[policy]]\naction = "bypass"\nlocal_port = "9-8"',
+        "policy[0].local_port: '9-8'",
+    ),
+    "port too large": (MN + PAIRS + '[[policy]]\naction = "bypass"\nlocal_port = 65536', "policy[0].local_port"),
+    "host bits in prefix": (
+        MN + PAIRS + '[[policy]]\naction = "bypass"\nremote = "2001:db8::1/64"',
+        "policy[0].remote: '2001:db8::1/64' is not an IPv6 prefix",
+    ),
+    "unknown protocol": (MN + PAIRS + '[[policy]]\naction = "bypass"\nprotocol = "sctp"', "policy[0].protocol: 'sctp'"),
+    "unknown table": (MN + PAIRS + "[mobil_node]\n", "mobil_node: is not known here; there are association, host_os"),
+    "terminal twice": (
+        HA + '[[home_agent.terminal]]\nhome_address = "2001:db8:1::100"\n',
+        "home_agent.terminal[1].home_address: 2001:db8:1::100 is taken",
+    ),
+    "terminal elsewhere": (
+        HA.replace("1::100", "2::100"),
+        "home_agent.terminal[0].home_address: 2001:db8:2::100 is not in the home network 2001:db8:1::/64",
+    ),
+    "host OS of an agent": (HA + HA_PAIRS + "[host_os]\n", "host_os: is not known here"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_named(text: str, expected: str) -> None:
+    message = complaint(text)
+    assert expected in message
+    assert "0101" not in message
+    assert "0202" not in message
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def toml(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case list():
+            return "[" + ", ".join(toml(item) for item in value) + "]"
+        case dict():
+            return "{" + ", ".join(f"{toml(str(key))} = {toml(item)}" for key, item in value.items()) + "}"
+    escaped = "".join(f"\\U{ord(letter):08x}" for letter in str(value) if not 0xD800 <= ord(letter) < 0xE000)
+    return f'"{escaped}"'
+
+
+LINES = [line for line in (MN + PAIRS + APPLICATION).splitlines() if "=" in line]
+
+
+@given(st.sampled_from(LINES), VALUES)
+def test_any_value_anywhere_is_taken_or_complained_about(line: str, value: object) -> None:
+    key = line.partition("=")[0]
+    text = (MN + PAIRS + APPLICATION).replace(line, f"{key}= {toml(value)}", 1)
+    try:
+        assert isinstance(parse(text, PATH), Configuration)
+    except ConfigurationError as error:
+        assert str(error).startswith("node.toml: ")  # noqa: PT017 - both ends of the try are right
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mn.toml"
+    path.touch(0o600)
+    path.write_text(MN + PAIRS)
+    assert load(path, role=Role.MOBILE_NODE).path == path
+    with pytest.raises(ConfigurationError, match=f"is for role mn: start it with `mobility mn --config {path}`"):
+        load(path, role=Role.HOME_AGENT)
+
+
+def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mn.toml"
+    path.write_text(MN + PAIRS)
+    path.chmod(0o640)
+    with pytest.raises(ConfigurationError, match=f"chmod 600 {path}"):
+        load(path)
+    path.write_text(MN + 'tunnel = "plain"\nsignalling = "none"\n')
+    assert load(path).associations == ()
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load(tmp_path / "nothing.toml")
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b"# \xe4\n")
+    with pytest.raises(ConfigurationError, match="is not UTF-8"):
+        load(path)
