@@ -95,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: done; 1: not up; 2: did not work, and standard error says why."""
     try:
         return _run(_parser().parse_args(arguments))
-    except (EnvironmentFailure, ValueError, PermissionError) as error:
+    except PermissionError as error:
+        sys.stderr.write(f"sip_test_env: {error}; the test network needs root (try sudo)\n")
+        return 2
+    except (EnvironmentFailure, ValueError) as error:
         sys.stderr.write(f"sip_test_env: {error}\n")
         return 2
 

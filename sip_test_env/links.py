@@ -12,8 +12,10 @@ from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from sip_test_env import namespace
+from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.plan import BACKBONE_INTERFACE, CABLE, INTERFACE, ROUTER_INTERFACE, Plan
 
 # ioctl numbers and commands of <linux/sockios.h> and <linux/ethtool.h>
@@ -134,7 +136,20 @@ def _configure(
 
 
 def build(plan: Plan) -> None:
-    """Cables, addresses and routes of the whole network; the terminal's cable is in visited-a."""
+    """Cables, addresses and routes of the whole network; the terminal's cable is in visited-a.
+
+    Raises `EnvironmentFailure` where the kernel cannot do it.
+    """
+    try:
+        _build(plan)
+    except (NetlinkError, OSError) as error:
+        raise EnvironmentFailure(
+            f"the kernel refused to build the network ({error}); it needs IPv6, veth and bridge devices "
+            "(`modprobe -a veth bridge` on the machine itself where this runs in a container), and /proc/sys writable"
+        ) from error
+
+
+def _build(plan: Plan) -> None:
     namespace.run_in(plan.namespace("links"), lambda: _lay_cables(plan))
 
     core: dict[str, tuple[Interface, ...]] = {
@@ -233,7 +248,11 @@ def unplug(plan: Plan) -> float:
 
 
 def move(plan: Plan, name: str) -> Move:
-    """Pulls the terminal's cable and plugs it into the link ``name``: the carrier drops and returns."""
+    """Pulls the terminal's cable and plugs it into the link ``name``: the carrier drops and returns.
+
+    Takes 1 to 2 ms; measured, a netlink socket in ``mn`` hears of the lost carrier about 0.5 ms after the cut, and of
+    the new one about 0.5 ms after `Move.restored`.
+    """
     target = plan.access_link(name)
 
     def run() -> Move:

@@ -234,6 +234,19 @@ def test_a_failing_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) 
     assert traces(instance) == []
 
 
+def test_a_kernel_that_refuses_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = f"refused-{os.getpid()}"
+    monkeypatch.setattr("sip_test_env.links.ROUTER_INTERFACE", "a-name-that-is-too-long-for-the-kernel")
+    with pytest.raises(EnvironmentFailure, match="the kernel refused"):
+        TestNetwork(instance).up()
+    assert traces(instance) == []
+
+
+def test_a_missing_program_is_explained(network: TestNetwork) -> None:
+    with pytest.raises(EnvironmentFailure, match="make setup"):
+        network.popen("core", ["no-such-program"])
+
+
 OWNER = """
 import sys, time
 from sip_test_env import namespace
