@@ -127,10 +127,11 @@ class HomeAgent:
         self._terminals: dict[bytes, AuthorisedTerminal] = {}
         self._by_tunnel_spi: dict[int, AuthorisedTerminal] = {}
         for terminal in settings.terminals:
-            if self._terminals.setdefault(terminal.home_address.packed, terminal) is not terminal:
+            if terminal.home_address.packed in self._terminals:
                 raise ValueError(
                     f"home address {terminal.home_address} is configured twice; give each terminal its own"
                 )
+            self._terminals[terminal.home_address.packed] = terminal
             if terminal.associations.tunnel_in is not None:
                 self._by_tunnel_spi[terminal.associations.tunnel_in.spi] = terminal
         self.security: IpsecProcessing = agent_policies(
