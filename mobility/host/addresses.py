@@ -32,7 +32,7 @@ class AddressState(Enum):
     DEPRECATED = "deprecated"
     "Valid; not for new communication."
     QUIET = "quiet"
-    "Usable as source and destination, but not defended: another node (the home agent) still does that."
+    "Usable, and solicitations are answered, but not defended: another node (the home agent) still does that."
 
 
 class Origin(Enum):
@@ -256,6 +256,7 @@ class AddressTable:
         was_usable = address.usable
         address.state = AddressState.PREFERRED
         address.nonces.clear()
+        self._interface.forget()  # packets that went by way of the router can go straight
         if not was_usable:
             self._ready(address)
         if address.preferred_until <= now:

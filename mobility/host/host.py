@@ -176,6 +176,7 @@ class Host:
 
         The first ``prefix_length`` bits are on-link. ``quiet``: without duplicate address detection or defence until
         `announce`: a mobile node that returns home while the home agent still stands in (RFC 6275 section 11.5.5).
+        Solicitations are answered: the home agent has to find us to acknowledge.
         """
         existing = self._addresses.get(address.packed)
         if existing is None:
@@ -273,11 +274,28 @@ class Host:
         if hop is None:
             interface.discard(Reason.NO_ROUTE, f"to {IPv6Address(destination)}")
             return
+        if hop == destination and not multicast:
+            hop = self._detour(hop, packet[8:24], now)
         for piece in self._fit(packet, destination):
             if multicast:
                 interface.transmit(piece, ndisc.ethernet_multicast(destination))
             else:
                 self._neighbours.send(piece, hop, now)
+
+    def _detour(self, hop: bytes, source: bytes, now: float) -> bytes:
+        """While every address is optimistic nobody may be asked for a link-layer address: the router is, if known.
+
+        RFC 4429 section 3.3. Not from a quiet address: the answer would reach the node that still stands in for us.
+        """
+        neighbour = self._neighbours.get(hop)
+        if (neighbour is not None and neighbour.mac is not None) or messages.is_link_local(hop):
+            return hop
+        address = self._addresses.get(source)
+        if address is None or not address.being_checked or self._addresses.solicitation_source(source) is not None:
+            return hop
+        router = self._routers.default(source, now)
+        known = None if router is None else self._neighbours.get(router)
+        return hop if router is None or known is None or known.mac is None else router
 
     def _fit(self, packet: bytes, destination: bytes) -> list[bytes]:
         limit = self._path_mtus.get(destination)
@@ -510,8 +528,8 @@ class Host:
         elif source == _UNSPECIFIED:
             if self._addresses.probed(target, nonces):
                 self._conflict(target, sender, now)
-        elif address.state in (AddressState.TENTATIVE, AddressState.QUIET):
-            interface.discard(Reason.NDISC_UNEXPECTED, f"{message.target} is {address.state.value}: no answer yet")
+        elif address.state is AddressState.TENTATIVE:
+            interface.discard(Reason.NDISC_UNEXPECTED, f"{message.target} is tentative: no answer yet")
         else:
             messages.neighbour_advertisement(
                 interface,
@@ -535,7 +553,7 @@ class Host:
             else:
                 interface.discard(Reason.NDISC_UNEXPECTED, f"{sender.hex(':')} advertises our {message.target}")
             return
-        if target in self._proxied:
+        if target in self._proxied and not message.solicited:
             self._proxies.claimed(target, sender)
             return
         used = False

@@ -255,9 +255,12 @@ def test_an_address_that_the_home_agent_still_defends_is_used_quietly() -> None:
     rig.note(rig.host.add_address(home, rig.now, quiet=True))
     assert rig.discovery() == []
     assert [event.address for event in rig.events(AddressReady)] == [home]
-    rig.neighbour_asks(home, STRANGER)
     rig.neighbour_asks(home, UNSPECIFIED)
     assert rig.discovery() == []
+    rig.neighbour_asks(home, STRANGER)  # the home agent, for example, which wants to acknowledge
+    ((message, output),) = rig.discovery()
+    assert isinstance(message, ndisc.NeighborAdvertisement)
+    assert (message.target, message.solicited, output.to) == (home, True, STRANGER_MAC)
     rig.neighbour_advertises(home, STRANGER_MAC, solicited=False)
     assert rig.state_of(home) == "quiet"
     rig.send(udp(home))

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from mobility.discards import Reason
-from mobility.host import AddressConflict, RouterLost
+from mobility.host import AddressConflict, AddressReady, RouterLost
 from mobility.host.redirect import Redirect
 from mobility.wire import icmp6, ip6, mld, ndisc
 from mobility.wire.errors import WireError
@@ -81,6 +81,19 @@ def test_questions_wait_while_every_address_is_optimistic() -> None:
     assert rig.solicited_targets() == []
     rig.run(1.0)
     assert rig.solicited_targets() == [STRANGER]
+
+
+def test_while_optimistic_the_router_carries_packets_to_neighbours() -> None:
+    rig = Rig()
+    rig.advertise()
+    address = rig.events(AddressReady)[0].address
+    rig.send(udp(address, NEIGHBOUR))
+    assert [output.to for output in rig.transmitted] == [ROUTER_MAC]
+    assert rig.host.next_hop(NEIGHBOUR.packed) == ROUTER_MAC
+    rig.run(1.0)
+    assert rig.host.next_hop(NEIGHBOUR.packed) is None
+    rig.send(udp(address, NEIGHBOUR))
+    assert rig.solicited_targets() == [NEIGHBOUR]
 
 
 def test_a_reachable_neighbour_grows_stale_and_is_probed_only_when_used() -> None:
@@ -208,6 +221,14 @@ def test_a_proxy_defends_the_address_and_hears_of_claims() -> None:
     assert output.to == bytes.fromhex("333300000001")
     rig.neighbour_advertises(HOME, STRANGER_MAC, solicited=False)
     assert rig.events(AddressConflict) == [AddressConflict("wlan0", HOME, STRANGER_MAC.hex(":"))]
+
+
+def test_a_home_agent_finds_the_node_that_is_back_while_it_still_stands_in() -> None:
+    rig, address = settled()
+    rig.note(rig.host.add_proxy(HOME, rig.now))
+    rig.send(udp(address, HOME))
+    rig.neighbour_advertises(HOME, NEIGHBOUR_MAC)
+    assert [(output.to, output.packet[6]) for output in rig.transmitted] == [(NEIGHBOUR_MAC, ip6.UDP)]
 
 
 def test_a_proxy_ends() -> None:
