@@ -26,6 +26,8 @@ METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS")
 ALLOW = ", ".join(METHODS)
 SUPPORTED = "path"
 MAX_CHALLENGES = 5
+FREE_SECONDS = 2.0
+"How long shutting down waits for media sessions to close."
 
 
 class Media(Protocol):
@@ -67,6 +69,7 @@ class Agent:
         self.path: tuple[NameAddr, ...] = ()
         "The way from the registrar to us as it was stored (RFC 3327)."
         self._tasks: set[asyncio.Task[None]] = set()
+        self._freeing: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         """A task that ends with the phone at the latest."""
@@ -75,19 +78,28 @@ class Agent:
         task.add_done_callback(self._done)
         return task
 
+    def free(self, media: Media) -> None:
+        """Close a media session in the background."""
+        self._freeing.add(self.spawn(media.close(), "close media"))
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._freeing.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
             self.endpoint.counters["task-failed"] += 1
             context = {"message": f"{task.get_name()} failed", "exception": exc, "task": task}
             asyncio.get_running_loop().call_exception_handler(context)
 
     async def close(self) -> None:
-        """End all tasks, those that close media excepted, and the endpoint."""
-        tasks = set(self._tasks)
+        """End all tasks and the endpoint; those that free media may finish."""
+        tasks = self._tasks - self._freeing
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._freeing:
+            await asyncio.wait(self._freeing, timeout=FREE_SECONDS)
+        for task in self._freeing:
+            task.cancel()
         await self.endpoint.close()
 
     def preloaded_route(self) -> list[NameAddr]:
@@ -116,24 +128,26 @@ class Agent:
     def new_call_id(self) -> str:
         return self.endpoint.new_tag() + self.endpoint.new_tag()
 
-    async def flow_to(self, request: Request) -> Flow:
+    async def flow_to(self, hop: Uri) -> Flow:
         """The way to the next hop of a request. Raises TransportError."""
-        return await self.endpoint.flow(await self.endpoint.resolve(next_hop(request), self.account.transport))
+        return await self.endpoint.flow(await self.endpoint.resolve(hop, self.account.transport))
 
-    async def send(self, request: Request, flow: Flow | None = None) -> ClientTransaction:
+    async def send(self, request: Request, flow: Flow | None = None, hop: Uri | None = None) -> ClientTransaction:
         """Send in a new transaction, with credentials where we were asked for some before. Raises TransportError."""
         if flow is None or flow.closed:
-            flow = await self.flow_to(request)
+            flow = await self.flow_to(next_hop(request) if hop is None else hop)
         return await self.endpoint.request(self.authenticator.authorize(request), flow)
 
-    async def complete(self, request: Request, resend: Callable[[], Request]) -> Response:
-        """The final response to a request other than INVITE; answers challenges with what ``resend`` makes anew."""
+    async def complete(self, make: Callable[[], Request], hop: Uri | None = None) -> Response:
+        """The final response to a request other than INVITE; ``make`` makes it anew after every challenge.
+
+        ``hop`` is where it goes first; None: as its Route says. Raises TransportError.
+        """
         for _ in range(MAX_CHALLENGES):
-            transaction = await self.send(request)
+            transaction = await self.send(make(), hop=hop)
             response = await transaction.final()
             if response.status not in (401, 407) or not self.authenticator.challenged(transaction.request, response):
                 break
-            request = resend()
         if response.success:
             self.authenticator.accepted()
         return response

@@ -85,7 +85,7 @@ class Call:
         self._agent = agent
         self._dialog: Dialog | None = None
         self._media_started = False
-        self._final_statistics: object = None
+        self._closed_media: Media | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._keeper: SuccessKeeper | None = None
         self._keeper_alarm: asyncio.TimerHandle | None = None
@@ -108,7 +108,8 @@ class Call:
 
     def statistics(self) -> object:
         """Those of the media session; after the end the last ones. None before media was opened."""
-        return self._final_statistics if self.media is None else self.media.statistics()
+        media = self._closed_media if self.media is None else self.media
+        return None if media is None else media.statistics()
 
     def play(self, source: AudioSource | None) -> None:
         """Send this sound from now on; None: silence. Raises CallError after the end."""
@@ -246,7 +247,7 @@ class Call:
         self._end(by, status, reason, dialog_ends=False)
         try:
             async with asyncio.timeout(BYE_SECONDS):
-                await self._agent.complete(dialog.request("BYE"), lambda: dialog.request("BYE"))
+                await self._agent.complete(lambda: dialog.request("BYE"), dialog.first_hop)
         except (TransportError, SipError, TimeoutError):
             self._agent.endpoint.counters["bye-unanswered"] += 1
         finally:
@@ -300,19 +301,12 @@ class Call:
             self._dialog.end()
             self._agent.dialogs.pop(self._dialog.id, None)
         if self.media is not None:
-            media, self.media = self.media, None
-            self._final_statistics = media.statistics()
-            self._agent.spawn(self._close_media(media), f"close media {self.id}")
+            self._closed_media, self.media = self.media, None
+            self._agent.free(self._closed_media)
         self._agent.calls.discard(self)
         self.ended_event = CallEnded(self.id, by, status, reason)
         self._agent.hub.emit(self.ended_event)
         self._changed()
-
-    async def _close_media(self, media: Media) -> None:
-        try:
-            await media.close()
-        finally:
-            self._final_statistics = media.statistics()
 
     def _failure(self) -> CallError:
         event = self.ended_event

@@ -53,7 +53,7 @@ class OutgoingCall(Call):
                 self.id,
                 1,
             )
-            flow = await self._agent.flow_to(invite)
+            flow = await self._agent.flow_to(next_hop(invite))
             contact = flow_contact(self._agent, flow)
             headers = invite.headers.add("Contact", str(contact))
             headers = headers.add("Allow", capabilities().get("Allow") or "").add("Content-Type", SDP)
@@ -168,8 +168,7 @@ class OutgoingCall(Call):
         headers = ack.headers
         for name in CREDENTIALS:
             headers = headers.add(name, *invite.headers.raw(name))
-        target = await self._agent.endpoint.resolve(next_hop(ack), self._agent.account.transport)
-        flow = await self._agent.endpoint.flow(target)
+        flow = await self._agent.flow_to(dialog.first_hop)
         self._acks[dialog.id] = (self._agent.endpoint.send_ack(replace(ack, headers=headers), flow), flow)
 
     async def _discard(self, dialog: Dialog) -> None:
@@ -179,7 +178,7 @@ class OutgoingCall(Call):
 
         async def bye() -> None:
             try:
-                await self._agent.complete(dialog.request("BYE"), lambda: dialog.request("BYE"))
+                await self._agent.complete(lambda: dialog.request("BYE"), dialog.first_hop)
             except (TransportError, SipError):
                 self._agent.endpoint.counters["bye-unanswered"] += 1
             finally:

@@ -10,6 +10,7 @@ from softphone.agent import SUPPORTED, Agent
 from softphone.errors import RegistrationError, TransportError
 from softphone.events import Registered, RegistrationFailed, Unregistered
 from softphone.sip.auth import retry_after
+from softphone.sip.dialog import next_hop
 from softphone.sip.errors import SipParseError
 from softphone.sip.headers import Headers, NameAddr, parse_addresses, parse_number
 from softphone.sip.message import Request, Response
@@ -125,14 +126,12 @@ class Registration:
         return max(at_least, bound * (0.5 + 0.5 * self._jitter()))
 
     async def _register(self, expires: int) -> Response:
-        flow = await self._agent.flow_to(self._request(expires, None))
+        flow = await self._agent.flow_to(next_hop(self._request(expires, None)))
         contact = NameAddr(self._agent.endpoint.contact(self._agent.account.aor.user, flow))
-        response = await self._agent.complete(self._request(expires, contact), lambda: self._request(expires, contact))
+        response = await self._agent.complete(lambda: self._request(expires, contact))
         if response.status == 423 and (least := response.number("Min-Expires")) and least > expires > 0:
             self._asked = expires = least
-            response = await self._agent.complete(
-                self._request(expires, contact), lambda: self._request(expires, contact)
-            )
+            response = await self._agent.complete(lambda: self._request(least, contact))
         if response.success and expires:
             self._flow = flow
             self._accept(response, contact, expires)

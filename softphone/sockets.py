@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Protocol
 
+from mobility.client import HostClient, MobilityError, SocketType
 from softphone.errors import TransportError
 
 BACKLOG = 64
@@ -86,6 +88,40 @@ class DirectSockets:
                 "check that the address is on this machine and the port is free"
             ) from exc
         return sock
+
+
+class HomeSockets:
+    """Sockets of the terminal's host OS: they carry the home address wherever the terminal is."""
+
+    def __init__(self, host: HostClient | str | os.PathLike[str]) -> None:
+        """``host``: a client of the mobility process, or the path of its ``host.sock``. Opens nothing yet."""
+        self._host = host if isinstance(host, HostClient) else HostClient(host)
+
+    async def udp(self, host: str, port: int) -> socket.socket:
+        return self._make("dgram", host, port)
+
+    async def tcp(self, host: str) -> socket.socket:
+        return self._make("stream", host, 0)
+
+    async def listen(self, host: str, port: int) -> socket.socket:
+        return self._make("stream", host, port, BACKLOG)
+
+    def local_address(self, family: int) -> str:
+        try:
+            address = self._host.address()
+        except MobilityError as exc:
+            raise TransportError(f"no home address: {exc}") from exc
+        if family_of(address) != family:
+            raise TransportError(f"the home address {address} is of another IP version; choose the other one")
+        return address
+
+    def _make(self, kind: SocketType, host: str, port: int, listen: int | None = None) -> socket.socket:
+        try:
+            return self._host.socket(
+                kind, family=family_of(host), bind=(host, port), listen=listen, reuse_address=listen is not None
+            )
+        except MobilityError as exc:
+            raise TransportError(f"no socket on {host} port {port} from the host OS: {exc}") from exc
 
 
 async def connect(sock: socket.socket, host: str, port: int, seconds: float) -> None:

@@ -124,6 +124,11 @@ class Dialog:
             lines.append(("Contact", str(self.contact)))
         return Request(method=method, uri=uri, headers=Headers.of(*lines, *(extra or Headers())), body=body)
 
+    @property
+    def first_hop(self) -> Uri:
+        """Where requests inside the dialog go first; a strict router too (section 8.1.2)."""
+        return self.routes[0].uri if self.routes else self.remote_target
+
     def accepts(self, request: Request) -> bool:
         """Whether the CSeq of a peer's request is in order; remembers it (section 12.2.2). False: answer 500."""
         if request.method in ("ACK", "CANCEL"):
@@ -149,14 +154,9 @@ def route(target: Uri, routes: tuple[NameAddr, ...] | list[NameAddr]) -> tuple[U
 
 
 def next_hop(request: Request) -> Uri:
-    """Where a request goes first (section 8.1.2): the topmost Route, else the Request-URI.
-
-    With a strict router the Request-URI is that router already.
-    """
+    """Where a request outside dialogs goes first (section 8.1.2): the topmost Route, else the Request-URI."""
     routes = request.routes
-    if routes and (uri := routes[0].sip_uri) is not None and uri.loose:
-        return uri
-    return request.uri
+    return routes[0].uri if routes else request.uri
 
 
 def _target(message: Request | Response) -> Uri | None:

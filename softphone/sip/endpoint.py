@@ -135,8 +135,8 @@ class ServerTransaction:
 class Endpoint:
     """Sockets on one local address and the transactions that run over them.
 
-    ``on_request`` gets every new request but CANCEL and ACK, ``on_ack`` every ACK for a 2xx; ``on_connection_lost`` every
-    flow that broke. ``counters`` counts everything that was dropped, by name.
+    ``on_request`` gets every new request but CANCEL and ACK, ``on_ack`` every ACK for a 2xx, ``on_connection_lost``
+    every flow that broke. ``counters`` counts everything that was dropped, by name.
     """
 
     def __init__(

@@ -256,9 +256,10 @@ def _name_addr(text: str, what: str) -> NameAddr:
         if position:
             raise SipParseError(what, position, "a display name needs an address in angle brackets")
         address, semicolon, rest = text.partition(";")
+        address = address.strip()
         if any(char in address for char in ",? \t"):
             raise SipParseError(what, 0, "an address with a comma, question mark or blank needs angle brackets")
-        return NameAddr(parse_uri(address.strip()), "", parse_parameters(semicolon + rest, what))
+        return NameAddr(parse_uri(address), "", parse_parameters(semicolon + rest, what))
     between = text[position:start]
     if position:
         if between.strip():

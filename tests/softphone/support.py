@@ -162,7 +162,7 @@ class Registrar:
             return
         challenge = Challenge("test", f"nonce{self.nonce}", self.algorithm, ("auth",))
         if not verify(request.headers, "Authorization", request.method, self.credentials, challenge):
-            stale = f", stale=true" if f'nonce="nonce{self.nonce - 1}"' in str(request.headers) else ""
+            stale = ", stale=true" if f'nonce="nonce{self.nonce - 1}"' in str(request.headers) else ""
             value = f'Digest realm="test", nonce="nonce{self.nonce}", algorithm={self.algorithm}, qop="auth"{stale}'
             transaction.respond(401, headers=Headers.of(("WWW-Authenticate", value)))
             return
