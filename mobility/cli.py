@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(asctime)s %(processName)s[%(process)d] %(levelname)s %(name)s: %(message)s",
+        format="%(asctime)s mobility[%(process)d] %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
     try:

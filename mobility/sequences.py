@@ -66,8 +66,9 @@ class SequenceFile:
         raise SequenceFileError(f"{self._path}: has no room left: remove it if none of its keys is in use any more")
 
     def close(self) -> None:
-        """States that were handed out stay valid; the lock goes with the descriptor."""
+        """States that were handed out stay valid; the lock goes."""
         if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # the mapping has a copy of the descriptor
             os.close(self._descriptor)
             self._descriptor = -1
         self._map = None

@@ -1,0 +1,158 @@
+"""Configurations become nodes that understand each other."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address
+from pathlib import Path
+
+import pytest
+
+from mobility.agent import HomeAgentNode
+from mobility.assembly import application_processing, build, mobile_associations
+from mobility.config import Configuration, ConfigurationError, parse
+from mobility.correspondent import CorrespondentNode
+from mobility.discards import Discard, Reason
+from mobility.ipsec.sa import Mode
+from mobility.net.netlink import LinkState
+from mobility.sequences import SequenceFile, SequenceFileError
+from mobility.terminal import Terminal
+from tests.mobility.net.networks import udp_packet
+
+from .test_config import APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS, direction
+
+HOME, AGENT, PEER = "2001:db8:1::100", "2001:db8:1::a", "2001:db8:5::2"
+CN_APPLICATION = (
+    f'[[association]]\nname = "mn"\nuse = "application"\npeer = "{HOME}"\n'
+    f"outbound = {direction(0x3002, 2)}\ninbound = {direction(0x3001, 1)}\n"
+)
+
+
+def interfaces(configuration: Configuration) -> Mapping[str, LinkState]:
+    return {
+        name: LinkState(index, name, bytes([2, 0, 0, 0, 0, index]), 1500, up=True, ethernet=True)
+        for index, name in enumerate(configuration.interfaces, 1)
+    }
+
+
+@pytest.fixture
+def sequences(tmp_path: Path) -> Iterator[SequenceFile]:
+    made = SequenceFile(tmp_path / "state" / "sequences")
+    made.open()
+    yield made
+    made.close()
+
+
+def read(text: str) -> Configuration:
+    return parse(text, Path("node.toml"))
+
+
+def test_each_role_becomes_its_node(sequences: SequenceFile) -> None:
+    for text, kind in (
+        (MN + PAIRS + APPLICATION, Terminal),
+        (HA + HA_PAIRS, HomeAgentNode),
+        (CN + CN_APPLICATION, CorrespondentNode),
+    ):
+        configuration = read(text)
+        node = build(configuration, interfaces(configuration), sequences)
+        assert isinstance(node, kind)
+        assert node.start(0.0) is not None
+        assert "0101" not in str(node.snapshot(0.0))
+
+
+def test_what_the_engines_refuse_is_a_mistake_of_the_file(sequences: SequenceFile) -> None:
+    unknown = read(MN.replace("interfaces", "scenarios = [7]\ninterfaces") + PAIRS)
+    with pytest.raises(ConfigurationError, match=r"node\.toml: .*7"):
+        build(unknown, interfaces(unknown), sequences)
+
+
+def test_both_ends_of_an_application_association_understand_each_other(sequences: SequenceFile) -> None:
+    ours = application_processing(read(MN + PAIRS + APPLICATION), IPv6Address(HOME), sequences)
+    theirs = application_processing(read(CN + CN_APPLICATION), IPv6Address(PEER), sequences)
+    packet = udp_packet(HOME, PEER, 4000, 5000, b"speech")
+    sealed = ours.protect(packet)
+    assert sealed[6] == 50
+    assert theirs.accept(sealed) == packet
+    other = udp_packet(HOME, "2001:db8:5::3", 4000, 5000, b"to somebody else")
+    assert ours.protect(other) == other
+    with pytest.raises(Discard) as caught:
+        theirs.accept(packet)
+    assert caught.value.reason is Reason.POLICY_VIOLATED
+
+
+def test_policies_come_first_and_narrow_what_is_protected(sequences: SequenceFile) -> None:
+    rows = (
+        '[[policy]]\nremote = "2001:db8:5::/64"\nprotocol = "udp"\nlocal_port = "4000-4999"\naction = "protect"\n'
+        'association = "cn"\n[[policy]]\nprotocol = "tcp"\nremote_port = 23\naction = "discard"\n'
+    )
+    ours = application_processing(read(MN + PAIRS + APPLICATION + rows), IPv6Address(HOME), sequences)
+    assert ours.protect(udp_packet(HOME, PEER, 4999, 1, b""))[6] == 50
+    assert ours.protect(udp_packet(HOME, PEER, 5000, 1, b""))[6] == 17
+    telnet = bytearray(udp_packet(HOME, PEER, 1, 23, bytes(12)))
+    telnet[6] = 6
+    with pytest.raises(Discard) as caught:
+        ours.protect(bytes(telnet))
+    assert caught.value.reason is Reason.POLICY_DISCARD
+
+
+def test_associations_with_the_home_agent(sequences: SequenceFile) -> None:
+    made = mobile_associations(read(MN + PAIRS), IPv6Address(AGENT), sequences)
+    assert made.signalling_out is not None
+    assert made.tunnel_in is not None
+    assert (made.signalling_out.mode, made.signalling_out.spi) == (Mode.TRANSPORT, 0x1001)
+    assert (made.tunnel_in.mode, made.tunnel_in.spi) == (Mode.TUNNEL, 0x2002)
+    plain = read(MN + 'tunnel = "plain"\nsignalling = "none"\n')
+    assert mobile_associations(plain, IPv6Address(AGENT), sequences).signalling_out is None
+
+
+def test_a_restart_repeats_no_number_and_accepts_no_replay(tmp_path: Path) -> None:
+    path = tmp_path / "sequences"
+    sent: list[bytes] = []
+    for _ in range(3):
+        sequences = SequenceFile(path)
+        sequences.open()
+        ours = application_processing(read(MN + PAIRS + APPLICATION), IPv6Address(HOME), sequences)
+        theirs = application_processing(read(CN + CN_APPLICATION), IPv6Address(PEER), sequences)
+        for old in sent:
+            with pytest.raises(Discard) as caught:
+                theirs.accept(old)
+            assert caught.value.reason is Reason.REPLAYED
+        for _ in range(3):
+            sent.append(ours.protect(udp_packet(HOME, PEER, 1, 2, b"x")))
+            theirs.accept(sent[-1])
+        sequences.close()
+    numbers = [packet[44:48] for packet in sent]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_new_keys_begin_anew_and_directions_are_apart(sequences: SequenceFile) -> None:
+    pair = read(MN + PAIRS).associations[0]
+    states = [
+        sequences.state(association, direction)
+        for association in (pair.outbound, pair.inbound)
+        for direction in ("outbound", "inbound")
+    ]
+    for number, state in enumerate(states, 1):
+        assert state.outbound == 0
+        state.cells[0] = number
+    assert sequences.state(pair.outbound, "inbound").outbound == 2
+
+
+def test_two_processes_do_not_share_a_file(sequences: SequenceFile, tmp_path: Path) -> None:
+    second = SequenceFile(tmp_path / "state" / "sequences")
+    with pytest.raises(SequenceFileError, match="another process sends"):
+        second.open()
+
+
+def test_a_full_or_unreachable_file_is_told(sequences: SequenceFile, tmp_path: Path) -> None:
+    pair = read(MN + PAIRS).associations[0]
+    rng = random.Random(1)
+    (tmp_path / "state" / "sequences").write_bytes(rng.randbytes(4096 * 32))
+    with pytest.raises(SequenceFileError, match="no room left"):
+        sequences.state(pair.outbound, "outbound")
+    (tmp_path / "file").touch()
+    with pytest.raises(SequenceFileError, match="cannot be written"):
+        SequenceFile(tmp_path / "file" / "sequences").open()
+    with pytest.raises(SequenceFileError, match="is not open"):
+        SequenceFile(tmp_path / "closed").state(pair.outbound, "outbound")
