@@ -97,11 +97,12 @@ async def bound(control: Path) -> None:
     deadline = time.monotonic() + BINDING_TIMEOUT
     async with ControlClient(control) as client:
         while time.monotonic() < deadline:
-            status = await client.status()
-            if status.get("binding") == "bound":
+            status: dict[str, Any] = await client.status()
+            registration = status["node"]["mobile_node"]["registration"]
+            if registration["state"] == "bound":
                 return
             await asyncio.sleep(0.02)
-    raise EnvironmentFailure(f"no binding with the home agent within {BINDING_TIMEOUT:g} s: {status}")
+    raise EnvironmentFailure(f"no binding with the home agent within {BINDING_TIMEOUT:g} s: {registration}")
 
 
 async def run(settings: Settings, progress: Progress) -> Report:
@@ -131,20 +132,28 @@ async def run(settings: Settings, progress: Progress) -> Report:
                 PhoneProcess("correspondent's phone", network.directory / "phone-cn.log")
             )
             for phone, user, role in ((terminal, TERMINAL, "mn"), (correspondent, CORRESPONDENT, "cn")):
-                account = network.account(user)
-                await phone.do(
-                    "register",
-                    host=str(nodes.runtime(role) / "host.sock"),
-                    user=user,
-                    password=account.password,
-                    domain=account.domain,
-                    proxy=proxy_uri(network, settings.transport),
-                    transport=settings.transport,
-                    ca_file=str(network.ca_file),
-                    codec=settings.codec,
-                )
+                await registered(phone, user, nodes, role, transport=settings.transport, codec=settings.codec)
             progress(f"both phones are registered with Kamailio over {settings.transport}")
             return await call(settings, network, movements, terminal, correspondent, speech, progress)
+
+
+async def registered(
+    phone: PhoneProcess, user: str, nodes: MobilityNodes, role: str, *, transport: str = "udp", codec: str = "opus"
+) -> None:
+    """Registers a phone that lives in the host OS of ``role`` (``mn`` or ``cn``). Raises `EnvironmentFailure`."""
+    network = nodes.network
+    account = network.account(user)
+    await phone.do(
+        "register",
+        host=str(nodes.runtime(role) / "host.sock"),
+        user=user,
+        password=account.password,
+        domain=account.domain,
+        proxy=proxy_uri(network, transport),
+        transport=transport,
+        ca_file=str(network.ca_file),
+        codec=codec,
+    )
 
 
 def proxy_uri(network: TestNetwork, transport: str) -> str:

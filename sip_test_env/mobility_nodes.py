@@ -6,57 +6,57 @@ import secrets
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mobility.client import MobilityError, wait_ready
+from mobility.ipsec.algorithms import Algorithm
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import INTERFACE
 
 TUNNELS = ("plain", "esp-mobile", "esp")
-ALGORITHM = "aes-cbc-hmac-sha2-256-128"
 ROLES = {"ha": "ha", "cn": "cn", "mn": "mn"}
 "Role -> node of the test network."
 
 
-@dataclass(frozen=True, slots=True)
-class _Association:
-    """One direction, with fresh keys."""
+class _Keyring:
+    """Associations with fresh keys, as lines of TOML: one text for both ends of each."""
 
-    spi: int
-    encryption: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
-    authentication: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
 
-    def toml(self) -> str:
+    def association(self, spi: int) -> str:
+        encryption = secrets.token_hex(self._algorithm.key_lengths[0])
+        authentication = secrets.token_hex(self._algorithm.authentication_key_length)
         return (
-            f'{{ spi = {self.spi:#x}, algorithm = "{ALGORITHM}", '
-            f'encryption = "{self.encryption}", authentication = "{self.authentication}" }}'
+            f'{{ spi = {spi:#x}, algorithm = "{self._algorithm.value}", '
+            f'encryption = "{encryption}", authentication = "{authentication}" }}'
+        )
+
+    def pair(self, use: str, peer: object, outbound: str, inbound: str) -> str:
+        # The keys are made for this run and thrown away with it.
+        return (
+            f'[[association]]\nname = "{use}"\nuse = "{use}"\npeer = "{peer}"\nkeys = "session"\n'
+            f"outbound = {outbound}\ninbound = {inbound}\n\n"
         )
 
 
-def _pair(use: str, peer: object, outbound: _Association, inbound: _Association) -> str:
-    return (
-        f'[[association]]\nname = "{use}"\nuse = "{use}"\npeer = "{peer}"\n'
-        f"outbound = {outbound.toml()}\ninbound = {inbound.toml()}\n\n"
-    )
-
-
-def write_configurations(network: TestNetwork, tunnel: str) -> dict[str, Path]:
+def write_configurations(network: TestNetwork, tunnel: str, algorithm: Algorithm) -> dict[str, Path]:
     """A configuration file (mode 0600) for each role; returns role -> path. ``tunnel``: one of `TUNNELS`."""
     plan = network.plan
-    to_ha, to_mn = _Association(0x1001), _Association(0x1002)
-    up, down = _Association(0x2001), _Association(0x2002)
-    to_cn, from_cn = _Association(0x3001), _Association(0x3002)
+    ring = _Keyring(algorithm)
+    to_ha, to_mn = ring.association(0x1001), ring.association(0x1002)
+    up, down = ring.association(0x2001), ring.association(0x2002)
+    to_cn, from_cn = ring.association(0x3001), ring.association(0x3002)
 
     def head(role: str) -> str:
         folder = network.directory / "mobility" / role
         return f'[node]\nrole = "{role}"\nruntime = "{folder}"\nstate = "{folder / "state"}"\n\n'
 
-    def audio(peer: object, outbound: _Association, inbound: _Association) -> str:
+    def audio(peer: object, outbound: str, inbound: str) -> str:
         return (
-            _pair("application", peer, outbound, inbound)
+            ring.pair("application", peer, outbound, inbound)
             + f'[[policy]]\nname = "audio"\nremote = "{peer}/128"\naction = "protect"\nassociation = "application"\n'
         )
 
@@ -65,12 +65,12 @@ def write_configurations(network: TestNetwork, tunnel: str) -> dict[str, Path]:
         "ha": head("ha")
         + f'[home_agent]\naddress = "{plan.home_agent}/64"\ninterface = "{INTERFACE}"\n\n'
         + f'[[home_agent.terminal]]\nhome_address = "{plan.home_address}"\ntunnel = "{tunnel}"\n\n'
-        + _pair("signalling", plan.home_address, to_mn, to_ha),
+        + ring.pair("signalling", plan.home_address, to_mn, to_ha),
         "mn": head("mn")
         + f'[mobile_node]\nhome_address = "{plan.home_address}/64"\nhome_agent = "{plan.home_agent}"\n'
         + f'interfaces = ["{INTERFACE}"]\ntunnel = "{tunnel}"\n\n'
         + host_os.format(host_namespace(network, "mn"))
-        + _pair("signalling", plan.home_agent, to_ha, to_mn)
+        + ring.pair("signalling", plan.home_agent, to_ha, to_mn)
         + audio(plan.cn, to_cn, from_cn),
         "cn": head("cn")
         + f'[correspondent]\naddress = "{plan.cn}/64"\ninterface = "{INTERFACE}"\n\n'
@@ -78,8 +78,8 @@ def write_configurations(network: TestNetwork, tunnel: str) -> dict[str, Path]:
         + audio(plan.home_address, from_cn, to_cn),
     }
     if tunnel != "plain":
-        texts["ha"] += _pair("tunnel", plan.home_address, down, up)
-        texts["mn"] += _pair("tunnel", plan.home_agent, up, down)
+        texts["ha"] += ring.pair("tunnel", plan.home_address, down, up)
+        texts["mn"] += ring.pair("tunnel", plan.home_agent, up, down)
     paths = {}
     for role, text in texts.items():
         folder = network.directory / "mobility" / role
@@ -98,12 +98,15 @@ def host_namespace(network: TestNetwork, role: str) -> str:
 class MobilityNodes:
     """The three mobility processes of an instance. They end with the network."""
 
-    def __init__(self, network: TestNetwork, tunnel: str) -> None:
+    def __init__(
+        self, network: TestNetwork, tunnel: str, algorithm: Algorithm = Algorithm.AES_GCM_16
+    ) -> None:
+        """``algorithm``: of all associations. Their keys are made for this run."""
         if tunnel not in TUNNELS:
             raise ValueError(f"no tunnel form {tunnel!r}; choose one of {', '.join(TUNNELS)}")
         self.network = network
         self.tunnel = tunnel
-        self.configurations = write_configurations(network, tunnel)
+        self.configurations = write_configurations(network, tunnel, algorithm)
         self.processes: dict[str, subprocess.Popen[Any]] = {}
 
     def runtime(self, role: str) -> Path:
