@@ -352,6 +352,8 @@ class StreamFramer:
                 del buffer[:2]
                 return Frame(FrameKind.PONG, b"")
             return None
+        if buffer and not 0x21 <= buffer[0] <= 0x7E and buffer[0] != 0x0D:
+            raise SipParseError("stream", 0, f"no message begins with the byte {buffer[0]:#04x}")
         end = buffer.find(b"\r\n\r\n", 0, MAX_HEADER_BYTES + 4)
         if end < 0:
             if len(buffer) > MAX_HEADER_BYTES:

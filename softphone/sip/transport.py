@@ -150,8 +150,9 @@ class Connection(asyncio.Protocol, Flow):
         self._framer = StreamFramer()
         self._wire: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._pings_unanswered = 0
+        self._pinged = self._pong_came = False
         self._ponged = False
+        "This peer has ever answered a ping; only then silence means something."
         self._heard = False
         self.gone = asyncio.get_running_loop().create_future()
         "Done when the connection is closed."
@@ -187,7 +188,7 @@ class Connection(asyncio.Protocol, Flow):
                     if not self.closed:
                         self._write(b"\r\n")
                 case FrameKind.PONG:
-                    self._ponged, self._pings_unanswered = True, 0
+                    self._ponged = self._pong_came = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -233,16 +234,20 @@ class Connection(asyncio.Protocol, Flow):
                 self._receiver.dropped("connection-silent", str(self))
                 self.close()
             return
-        if self._ponged and self._pings_unanswered:
-            self._receiver.dropped("connection-dead", str(self))
-            self.abort()
+        if self._pinged:  # time is up for the pong
+            if self._ponged and not self._pong_came:
+                self._receiver.dropped("connection-dead", str(self))
+                self.abort()
+                return
+            self._pinged = False
+            self._arm(KEEPALIVE - PONG_WAIT)
             return
-        self._pings_unanswered += 1
+        self._pinged, self._pong_came = True, False
         try:
             self._write(b"\r\n\r\n")
         except TransportError:
             return  # connection_lost tells the rest
-        self._arm(PONG_WAIT if self._ponged else KEEPALIVE)
+        self._arm(PONG_WAIT)
 
 
 @dataclass(frozen=True, slots=True)

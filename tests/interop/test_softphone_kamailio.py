@@ -1,0 +1,218 @@
+"""Two phones at a real Kamailio on loopback: registration and calls over UDP, TCP and TLS, IPv6 and IPv4."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from sip_test_env import kamailio
+from softphone.call import CallState
+from softphone.config import Account
+from softphone.errors import CallRejected, RegistrationError
+from softphone.events import EndedBy
+from softphone.media.offer_answer import SrtpMode
+from softphone.media.session import MediaStatistics
+from softphone.phone import Softphone
+from softphone.sip.transport import Transport
+from softphone.sockets import DirectSockets, connect
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(shutil.which("kamailio") is None, reason="kamailio is not installed"),
+]
+DOMAIN = "home.test"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A running Kamailio."""
+
+    directory: Path
+    sip_port: int
+    sips_port: int
+
+    def account(self, user: str, password: str, transport: Transport, host: str) -> Account:
+        port = self.sips_port if transport is Transport.TLS else self.sip_port
+        address = f"[{host}]" if ":" in host else host
+        return Account(
+            user=user,
+            domain=DOMAIN,
+            password=password,
+            outbound_proxy=f"sip:{address}:{port};transport={transport}",
+            transport=transport,
+            local_host=host,
+            ca_file=self.directory / "ca.pem",
+            srtp=SrtpMode.MANDATORY,
+        )
+
+    def phone(
+        self, user: str, transport: Transport = Transport.UDP, host: str = "::1", password: str = ""
+    ) -> Softphone:
+        return Softphone(self.account(user, password or f"secret-{user}", transport, host))
+
+
+def run_proxy(directory: Path, sip_port: int, digest: Literal["MD5", "SHA-256"]) -> Iterator[Proxy]:
+    settings = kamailio.ProxySettings(
+        DOMAIN,
+        (ip_address("::1"), ip_address("127.0.0.1")),
+        {"alice": "secret-alice", "bob": "secret-bob"},
+        sip_port,
+        sip_port + 1,
+        digest,
+    )
+    command = kamailio.command(kamailio.write(settings, directory))
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            asyncio.run(wait_for_port(sip_port + 1, process))
+            yield Proxy(directory, sip_port, sip_port + 1)
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+async def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < deadline:
+        sock = await DirectSockets().tcp("::1")
+        try:
+            await connect(sock, "::1", port, 1)
+        except Exception:
+            await asyncio.sleep(0.05)
+            continue
+        sock.close()
+        return
+    raise RuntimeError(f"kamailio did not start: see its log; status {process.poll()}")
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    yield from run_proxy(tmp_path_factory.mktemp("kamailio"), 25060, "MD5")
+
+
+@pytest.fixture(scope="module")
+def proxy_sha256(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    yield from run_proxy(tmp_path_factory.mktemp("kamailio256"), 25070, "SHA-256")
+
+
+TRANSPORTS = list(Transport)
+
+
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_right_and_wrong_password(proxy: Proxy, transport: Transport, host: str) -> None:
+    async def work() -> None:
+        async with proxy.phone("alice", transport, host) as alice:
+            await alice.registered(5)
+            assert not alice.counters
+        async with proxy.phone("alice", transport, host, "wrong") as impostor:
+            with pytest.raises(RegistrationError, match="401"):
+                await impostor.registered(5)
+
+    asyncio.run(work())
+
+
+def test_sha256(proxy_sha256: Proxy) -> None:
+    async def work() -> None:
+        async with proxy_sha256.phone("alice") as alice, proxy_sha256.phone("bob") as bob:
+            await alice.registered(5)
+            await bob.registered(5)
+            call = await alice.dial("bob")
+            incoming = await anext(bob.incoming())
+            await incoming.answer()
+            await call.answered(5)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("caller_ends", [True, False])
+def test_a_call(proxy: Proxy, transport: Transport, host: str, caller_ends: bool) -> None:
+    async def work() -> None:
+        async with proxy.phone("alice", transport, host) as alice, proxy.phone("bob", transport, host) as bob:
+            await alice.registered(5)
+            await bob.registered(5)
+            call = await alice.dial(f"sip:bob@{DOMAIN}")
+            incoming = await anext(bob.incoming())
+            await incoming.ring()
+            await call.ringing(5)
+            await incoming.answer()
+            await call.answered(5)
+            await incoming.answered(5)
+            async with asyncio.timeout(5):
+                while True:
+                    a, b = call.statistics(), incoming.statistics()
+                    assert isinstance(a, MediaStatistics)
+                    assert isinstance(b, MediaStatistics)
+                    if min(a.received, b.received) > 3:
+                        break
+                    await asyncio.sleep(0.02)
+            assert a.srtp_suite
+            assert f" {host}\r\n" in call.remote_sdp
+            ends, hears = (call, incoming) if caller_ends else (incoming, call)
+            await ends.hangup()
+            assert (await hears.ended(5)).by is EndedBy.REMOTE
+            assert not {name: n for name, n in (alice.counters + bob.counters).items() if name != "response-stray"}
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_cancel_and_busy(proxy: Proxy, transport: Transport) -> None:
+    async def work() -> None:
+        async with proxy.phone("alice", transport) as alice, proxy.phone("bob", transport) as bob:
+            await alice.registered(5)
+            await bob.registered(5)
+            call = await alice.dial("bob")
+            incoming = await anext(bob.incoming())
+            await incoming.ring()
+            await call.ringing(5)
+            await call.hangup()
+            assert (await incoming.ended(5)).status == (await call.ended(5)).status == 487
+
+            call = await bob.dial("alice")
+            incoming = await anext(alice.incoming())
+            await incoming.reject(486)
+            with pytest.raises(CallRejected, match="486"):
+                await call.answered(5)
+
+    asyncio.run(work())
+
+
+def test_nobody_there_and_nobody_registered(proxy: Proxy) -> None:
+    async def work() -> None:
+        async with proxy.phone("alice") as alice:
+            await alice.registered(5)
+            for target, status in (("nobody", 404), ("bob", 480)):
+                call = await alice.dial(target)
+                with pytest.raises(CallRejected, match=str(status)):
+                    await call.answered(5)
+                assert call.state is CallState.ENDED
+
+    asyncio.run(work())
+
+
+def test_transports_mixed(proxy: Proxy) -> None:
+    async def work() -> None:
+        async with proxy.phone("alice", Transport.TLS) as alice, proxy.phone("bob", Transport.UDP) as bob:
+            await alice.registered(5)
+            await bob.registered(5)
+            call = await bob.dial("alice")
+            incoming = await anext(alice.incoming())
+            await incoming.answer()
+            await call.answered(5)
+            await incoming.answered(5)
+            await incoming.hangup()
+            assert (await call.ended(5)).by is EndedBy.REMOTE
+
+    asyncio.run(work())
