@@ -148,10 +148,18 @@ class Terminal:
     def from_host(self, packet: bytes, now: float) -> list[Output]:
         """A program sends a packet: application IPsec, then send routine 100."""
         path = self._path
-        if path is not None and packet[8:24] == self._home and packet[24:25] < b"\xfe" and not self.waiting:
+        size = len(packet)
+        if (
+            path is not None
+            and packet[8:24] == self._home
+            and 44 <= size <= self.host_mtu
+            and packet[24] < 0xFE
+            and packet[4] << 8 | packet[5] == size - 40
+            and packet[0] >> 4 == 6
+        ):
             # The short way: the same steps as `_outbound`, for packets that need no thought.
             to = path.next_hop(path.agent)
-            if to is not None and len(packet) <= self.host_mtu:
+            if to is not None:
                 try:
                     outer = encapsulate(
                         self.application.protect(packet), path.outbound_ends, self._form, self._security

@@ -138,6 +138,7 @@ class Network:
         self.a = world.segment("visited-a", delay=0.001)
         self.b = world.segment("visited-b", delay=0.001)
         self.office = world.segment("office")
+        self.b_prefix = VISITED_B
         self._routers()
         self.pair = mobile_pair(form, signalling=signalling, algorithm=algorithm)
         self.pair2 = mobile_pair(form, 0x2000, signalling=signalling, algorithm=algorithm)

@@ -1,0 +1,311 @@
+"""The terminal, agent and correspondent as nodes: entry points, short ways, commands, faults."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mobility.discards import Reason
+from mobility.mipv6.movement import CareOfAddressChanged
+from mobility.mipv6.registration import BindingRequested, Bound
+from mobility.mipv6.tunnel import MobileAssociations, TunnelForm, encapsulate
+from mobility.outputs import Deliver, Discarded, Output, Transmit
+from mobility.terminal import HostMtuChanged, Terminal, TerminalSettings
+from mobility.wire import icmp6, ip6
+from tests.mobility.whole import CN, HA, MAC_MN, MN, Network, udp
+
+FORMS = list(TunnelForm)
+SENDER = bytes.fromhex("020000001201")
+
+
+def bound(form: TunnelForm = TunnelForm.ESP, *, quick: bool = True) -> Network:
+    """A network whose terminal is bound in visited-a; ``quick=False``: it never takes the short ways."""
+    network = Network(form)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    network.talk(0.1)  # neighbours are resolved on the way
+    network.run(1)
+    if not quick:
+        network.terminal._make_path = lambda: None  # type: ignore[method-assign]
+        network.terminal._follow(network.world.now)
+    assert (network.terminal._path is not None) is quick
+    return network
+
+
+def reasons(outputs: list[Output]) -> list[Reason]:
+    return [output.reason for output in outputs if isinstance(output, Discarded)]
+
+
+def care_of(network: Network) -> IPv6Address:
+    present = network.terminal.mobile_node.present
+    assert present is not None
+    return present.address
+
+
+def inbound(network: Network, packet: bytes) -> bytes:
+    """A packet of the correspondent as the home agent tunnels it."""
+    ends = HA.packed + care_of(network).packed
+    return encapsulate(network.cn_application.protect(packet), ends, network.form, network.agent.engine.security)
+
+
+# ---------------------------------------------------------------- short and long ways
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_short_and_long_way_do_the_same(form: TunnelForm) -> None:
+    """Random packets, good and bad, through two terminals with the same keys and numbers."""
+    quick, slow = bound(form), bound(form, quick=False)
+    dice = Random(99)
+    now = quick.world.now
+    assert slow.world.now == now
+    sources = [MN, MN, MN, MN, CN, IPv6Address("fe80::1"), IPv6Address("::")]
+    destinations = [CN, CN, CN, HA, IPv6Address("ff02::1"), IPv6Address("fe80::2"), IPv6Address("2001:db8:9::9")]
+    seen = {Transmit: 0, Deliver: 0, Discarded: 0}
+    for _ in range(600):
+        size = dice.choice([0, 1, 33, 160, 1200, 1340, 1350, 1400])
+        packet = udp(dice.choice(sources), dice.choice(destinations), dice.randbytes(size), (dice.randrange(3), 9))
+        if dice.random() < 0.2:
+            protocol = dice.choice([ip6.TCP, ip6.ICMPV6, ip6.ESP, ip6.NO_NEXT])
+            packet = packet[:6] + bytes((protocol,)) + packet[7:]
+        packet = damaged(packet, dice)
+        first, second = (network.terminal.from_host(packet, now) for network in (quick, slow))
+        assert first == second
+        for output in first:
+            seen[type(output)] += 1
+
+        back = udp(dice.choice([CN, CN, IPv6Address("2001:db8:9::9")]), MN, dice.randbytes(size % 1300))
+        wires = [damaged(inbound(network, back), state) for network, state in twins(dice, quick, slow)]
+        assert wires[0] == wires[1]
+        for _ in range(dice.choice([1, 1, 2])):
+            first = quick.terminal.from_link("wlan0", wires[0], SENDER, now)
+            second = slow.terminal.from_link("wlan0", wires[0], SENDER, now)
+            assert without_place(first) == without_place(second)
+            for output in first:
+                seen[type(output)] += 1
+    assert min(seen.values()) > 50
+    assert quick.terminal.sent == slow.terminal.sent
+    assert quick.terminal.delivered == slow.terminal.delivered
+
+
+def without_place(outputs: list[Output]) -> list[object]:
+    """A malformed packet may be noticed earlier or later; what counts is that it is named and counted."""
+    return [output.reason if isinstance(output, Discarded) else output for output in outputs]
+
+
+def twins(dice: Random, *networks: Network) -> list[tuple[Network, Random]]:
+    seed = dice.random()
+    return [(network, Random(seed)) for network in networks]
+
+
+def damaged(packet: bytes, dice: Random) -> bytes:
+    chance = dice.random()
+    if chance < 0.8:
+        return packet
+    if chance < 0.9:
+        at = dice.randrange(len(packet))
+        return packet[:at] + bytes((packet[at] ^ 1 << dice.randrange(8),)) + packet[at + 1 :]
+    return packet[: dice.randrange(len(packet))]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_short_way_ends_with_the_binding(form: TunnelForm) -> None:
+    network = bound(form)
+    network.world.detach("mn", "wlan0")
+    assert network.terminal._path is None
+    assert network.terminal.from_host(udp(MN, CN, b"x"), network.world.now) == []
+    assert len(network.terminal.waiting) == 1
+
+
+def test_smaller_path_is_noticed_and_large_packets_still_arrive() -> None:
+    network = bound()
+    assert network.terminal.host_mtu == 1390
+    agent = IPv6Address("2001:db8:ffff::1")
+    quoted = ip6.packet(care_of(network), HA, ip6.ESP, bytes(1000))
+    error = icmp6.packet(agent, care_of(network), icmp6.PacketTooBig(1300, quoted))
+    outputs = network.terminal.from_link("wlan0", error, SENDER, network.world.now)
+    # 1300 - 72 - 32 is less than IPv6 allows: the interface keeps 1280, and the tunnel is fragmented.
+    assert HostMtuChanged(1280) in outputs
+    outputs = network.terminal.from_host(udp(MN, CN, bytes(1200)), network.world.now)
+    assert [ip6.walk(output.packet).fragment is not None for output in outputs if isinstance(output, Transmit)] == [
+        True,
+        True,
+    ]
+    station = network.world.stations["mn"]
+    station.send(udp(MN, CN, b"\0\0\0\x63" + bytes(1200)))
+    network.run(1)
+    assert 99 in network.to_cn.received
+
+
+# ---------------------------------------------------------------- host OS
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (udp(IPv6Address("fe80::1"), IPv6Address("ff02::2"), b""), Reason.LINK_LOCAL_CHATTER),
+        (udp(IPv6Address("::"), IPv6Address("ff02::16"), b""), Reason.LINK_LOCAL_CHATTER),
+        (udp(MN, IPv6Address("ff02::fb"), b""), Reason.LINK_LOCAL_CHATTER),
+        (udp(CN, HA, b""), Reason.SOURCE_NOT_HOST_ADDRESS),
+        (b"", Reason.MALFORMED),
+        (b"\x45" + bytes(40), Reason.MALFORMED),
+        (udp(MN, CN, b"x")[:-1], Reason.MALFORMED),
+    ],
+)
+def test_what_the_host_os_may_not_send(packet: bytes, reason: Reason) -> None:
+    for network in (bound(), bound(quick=False)):
+        assert reasons(network.terminal.from_host(packet, network.world.now)) == [reason]
+        assert network.terminal.counters[f"discarded-{reason}"] == 1
+
+
+def test_program_is_told_what_does_not_fit() -> None:
+    network = bound()
+    fits = network.terminal.host_mtu
+    assert [
+        type(output) for output in network.terminal.from_host(udp(MN, CN, bytes(fits - 48)), network.world.now)
+    ] == [Transmit]
+    told, discarded = network.terminal.from_host(udp(MN, CN, bytes(fits - 47)), network.world.now)
+    assert isinstance(told, Deliver)
+    assert isinstance(discarded, Discarded)
+    assert discarded.reason is Reason.TOO_BIG
+    icmp6.verify(told.packet[8:24], told.packet[24:40], told.packet[40:])
+    message = icmp6.parse(told.packet[40:])
+    assert isinstance(message, icmp6.PacketTooBig)
+    assert (message.mtu, told.packet[24:40]) == (fits, MN.packed)
+
+
+# ---------------------------------------------------------------- links
+
+
+def test_unprotected_speech_is_not_believed() -> None:
+    network = bound()
+    ends = HA.packed + care_of(network).packed
+    packet = encapsulate(udp(CN, MN, b"x"), ends, network.form, network.agent.engine.security)
+    assert reasons(network.terminal.from_link("wlan0", packet, SENDER, network.world.now)) == [Reason.POLICY_VIOLATED]
+
+
+def test_links_that_are_not_there() -> None:
+    network = bound()
+    now = network.world.now
+    for node in (network.terminal, network.agent, network.correspondent):
+        assert reasons(node.from_link("ppp0", b"", SENDER, now)) == [Reason.NO_SUCH_LINK]
+        assert reasons(node.link_changed("ppp0", True, now)) == [Reason.NO_SUCH_LINK]
+
+
+@settings(max_examples=300)
+@given(
+    st.binary(max_size=200), st.integers(0, 255), st.sampled_from([HA, CN, MN, IPv6Address("fe80::1")]), st.booleans()
+)
+def test_noise_from_everywhere(body: bytes, protocol: int, source: IPv6Address, framed: bool) -> None:
+    """No entry point raises; the terminal stays bound where it is."""
+    network = _noise
+    now = network.world.now
+    before = (care_of(network), network.terminal.mobile_node.registration.snapshot(now))
+    for node, link, own in (
+        (network.terminal, "wlan0", care_of(network)),
+        (network.agent, "home0", HA),
+        (network.agent, "home0", MN),
+        (network.correspondent, "eth0", CN),
+    ):
+        packet = ip6.packet(source, own, protocol, body) if framed else body
+        node.from_link(link, packet, SENDER, now)
+        node.from_host(packet, now)
+    assert before == (care_of(network), network.terminal.mobile_node.registration.snapshot(now))
+    assert len(network.agent.engine.cache) == 1
+
+
+_noise = bound()
+
+
+# ---------------------------------------------------------------- commands, snapshots, settings
+
+
+def test_commands() -> None:
+    network = bound()
+    station, terminal = network.world.stations["mn"], network.terminal
+    outputs = terminal.command("reregister", network.world.now)
+    station.carry_out(outputs)
+    assert [type(output) for output in outputs if not isinstance(output, Transmit)] == [BindingRequested]
+    network.run(1)
+    assert len(station.events_of(Bound)) == 2
+    network.plug(network.home, "wlan1")
+    network.run(2)
+    station.carry_out(terminal.command("return-home", network.world.now))
+    network.run(1)
+    assert terminal.forwarding.at_home
+    network.talk(0.2)
+    network.run(1)
+    assert network.to_cn.lost() == network.to_mn.lost() == []
+    station.carry_out(terminal.command("move wlan0", network.world.now))
+    network.run(1)
+    assert terminal.forwarding.tunnel is not None
+
+
+@pytest.mark.parametrize("name", ["", "fly", "move", "move ppp0", "move a b", "return-home"])
+def test_commands_that_cannot_be_obeyed(name: str) -> None:
+    network = bound()
+    with pytest.raises(ValueError, match=r"there is no|no link hears"):
+        network.terminal.command(name, network.world.now)
+
+
+def test_refused_terminal_says_why() -> None:
+    network = Network()
+    network.agent.engine.cache.limit = 0
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    events = [event.describe() for _, event in network.world.stations["mn"].events]
+    assert [event["status"] for event in events if event["event"] == "BindingRefused"] == ["insufficient-resources"]
+    assert network.discards("mn")["binding-refused"] == 1
+    assert not network.terminal.forwarding.ready
+    network.agent.engine.cache.limit = 10
+    network.run(61)
+    assert network.terminal.forwarding.ready
+
+
+def test_snapshots_hold_no_secrets_and_are_json() -> None:
+    from json import dumps
+
+    network = bound()
+    for node in (network.terminal, network.agent, network.correspondent):
+        text = dumps(node.snapshot(network.world.now))
+        sa = network.pair.terminal.tunnel_out
+        assert sa is not None
+        assert sa._encryption.hex() not in text
+        assert "counters" in text
+
+
+def test_settings_that_cannot_work() -> None:
+    network = bound()
+    with pytest.raises(ValueError, match="at least one link"):
+        Terminal(TerminalSettings(MN, HA, ()), network.mn_application, MobileAssociations(), bytes)
+
+
+def test_silent_change_of_network_is_noticed() -> None:
+    """The carrier stays; only the advertisements tell (a cable moved behind a hub)."""
+    network = bound()
+    network.world.move("mn", "wlan0", network.b, silent=True)
+    network.run(45)
+    station = network.world.stations["mn"]
+    changes = [event.care_of_address for _, event in station.events_of(CareOfAddressChanged)]
+    assert changes[-1] is not None
+    assert changes[-1] in network.b_prefix
+    assert network.terminal.forwarding.tunnel is not None
+    assert network.agent.engine.cache.bindings()[0].care_of_address == changes[-1]
+
+
+def test_the_same_keys_on_every_attachment() -> None:
+    """Neither SIP nor SDP nor the application's association notices a handover: one pair of associations for all."""
+    network = bound()
+    network.talk(3)
+    network.run(1)
+    network.move(network.b)
+    network.run(3)
+    assert MAC_MN in {frame.source for frame in network.b.frames}
+    out = network.mn_application.spd.policies[0].outbound_sa
+    assert out is not None
+    assert out.packets == network.terminal.sent
