@@ -50,9 +50,6 @@ class Reassembly:
         self._packets: dict[tuple[bytes, int], _Packet] = {}
         self._octets = 0
 
-    def __len__(self) -> int:
-        return len(self._packets)
-
     def add(self, packet: bytes, headers: ip6.Headers, fragment: ip6.Fragment, now: float) -> bytes | None:
         """The whole packet when this was its last missing fragment. Raises `FragmentProblem`."""
         body = packet[fragment.at + 8 :]

@@ -176,11 +176,14 @@ class NeighbourCache:
     def probe(self, address: bytes, now: float, interval: float) -> None:
         """Does it still answer? Asked at once, ``interval`` seconds apart; `failed` is called if it does not."""
         neighbour = self._neighbours.get(address)
-        if neighbour is None or neighbour.mac is None:
-            self._failed(address, now)
-        elif neighbour.state is not State.INCOMPLETE and neighbour.interval is None:
+        if neighbour is None:
+            self._make_room(force=True)
+            neighbour = self._neighbours[address] = Neighbour(address, State.INCOMPLETE, now, interval=interval)
+        elif neighbour.state is State.INCOMPLETE or neighbour.interval is not None:
+            return  # is being asked already
+        else:
             neighbour.state, neighbour.probes, neighbour.interval = State.PROBE, 0, interval
-            self._solicit(neighbour, now)
+        self._solicit(neighbour, now)
 
     def retry(self, now: float) -> None:
         """There is an address to ask from at last."""

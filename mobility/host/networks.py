@@ -42,9 +42,6 @@ class KnownNetworks:
             del self._networks[next(iter(self._networks))]
         self._networks[key] = network
 
-    def get(self, router: bytes, mac: bytes) -> Network | None:
-        return self._networks.get((router, mac))
-
     def candidates(self, now: float) -> list[Network]:
         """The networks worth a question, the latest first; those without a valid prefix are forgotten."""
         for key, network in list(self._networks.items()):

@@ -232,6 +232,37 @@ def test_jitter_alone_does_not_reorder_and_unplugged_ports_get_nothing() -> None
     assert world.segments["visited-a"].lost >= lost
 
 
+def test_time_runs_to_a_condition_or_to_its_limit_and_actions_repeat() -> None:
+    world = World()
+    ticks: list[float] = []
+    world.every(0.5, lambda: ticks.append(world.now), until=2.0)
+    assert world.run_until(lambda: len(ticks) == 2, limit=10.0)
+    assert world.now == 0.5
+    assert not world.run_until(lambda: len(ticks) == 9, limit=10.0)
+    assert ticks == [0.0, 0.5, 1.0, 1.5]
+    assert world.now == 10.0
+    world.after(1.0, lambda: ticks.append(world.now))
+    world.run(until=11.0)
+    assert ticks[-1] == 11.0
+
+
+def test_a_node_that_dies_is_silent_and_frames_longer_than_the_mtu_vanish() -> None:
+    world = network()
+    world.attach("mn", "wlan0", "visited-a", MN_MAC)
+    world.run(until=3.0)
+    world.segments["visited-a"].mtu = 1300
+    lost = world.segments["visited-a"].lost
+    ping(world, 1, 1400)
+    world.run(until=3.5)
+    assert world.segments["visited-a"].lost == lost + 1
+    world.remove("cn")
+    ping(world, 2)
+    world.run(until=8.0)
+    assert mobile(world).replies == []
+    reasons = [discarded.reason for _, discarded in world.stations["rc"].discards]
+    assert Reason.ADDRESS_UNREACHABLE in reasons
+
+
 def test_misuse_is_told() -> None:
     world = network()
     with pytest.raises(ValueError, match="another name"):

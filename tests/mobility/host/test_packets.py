@@ -305,6 +305,17 @@ def test_floods_of_fragments_are_bounded() -> None:
     assert block == 257
 
 
+def test_two_ends_of_one_packet_are_refused() -> None:
+    rig, address = settled()
+    rig.receive(piece(address, 0, True, bytes(16)))
+    rig.receive(piece(address, 24, True, bytes(8)))
+    rig.receive(piece(address, 16, False, bytes(8)))  # ends before what is there already
+    assert rig.reasons == [Reason.FRAGMENT_INVALID]
+    rig.receive(piece(address, 16, False, bytes(8), 2))
+    rig.receive(piece(address, 24, False, bytes(8), 2))
+    assert rig.reasons == [Reason.FRAGMENT_INVALID]
+
+
 def test_neighbour_discovery_in_fragments_is_refused() -> None:
     rig, address = settled()
     before = rig.tables

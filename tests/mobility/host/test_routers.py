@@ -232,6 +232,56 @@ def test_two_routers_that_both_answer_are_two_routers() -> None:
     assert rig.state_of(address) == "preferred"
 
 
+def test_a_router_that_never_told_its_link_address_is_asked_too_before_it_is_left() -> None:
+    rig = Rig()
+    rig.advertise(tell_mac=False)
+    rig.run(3.0)
+    rig.advertise(OTHER_PREFIX, router=OTHER_ROUTER, mac=OTHER_MAC)
+    assert rig.events(AddressLost) == []
+    assert rig.solicited_targets() == [ROUTER]
+    rig.neighbour_advertises(ROUTER, ROUTER_MAC, router=True)
+    rig.run(30.0)
+    assert rig.all_events(AddressLost) == []
+
+
+def test_an_answer_after_the_advertisement_adds_nothing() -> None:
+    rig, _ = settled()
+    rig.link(True)
+    rig.advertise()
+    rig.neighbour_advertises(ROUTER, ROUTER_MAC, router=True)
+    assert (rig.events(RouterFound), rig.events(AddressReady)) == ([], [])
+    rig.run(2.0)
+    assert rig.solicited_targets() == []
+
+
+def test_advertised_times_are_used_within_reason() -> None:
+    rig, address = settled()
+    message = ndisc.RouterAdvertisement(1800, reachable_time=2000, retransmission_time=1)
+    rig.receive(ndisc.packet(ROUTER, ndisc.ALL_NODES, message))
+    neighbour = IPv6Address("2001:db8:a::99")
+    rig.send(udp(address, neighbour))
+    rig.run(0.25)
+    assert rig.solicited_targets() == [neighbour] * 2  # a tenth of a second apart, not a millisecond
+    rig.send(udp(address, neighbour))
+    rig.neighbour_advertises(neighbour, OTHER_MAC)
+    rig.run(3.1)
+    assert rig.neighbour(neighbour) == "stale"
+
+
+def test_an_address_that_only_a_lost_router_stood_for_goes_with_it_even_when_withdrawn() -> None:
+    rig, address = settled()
+    rig.advertise(valid=0, preferred=0)
+    assert rig.state_of(address) == "deprecated"
+    rig.advertise(OTHER_PREFIX, router=OTHER_ROUTER, mac=OTHER_MAC)
+    rig.send(udp(address))
+    rig.neighbour_advertises(ROUTER, ROUTER_MAC, router=True)
+    assert rig.state_of(address) == "deprecated"
+    rig.run(60.0)
+    rig.send(udp(address))
+    rig.run(10.0)  # the router no longer answers
+    assert rig.state_of(address) is None
+
+
 def test_routers_of_one_prefix_do_not_doubt_each_other() -> None:
     rig, _ = settled()
     rig.advertise(router=OTHER_ROUTER, mac=OTHER_MAC)
