@@ -24,6 +24,11 @@ from mobility.waiting import WaitingRoom
 from mobility.wire import icmp6, ip6, ndisc
 from mobility.wire.errors import WireError
 
+ANNOUNCEMENTS = 3
+"Of the home address after the return (MAX_NEIGHBOR_ADVERTISEMENT, RFC 4861 section 10)."
+ANNOUNCEMENT_INTERVAL = 1.0
+"Seconds."
+
 
 @dataclass(frozen=True, slots=True)
 class TerminalSettings:
@@ -123,6 +128,8 @@ class Terminal:
         "Where the home address is configured at the moment."
         self._path: _Path | None = None
         self._timer: float | None = None
+        self._announcements = 0
+        self._announce_at: float | None = None
         self._smallest_mtu = min(link.mtu for link in settings.links)
         self.host_mtu = self._host_mtu()
         "Octets of the largest packet that the host OS may send."
@@ -211,6 +218,8 @@ class Terminal:
         outputs += self._absorb(self.mobile_node.handle_timer(now), now)
         outputs += self._follow(now)
         outputs += self.waiting.expire(now)
+        if self._announce_at is not None and self._announce_at <= now:
+            outputs += self._announce(now)
         return self._finish(outputs)
 
     def command(self, name: str, now: float) -> list[Output]:
@@ -402,8 +411,17 @@ class Terminal:
         if self._home_link is None:
             return []
         self.forwarding.arrived_home()
-        announced = self.hosts[self._home_link].announce(self.settings.home_address, now)
-        return self._absorb(announced, now) + self._follow(now)
+        self._announcements = ANNOUNCEMENTS
+        return self._announce(now) + self._follow(now)
+
+    def _announce(self, now: float) -> list[Output]:
+        """Tell the neighbours that the home address is here; several times, for nobody says that he heard it."""
+        if self._home_link is None:
+            self._announce_at = None
+            return []
+        self._announcements -= 1
+        self._announce_at = now + ANNOUNCEMENT_INTERVAL if self._announcements > 0 else None
+        return self._absorb(self.hosts[self._home_link].announce(self.settings.home_address, now), now)
 
     def _follow(self, now: float) -> list[Output]:
         """Forwarding follows the registration: no binding, no tunnel; with one, whatever waits goes on its way."""
@@ -453,7 +471,7 @@ class Terminal:
             if isinstance(output, Discarded):
                 self.counters[f"discarded-{output.reason}"] += 1
         earliest = self.mobile_node.timer
-        for time in (self.waiting.timer, *(host.timer for host in self.hosts.values())):
+        for time in (self.waiting.timer, self._announce_at, *(host.timer for host in self.hosts.values())):
             if time is not None and (earliest is None or time < earliest):
                 earliest = time
         self._timer = earliest

@@ -6,12 +6,14 @@ from time import perf_counter
 
 import pytest
 
+from mobility.agent import HomeAgentNode
 from mobility.mipv6.home_agent import BindingCreated, BindingRemoved
 from mobility.mipv6.movement import HandoverFinished, HandoverStarted
 from mobility.mipv6.registration import Bound, HomeAgentUnreachable, ReturnedHome
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.net.memory import Port
 from mobility.wire import ip6
-from tests.mobility.whole import CN, HA, MAC_MN2, MN, MN2, Network, Traffic, application_pair, udp
+from tests.mobility.whole import CN, HA, MAC_MN, MAC_MN2, MN, MN2, Network, Traffic, application_pair, udp
 
 FORMS = list(TunnelForm)
 PROTOCOLS = {
@@ -224,6 +226,78 @@ def test_restarted_terminal_goes_on_from_the_number_the_home_agent_knows() -> No
     network.talk(1)
     network.run(2)
     assert network.to_cn.lost() == network.to_mn.lost() == []
+
+
+def test_restarted_home_agent_knows_its_terminals_again_within_a_second_or_two() -> None:
+    network = Network()
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    network.talk(6)
+    network.run(2)
+    network.world.remove("ha")
+    network.agent = HomeAgentNode(network.agent.settings, network.world.random_bytes("ha again"))
+    network.world.add("ha", network.agent)
+    network.start_agent()
+    network.run(6)
+    station = network.world.stations["mn"]
+    assert len(station.events_of(Bound)) == 2
+    for traffic in (network.to_cn, network.to_mn):
+        assert max(traffic.sent[number] for number in traffic.lost()) < 4.5
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_terminal_that_starts_at_home_and_leaves(form: TunnelForm) -> None:
+    network = Network(form)
+    network.start_agent()
+    network.run(2)
+    network.plug(network.home)
+    network.run(1)
+    assert network.terminal.forwarding.at_home
+    network.talk(3)
+    network.run(1)
+    network.move(network.a)
+    network.run(3)
+    assert outside_handovers(network, network.to_cn) == []
+    assert outside_handovers(network, network.to_mn) == []
+
+
+def test_home_without_a_home_agent() -> None:
+    network = Network()
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    network.world.remove("ha")
+    network.move(network.home)
+    network.run(10)
+    assert network.world.stations["mn"].events_of(HomeAgentUnreachable)
+    network.talk(1)
+    network.run(2)
+    assert network.to_cn.lost() == network.to_mn.lost() == []
+
+
+def test_return_is_heard_although_its_first_announcement_is_lost() -> None:
+    network = Network()
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    network.talk(6)
+    network.run(1)
+    carry, dropped = network.home.transmit, []
+
+    def lossy(sender: Port, packet: bytes, to: bytes) -> None:
+        advertised = packet[6] == ip6.ICMPV6 and packet[40] == 136 and packet[48:64] == MN.packed
+        if advertised and sender.mac == MAC_MN and not dropped:
+            dropped.append(network.world.now)
+        else:
+            carry(sender, packet, to)
+
+    network.home.transmit = lossy  # type: ignore[method-assign]
+    network.move(network.home)
+    network.run(7)
+    assert len(dropped) == 1
+    lost = [network.to_mn.sent[number] for number in network.to_mn.lost()]
+    assert dropped[0] + 0.5 < max(lost) < dropped[0] + 1.1
 
 
 @pytest.mark.parametrize("signalling", [True, False])
