@@ -38,8 +38,10 @@ def period_of(history: _Floats, rate: int) -> tuple[int, float]:
     lags, fits = _fits(
         coarse, rate // step, range(int(SHORTEST_PERIOD * rate / step), int(LONGEST_PERIOD * rate / step) + 1)
     )
-    # The shortest of the nearly best: twice the period fits as well as the period.
+    # The first peak that is nearly the best: twice the period fits as well as the period.
     best = int(np.flatnonzero(fits >= 0.95 * fits.max())[0]) if fits.max() > 0 else int(fits.argmax())
+    while best + 1 < len(fits) and fits[best + 1] > fits[best]:
+        best += 1
     if step == 1:
         return int(lags[best]), float(fits[best])
     centre = int(lags[best]) * step

@@ -30,7 +30,7 @@ MARGIN = 0.012
 "Seconds above the quantile of transits."
 TOLERANCE = 0.020
 "Seconds of excess that are left alone."
-QUANTILE = 0.98
+QUANTILE = 0.99
 WINDOW = 400
 "Transits that are remembered: 8 s."
 CAPACITY = 200
@@ -160,7 +160,10 @@ class JitterBuffer:
         if now < self._burst_until and len(self._pauses) < PAUSES_ALLOWED:
             if transit > self._wanted:
                 return
-            self._burst_until = float("-inf")
+        elif transit > self._wanted and self._burst_until > float("-inf"):
+            # What came after the pause stays late: the way has become longer, and what was known is past.
+            self._transits.clear()
+        self._burst_until = float("-inf") if now >= self._burst_until or transit <= self._wanted else self._burst_until
         self._transits.append(transit)
         self._since_measured += 1
         # Early on every packet teaches something; later a fifth of a second is soon enough.
@@ -215,14 +218,14 @@ class JitterBuffer:
                 # Overlaps what was just played: a sender with inconsistent timestamps.
                 del self._packets[timestamp]
 
-    def excess(self, now: float, queued: float) -> float:
-        """Seconds by which the delay is greater than wanted (negative: smaller). 0 while it is being measured.
+    def excess(self, now: float) -> float:
+        """Seconds by which a packet that is taken ``now`` is taken later than wanted (negative: earlier).
 
-        ``queued``: seconds of sound that were taken but not yet played at ``now``.
+        0 while that is not known: before the first packet, and while a burst after a pause is coming in.
         """
         if self._position is None or not self._transits or now < self._burst_until:
             return 0.0
-        return now + queued - self._position / self.clock_rate - self._wanted
+        return now - self._position / self.clock_rate - self._wanted
 
     @property
     def delay(self) -> float:

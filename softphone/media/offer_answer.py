@@ -139,7 +139,7 @@ class Negotiation:
         attributes = [Attribute("crypto", str(key)) for key in keys]
         numbered = [_Numbered(codec.payload_type, codec) for codec in self.local.codecs]
         events = dict(
-            zip(sorted({c.clock_rate for c in self.local.codecs}), range(_FIRST_EVENT_PAYLOAD, 128), strict=False)
+            zip(dict.fromkeys(c.clock_rate for c in self.local.codecs), range(_FIRST_EVENT_PAYLOAD, 128), strict=False)
         )
         audio = self._stream(protocol, numbered, events, attributes, direction, self.local.rtcp_mux)
         media = [audio]

@@ -31,6 +31,8 @@ PATIENCE = 8.0
 "Seconds to wait for that pause: with loud music on the line it may never come."
 REST = 0.040
 "Seconds between two adjustments."
+TOO_SMALL = 0.006
+"Seconds that the delay may be smaller than wanted."
 STRETCH = 0.010
 "Seconds of sound that are put in when the delay is too small."
 CODEC_CONCEALS = 3
@@ -91,11 +93,12 @@ class Player:
         self._queued += len(samples)
 
     def _next(self, now: float) -> Samples:
-        excess = self.buffer.excess(now, self._queued / self.codec.sample_rate)
+        excess = self.buffer.excess(now)
         skipped = self.buffer.skipped
         match self.buffer.take(now, self.codec.ticks):
             case MediaPacket() as packet:
-                self._drops[Drop.LATE] += self.buffer.skipped - skipped
+                if self.buffer.skipped > skipped:
+                    self._drops[Drop.LATE] += self.buffer.skipped - skipped
                 return self._decoded(packet, excess, now)
             case Missing(ticks):
                 return self._conceal(ticks * self.codec.sample_rate // self.codec.clock_rate)
@@ -113,14 +116,15 @@ class Player:
             return self._conceal(self.codec.frame)
         self.buffer.played(len(samples) * self.codec.clock_rate // self.codec.sample_rate)
         self._missing = 0
-        if excess < -TOLERANCE:
-            self._stretch(samples, now)
+        if excess < -TOO_SMALL:
+            self._stretch(samples, excess, now)
         samples = self._concealer.good(samples)
         return self._shortened(samples, excess, now)
 
-    def _stretch(self, samples: Samples, now: float) -> None:
-        """Put a little sound in before the next, where it is quiet; else an empty buffer will do it."""
-        if now - self._adjusted >= REST and not self._concealer.in_gap and self._is_quiet(samples):
+    def _stretch(self, samples: Samples, excess: float, now: float) -> None:
+        """Put a little sound in before the next, in a pause if there is time to wait for one."""
+        urgent = excess < -2 * TOO_SMALL
+        if now - self._adjusted >= REST and not self._concealer.in_gap and (urgent or self._is_quiet(samples)):
             self._adjusted = now
             added = self._concealer.lost(round(STRETCH * self.codec.sample_rate))
             self.counters.stretched += len(added)
