@@ -69,13 +69,16 @@ class Segment:
     "Octets of IPv6 packet; longer frames vanish, as on a real link."
     frames: list[Frame] = field(default_factory=list)
     "The capture: every frame that was sent."
+    capturing: bool = True
+    "False: nothing is kept, for runs of many packets."
     lost: int = 0
     ports: list[Port] = field(default_factory=list)
 
     def transmit(self, sender: Port, packet: bytes, to: bytes) -> None:
         """Carries a frame to the port with the address ``to``, or to all others when it is a group's."""
         world = self.world
-        self.frames.append(Frame(world.now, self.name, sender.mac, to, packet))
+        if self.capturing:
+            self.frames.append(Frame(world.now, self.name, sender.mac, to, packet))
         if len(packet) > self.mtu:
             self.lost += 1
             return

@@ -277,7 +277,11 @@ def test_misuse_is_told() -> None:
 
 def test_frames_are_captured_with_their_addresses() -> None:
     world = network()
+    world.segments["core"].capturing = False
+    world.run(until=50.0)
+    assert [frame for frame in world.segments["core"].frames if frame.time > 2.0] == []
     frames = world.segments["cn-link"].frames
+    assert frames[-1].time > 2.0  # the router advertises every now and then
     assert frames
     assert {frame.source for frame in frames} == {CN_MAC, mac(3)}
     assert [frame.time for frame in world.frames] == sorted(frame.time for frame in world.frames)
