@@ -6,33 +6,18 @@ Every complaint names the file, the key and what is expected there. Nothing is o
 from __future__ import annotations
 
 import os
-import re
 import tomllib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
-from typing import TypeVar
 
+from mobility import values
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
-from mobility.ipsec.sa import RESERVED_SPIS
 from mobility.ipsec.spd import Action
 from mobility.mipv6.tunnel import TunnelForm
-from mobility.net.namespace import valid_name
-
-T = TypeVar("T")
-
-SMALLEST_MTU = 1280
-LONGEST_LIFETIME = 0xFFFF * 4
-"Seconds; the wire counts units of four in 16 bits (RFC 6275 section 6.1.7)."
-
-PROTOCOLS = {"icmpv6": 58, "tcp": 6, "udp": 17}
-_INTERFACE = re.compile(r"[^\s/:]{1,15}")
-
-
-class ConfigurationError(Exception):
-    """The file cannot be used; the text says where in it and what is expected there."""
+from mobility.values import ConfigurationError as ConfigurationError
+from mobility.values import Table
 
 
 class Role(StrEnum):
@@ -55,6 +40,13 @@ class Use(StrEnum):
     SIGNALLING = "signalling"
     TUNNEL = "tunnel"
     APPLICATION = "application"
+
+
+class KeyLife(StrEnum):
+    """How long keys are used."""
+
+    STATIC = "static"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +195,13 @@ def load(path: Path, *, role: Role | None = None) -> Configuration:
 def parse(text: str, path: Path) -> Configuration:
     """Checks the text of a file; ``path`` is for messages. Raises ConfigurationError."""
     try:
-        top = _Table(path, "", tomllib.loads(text))
+        top = Table(path, "", tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: is not TOML: {error}") from error
     node = top.table("node")
-    role = node.required("role", _choice(Role))
-    runtime = node.optional("runtime", _directory, default_runtime(role))
-    state = node.optional("state", _directory, default_state(role))
+    role = node.required("role", values.one_of(Role))
+    runtime = node.optional("runtime", values.directory, default_runtime(role))
+    state = node.optional("state", values.directory, default_state(role))
     node.end()
     mobile_node, home_agent, correspondent, host_os = None, None, None, None
     if role is Role.MOBILE_NODE:
@@ -245,72 +237,18 @@ def default_state(role: Role) -> Path:
     return Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "roamphone" / role
 
 
-class _Table:
-    """A table of the file: hands out its keys, each checked, and at the end complains about those nobody wanted."""
-
-    def __init__(self, path: Path, name: str, values: Mapping[str, object]) -> None:
-        self._path = path
-        self._name = name
-        self._left = dict(values)
-        self._known: list[str] = []
-
-    def required(self, key: str, check: Callable[[object], T]) -> T:
-        self._known.append(key)
-        if key not in self._left:
-            raise self.error(key, f"is missing; expected is {_expectation(check)}")
-        return self._checked(key, check)
-
-    def optional(self, key: str, check: Callable[[object], T], default: T) -> T:
-        self._known.append(key)
-        return self._checked(key, check) if key in self._left else default
-
-    def table(self, key: str, missing: Mapping[str, object] | None = None) -> _Table:
-        self._known.append(key)
-        value = self._left.pop(key, missing)
-        if value is None:
-            raise self.error(key, "is missing; expected is a table of this name")
-        if not isinstance(value, dict):
-            raise self.error(key, "has to be a table")
-        return _Table(self._path, self._at(key), value)
-
-    def tables(self, key: str) -> list[_Table]:
-        self._known.append(key)
-        rows = self._left.pop(key, [])
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise self.error(key, f"has to be written as [[{self._at(key)}]], once for each")
-        return [_Table(self._path, f"{self._at(key)}[{number}]", row) for number, row in enumerate(rows)]
-
-    def end(self) -> None:
-        for key in self._left:
-            raise self.error(key, f"is not known here; there are {', '.join(sorted(self._known))}")
-
-    def error(self, key: str, why: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._path}: {self._at(key)}: {why}")
-
-    def _checked(self, key: str, check: Callable[[object], T]) -> T:
-        value = self._left.pop(key)
-        try:
-            return check(value)
-        except ValueError:
-            shown = "this" if check is _hex else repr(value)  # keys are not for error messages
-            raise self.error(key, f"{shown} is not {_expectation(check)}") from None
-
-    def _at(self, key: str) -> str:
-        return f"{self._name}.{key}" if self._name else key
-
-
 # ---------------------------------------------------------------- tables
 
 
-def _mobile_node(table: _Table) -> MobileNodeSettings:
+def _mobile_node(table: Table) -> MobileNodeSettings:
     settings = MobileNodeSettings(
-        home_address=table.required("home_address", _address_with_prefix),
-        home_agent=table.required("home_agent", _address),
-        interfaces=table.required("interfaces", _interfaces),
-        tunnel=table.optional("tunnel", _choice(TunnelForm), TunnelForm.ESP),
-        signalling=table.optional("signalling", _choice(Signalling), Signalling.ESP),
-        lifetime=table.optional("lifetime", _lifetime, 420),
-        scenarios=table.optional("scenarios", _scenarios, None),
+        home_address=table.required("home_address", values.address_with_prefix),
+        home_agent=table.required("home_agent", values.address),
+        interfaces=table.required("interfaces", values.interfaces),
+        tunnel=table.optional("tunnel", values.one_of(TunnelForm), TunnelForm.ESP),
+        signalling=table.optional("signalling", values.one_of(Signalling), Signalling.ESP),
+        lifetime=table.optional("lifetime", values.lifetime, 420),
+        scenarios=table.optional("scenarios", values.scenarios, None),
     )
     table.end()
     if settings.home_agent == settings.home_address.ip:
@@ -318,11 +256,11 @@ def _mobile_node(table: _Table) -> MobileNodeSettings:
     return settings
 
 
-def _home_agent(table: _Table) -> HomeAgentSettings:
+def _home_agent(table: Table) -> HomeAgentSettings:
     settings = HomeAgentSettings(
-        address=table.required("address", _address_with_prefix),
-        interface=table.required("interface", _interface),
-        max_lifetime=table.optional("max_lifetime", _lifetime, 420),
+        address=table.required("address", values.address_with_prefix),
+        interface=table.required("interface", values.interface),
+        max_lifetime=table.optional("max_lifetime", values.lifetime, 420),
         terminals=tuple(_served_terminal(row) for row in table.tables("terminal")),
     )
     table.end()
@@ -337,43 +275,45 @@ def _home_agent(table: _Table) -> HomeAgentSettings:
     return settings
 
 
-def _served_terminal(table: _Table) -> ServedTerminal:
+def _served_terminal(table: Table) -> ServedTerminal:
     terminal = ServedTerminal(
-        home_address=table.required("home_address", _address),
-        tunnel=table.optional("tunnel", _choice(TunnelForm), TunnelForm.ESP),
-        signalling=table.optional("signalling", _choice(Signalling), Signalling.ESP),
+        home_address=table.required("home_address", values.address),
+        tunnel=table.optional("tunnel", values.one_of(TunnelForm), TunnelForm.ESP),
+        signalling=table.optional("signalling", values.one_of(Signalling), Signalling.ESP),
     )
     table.end()
     return terminal
 
 
-def _correspondent(table: _Table) -> CorrespondentSettings:
+def _correspondent(table: Table) -> CorrespondentSettings:
     settings = CorrespondentSettings(
-        interface=table.required("interface", _interface),
-        address=table.required("address", _address_with_prefix),
+        interface=table.required("interface", values.interface),
+        address=table.required("address", values.address_with_prefix),
     )
     table.end()
     return settings
 
 
-def _host_os(table: _Table) -> HostOsSettings:
+def _host_os(table: Table) -> HostOsSettings:
     settings = HostOsSettings(
-        namespace=table.optional("namespace", _namespace, None),
-        interface=table.optional("interface", _interface, "home0"),
-        mtu=table.optional("mtu", _mtu, None),
-        address4=table.optional("address4", _address4, None),
+        namespace=table.optional("namespace", values.namespace, None),
+        interface=table.optional("interface", values.interface, "home0"),
+        mtu=table.optional("mtu", values.mtu, None),
+        address4=table.optional("address4", values.address4, None),
     )
     table.end()
     return settings
 
 
-def _association_pair(table: _Table, home_agent: IPv6Address | None) -> AssociationPair:
-    use = table.required("use", _choice(Use))
+def _association_pair(table: Table, home_agent: IPv6Address | None) -> AssociationPair:
+    use = table.required("use", values.one_of(Use))
     implied = home_agent if use is not Use.APPLICATION else None
-    peer = table.required("peer", _address) if implied is None else table.optional("peer", _address, implied)
-    session_keys = table.optional("keys", _choice(_KeyLife), _KeyLife.STATIC) is _KeyLife.SESSION
+    peer = (
+        table.required("peer", values.address) if implied is None else table.optional("peer", values.address, implied)
+    )
+    session_keys = table.optional("keys", values.one_of(KeyLife), KeyLife.STATIC) is KeyLife.SESSION
     pair = AssociationPair(
-        name=table.optional("name", _text, f"{use}-{peer}"),
+        name=table.optional("name", values.text, f"{use}-{peer}"),
         use=use,
         peer=peer,
         outbound=_association(table.table("outbound"), session_keys),
@@ -388,9 +328,9 @@ def _association_pair(table: _Table, home_agent: IPv6Address | None) -> Associat
     return pair
 
 
-def _association(table: _Table, session_keys: bool) -> Association:
-    spi = table.required("spi", _spi)
-    algorithm = table.required("algorithm", _algorithm)
+def _association(table: Table, session_keys: bool) -> Association:
+    spi = table.required("spi", values.spi)
+    algorithm = table.required("algorithm", values.algorithm)
     if algorithm.aead and not session_keys:
         raise table.error(
             "algorithm",
@@ -398,7 +338,10 @@ def _association(table: _Table, session_keys: bool) -> Association:
             f" {Algorithm.AES_CBC_HMAC_SHA2_256_128.value} for static keys, or make keys anew for every session and"
             ' say keys = "session"',
         )
-    keys = Keys(table.optional("encryption", _hex, b""), table.optional("authentication", _hex, b""))
+    keys = Keys(
+        table.optional("encryption", values.key_material, b""),
+        table.optional("authentication", values.key_material, b""),
+    )
     table.end()
     try:
         algorithm.check(keys)
@@ -408,16 +351,16 @@ def _association(table: _Table, session_keys: bool) -> Association:
     return Association(spi, algorithm, keys)
 
 
-def _policy(table: _Table, pairs: tuple[AssociationPair, ...]) -> PolicyRow:
+def _policy(table: Table, pairs: tuple[AssociationPair, ...]) -> PolicyRow:
     names = {pair.name for pair in pairs if pair.use is Use.APPLICATION}
     row = PolicyRow(
-        name=table.optional("name", _text, "policy"),
-        remote=table.optional("remote", _network, IPv6Network("::/0")),
-        protocol=table.optional("protocol", _protocol, None),
-        local_port=table.optional("local_port", _ports, None),
-        remote_port=table.optional("remote_port", _ports, None),
-        action=table.required("action", _choice(Action)),
-        association=table.optional("association", _text, None),
+        name=table.optional("name", values.text, "policy"),
+        remote=table.optional("remote", values.network, IPv6Network("::/0")),
+        protocol=table.optional("protocol", values.protocol, None),
+        local_port=table.optional("local_port", values.ports, None),
+        remote_port=table.optional("remote_port", values.ports, None),
+        action=table.required("action", values.one_of(Action)),
+        association=table.optional("association", values.text, None),
     )
     table.end()
     if row.action is Action.PROTECT and row.association not in names:
@@ -467,157 +410,3 @@ def _check_whole(configuration: Configuration) -> None:
 def _needs(peer: IPv6Address, tunnel: TunnelForm, signalling: Signalling) -> set[tuple[Use, IPv6Address]]:
     needs = {(Use.TUNNEL, peer)} if tunnel is not TunnelForm.PLAIN else set()
     return needs | ({(Use.SIGNALLING, peer)} if signalling is Signalling.ESP else set())
-
-
-# ---------------------------------------------------------------- values: each raises ValueError
-
-
-class _KeyLife(StrEnum):
-    STATIC = "static"
-    SESSION = "session"
-
-
-def _expectation(check: Callable[..., object]) -> str:
-    return check.__doc__ or "something else"
-
-
-def _choice(kind: Callable[[str], T]) -> Callable[[object], T]:
-    def check(value: object) -> T:
-        return kind(_text(value))
-
-    check.__doc__ = "one of " + ", ".join(f'"{member.value}"' for member in kind)  # type: ignore[attr-defined]
-    return check
-
-
-def _text(value: object) -> str:
-    """a text of at least one character"""
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError
-    return value
-
-
-def _directory(value: object) -> Path:
-    """the absolute path of a directory"""
-    path = Path(_text(value)).expanduser()
-    if not path.is_absolute() or "\0" in str(path):
-        raise ValueError
-    return path
-
-
-def _address(value: object) -> IPv6Address:
-    """a unicast IPv6 address such as "2001:db8:1::a\""""
-    address = IPv6Address(_text(value))
-    if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
-        raise ValueError
-    return address
-
-
-def _address4(value: object) -> IPv4Address:
-    """an IPv4 address such as "192.0.2.1\""""
-    return IPv4Address(_text(value))
-
-
-def _address_with_prefix(value: object) -> IPv6Interface:
-    """an IPv6 address with its prefix length such as "2001:db8:1::100/64\""""
-    text = _text(value)
-    interface = IPv6Interface(text)
-    _address(str(interface.ip))
-    if "/" not in text or not interface.network.prefixlen:
-        raise ValueError
-    return interface
-
-
-def _network(value: object) -> IPv6Network:
-    """an IPv6 prefix such as "2001:db8:5::/64\""""
-    return IPv6Network(_text(value))
-
-
-def _interface(value: object) -> str:
-    """the name of an interface such as "eth0\""""
-    name = _text(value)
-    if not _INTERFACE.fullmatch(name) or name in (".", "..", "host"):  # traces call the host OS's side "host"
-        raise ValueError
-    return name
-
-
-def _interfaces(value: object) -> tuple[str, ...]:
-    """a list of different interface names, the preferred one first, such as ["eth0", "wlan0"]"""
-    if not isinstance(value, list) or not value:
-        raise ValueError
-    names = tuple(_interface(name) for name in value)
-    if len(set(names)) != len(names):
-        raise ValueError
-    return names
-
-
-def _scenarios(value: object) -> frozenset[int]:
-    """a list of scenario numbers such as [10001, 10020]"""
-    if not isinstance(value, list):
-        raise ValueError
-    return frozenset(_integer(number, 0, 65535) for number in value)
-
-
-def _namespace(value: object) -> str:
-    """the name of a network namespace: letters, digits, dots, dashes, underscores"""
-    name = _text(value)
-    if not valid_name(name):
-        raise ValueError
-    return name
-
-
-def _integer(value: object, smallest: int, largest: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not smallest <= value <= largest:
-        raise ValueError
-    return value
-
-
-def _mtu(value: object) -> int:
-    """an MTU of 1280 to 65535"""
-    return _integer(value, SMALLEST_MTU, 65535)
-
-
-def _lifetime(value: object) -> int:
-    """a number of seconds from 8 to 262140, divisible by 4"""
-    seconds = _integer(value, 8, LONGEST_LIFETIME)
-    if seconds % 4:
-        raise ValueError
-    return seconds
-
-
-def _spi(value: object) -> int:
-    """an SPI from 0x100 to 0xffffffff"""
-    return _integer(value, RESERVED_SPIS.stop, 0xFFFFFFFF)
-
-
-def _algorithm(value: object) -> Algorithm:
-    return Algorithm.parse(_text(value))
-
-
-_algorithm.__doc__ = "one of " + ", ".join(f'"{algorithm.value}"' for algorithm in Algorithm)
-
-
-def _hex(value: object) -> bytes:
-    """a key in hexadecimal digits (`mobility keys` makes one)"""
-    if not isinstance(value, str):
-        raise ValueError
-    return bytes.fromhex(value.removeprefix("0x"))
-
-
-def _protocol(value: object) -> int:
-    """ "udp", "tcp", "icmpv6" or a protocol number"""
-    if isinstance(value, str) and value in PROTOCOLS:
-        return PROTOCOLS[value]
-    return _integer(value, 0, 255)
-
-
-def _ports(value: object) -> int | range:
-    """a port number, or a range such as "16384-32767\""""
-    if not isinstance(value, str):
-        return _integer(value, 0, 65535)
-    first, dash, last = value.partition("-")
-    if not (dash and first.isdecimal() and last.isdecimal()):
-        raise ValueError
-    ports = range(_integer(int(first), 0, 65535), _integer(int(last), 0, 65535) + 1)
-    if not ports:
-        raise ValueError
-    return ports

@@ -19,13 +19,14 @@ from pathlib import Path
 
 from mobility import holder, service
 from mobility.client import MobilityError
-from mobility.config import SMALLEST_MTU, Configuration, ConfigurationError
+from mobility.config import Configuration, ConfigurationError
 from mobility.holder import HostSettings
 from mobility.net import namespace
 from mobility.net.loop import Loop, StopSignals
 from mobility.net.tun import TunSettings
 from mobility.sequences import SequenceFileError
 from mobility.service import Build, Life
+from mobility.values import SMALLEST_MTU
 
 log = logging.getLogger(__name__)
 

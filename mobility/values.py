@@ -1,0 +1,229 @@
+"""Values in configuration files: each function takes what stands there and returns it checked, or raises ValueError.
+
+Its docstring says what is expected; `Table` puts it into the complaint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
+from pathlib import Path
+from typing import TypeVar
+
+from mobility.ipsec.algorithms import Algorithm
+from mobility.ipsec.sa import RESERVED_SPIS
+from mobility.net.namespace import valid_name
+
+T = TypeVar("T")
+
+SMALLEST_MTU = 1280
+LONGEST_LIFETIME = 0xFFFF * 4
+"Seconds; the wire counts units of four in 16 bits (RFC 6275 section 6.1.7)."
+
+PROTOCOLS = {"icmpv6": 58, "tcp": 6, "udp": 17}
+_INTERFACE = re.compile(r"[^\s/:]{1,15}")
+
+
+class ConfigurationError(Exception):
+    """The file cannot be used; the text says where in it and what is expected there."""
+
+
+class Table:
+    """A table of the file: hands out its keys, each checked, and at the end complains about those nobody wanted."""
+
+    def __init__(self, path: Path, name: str, values: Mapping[str, object]) -> None:
+        self._path = path
+        self._name = name
+        self._left = dict(values)
+        self._known: list[str] = []
+
+    def required(self, key: str, check: Callable[[object], T]) -> T:
+        self._known.append(key)
+        if key not in self._left:
+            raise self.error(key, f"is missing; expected is {expectation(check)}")
+        return self._checked(key, check)
+
+    def optional(self, key: str, check: Callable[[object], T], default: T) -> T:
+        self._known.append(key)
+        return self._checked(key, check) if key in self._left else default
+
+    def table(self, key: str, missing: Mapping[str, object] | None = None) -> Table:
+        self._known.append(key)
+        value = self._left.pop(key, missing)
+        if value is None:
+            raise self.error(key, "is missing; expected is a table of this name")
+        if not isinstance(value, dict):
+            raise self.error(key, "has to be a table")
+        return Table(self._path, self._at(key), value)
+
+    def tables(self, key: str) -> list[Table]:
+        self._known.append(key)
+        rows = self._left.pop(key, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise self.error(key, f"has to be written as [[{self._at(key)}]], once for each")
+        return [Table(self._path, f"{self._at(key)}[{number}]", row) for number, row in enumerate(rows)]
+
+    def end(self) -> None:
+        for key in self._left:
+            raise self.error(key, f"is not known here; there are {', '.join(sorted(self._known))}")
+
+    def error(self, key: str, why: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._path}: {self._at(key)}: {why}")
+
+    def _checked(self, key: str, check: Callable[[object], T]) -> T:
+        value = self._left.pop(key)
+        try:
+            return check(value)
+        except ValueError:
+            shown = "this" if check is key_material else repr(value)  # keys are not for error messages
+            raise self.error(key, f"{shown} is not {expectation(check)}") from None
+
+    def _at(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key
+
+
+def expectation(check: Callable[..., object]) -> str:
+    return check.__doc__ or "something else"
+
+
+def one_of(kind: Callable[[str], T]) -> Callable[[object], T]:
+    def check(value: object) -> T:
+        return kind(text(value))
+
+    check.__doc__ = "one of " + ", ".join(f'"{member.value}"' for member in kind)  # type: ignore[attr-defined]
+    return check
+
+
+def text(value: object) -> str:
+    """a text of at least one character"""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
+def directory(value: object) -> Path:
+    """the absolute path of a directory"""
+    path = Path(text(value))
+    if not path.is_absolute() or "\0" in str(path):
+        raise ValueError
+    return path
+
+
+def address(value: object) -> IPv6Address:
+    """a unicast IPv6 address such as "2001:db8:1::a\""""
+    read = IPv6Address(text(value))
+    if read.is_multicast or read.is_unspecified or read.is_loopback or read.is_link_local:
+        raise ValueError
+    return read
+
+
+def address4(value: object) -> IPv4Address:
+    """an IPv4 address such as "192.0.2.1\""""
+    return IPv4Address(text(value))
+
+
+def address_with_prefix(value: object) -> IPv6Interface:
+    """an IPv6 address with its prefix length such as "2001:db8:1::100/64\""""
+    written = text(value)
+    read = IPv6Interface(written)
+    address(str(read.ip))
+    if "/" not in written or not read.network.prefixlen:
+        raise ValueError
+    return read
+
+
+def network(value: object) -> IPv6Network:
+    """an IPv6 prefix such as "2001:db8:5::/64\""""
+    return IPv6Network(text(value))
+
+
+def interface(value: object) -> str:
+    """the name of an interface such as "eth0\""""
+    name = text(value)
+    if not _INTERFACE.fullmatch(name) or name in (".", "..", "host"):  # traces call the host OS's side "host"
+        raise ValueError
+    return name
+
+
+def interfaces(value: object) -> tuple[str, ...]:
+    """a list of different interface names, the preferred one first, such as ["eth0", "wlan0"]"""
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    names = tuple(interface(name) for name in value)
+    if len(set(names)) != len(names):
+        raise ValueError
+    return names
+
+
+def scenarios(value: object) -> frozenset[int]:
+    """a list of scenario numbers such as [10001, 10020]"""
+    if not isinstance(value, list):
+        raise ValueError
+    return frozenset(_integer(number, 0, 65535) for number in value)
+
+
+def namespace(value: object) -> str:
+    """the name of a network namespace: letters, digits, dots, dashes, underscores"""
+    name = text(value)
+    if not valid_name(name):
+        raise ValueError
+    return name
+
+
+def _integer(value: object, smallest: int, largest: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not smallest <= value <= largest:
+        raise ValueError
+    return value
+
+
+def mtu(value: object) -> int:
+    """an MTU of 1280 to 65535"""
+    return _integer(value, SMALLEST_MTU, 65535)
+
+
+def lifetime(value: object) -> int:
+    """a number of seconds from 8 to 262140, divisible by 4"""
+    seconds = _integer(value, 8, LONGEST_LIFETIME)
+    if seconds % 4:
+        raise ValueError
+    return seconds
+
+
+def spi(value: object) -> int:
+    """an SPI from 0x100 to 0xffffffff"""
+    return _integer(value, RESERVED_SPIS.stop, 0xFFFFFFFF)
+
+
+def algorithm(value: object) -> Algorithm:
+    return Algorithm.parse(text(value))
+
+
+algorithm.__doc__ = "one of " + ", ".join(f'"{algorithm.value}"' for algorithm in Algorithm)
+
+
+def key_material(value: object) -> bytes:
+    """a key in hexadecimal digits (`mobility keys` makes one)"""
+    if not isinstance(value, str):
+        raise ValueError
+    return bytes.fromhex(value.removeprefix("0x"))
+
+
+def protocol(value: object) -> int:
+    """ "udp", "tcp", "icmpv6" or a protocol number"""
+    if isinstance(value, str) and value in PROTOCOLS:
+        return PROTOCOLS[value]
+    return _integer(value, 0, 255)
+
+
+def ports(value: object) -> int | range:
+    """a port number, or a range such as "16384-32767\""""
+    if not isinstance(value, str):
+        return _integer(value, 0, 65535)
+    first, dash, last = value.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal()):
+        raise ValueError
+    read = range(_integer(int(first), 0, 65535), _integer(int(last), 0, 65535) + 1)
+    if not read:
+        raise ValueError
+    return read
