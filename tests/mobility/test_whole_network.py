@@ -283,7 +283,8 @@ def test_return_is_heard_although_its_first_announcement_is_lost() -> None:
     network.run(2)
     network.talk(6)
     network.run(1)
-    carry, dropped = network.home.transmit, []
+    carry = network.home.transmit
+    dropped: list[float] = []
 
     def lossy(sender: Port, packet: bytes, to: bytes) -> None:
         advertised = packet[6] == ip6.ICMPV6 and packet[40] == 136 and packet[48:64] == MN.packed
