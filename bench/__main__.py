@@ -16,6 +16,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sip_test_env.errors import EnvironmentFailure
+
 SECTIONS = ("data_plane", "handover", "phone")
 
 
@@ -47,7 +49,7 @@ def main() -> int:
         sys.stderr.write(f"measuring {name} ...\n")
         try:
             figures = importlib.import_module(f"bench.{name}").measure()
-        except (RuntimeError, OSError) as error:
+        except (EnvironmentFailure, RuntimeError, OSError) as error:
             sys.stderr.write(f"{name}: {error}\n")
             failed = True
             continue

@@ -135,6 +135,8 @@ def _timed_stream(lab: Laboratory) -> tuple[list[float], list[float]]:
         for sock in (mn, cn, wire):
             _drain(sock)
         sent: list[float] = []
+        received: list[float] = []
+        frames: list[tuple[float, int, bool]] = []
         begin = time.monotonic()
         for number in range(RATE * SECONDS):
             time.sleep(max(0.0, begin + number / RATE - time.monotonic()))
@@ -142,9 +144,11 @@ def _timed_stream(lab: Laboratory) -> tuple[list[float], list[float]]:
             mn.sendto(bytes(SIZE - 48), (str(plan.cn), PORT))
             time.sleep(0.5 / RATE)
             cn.sendto(bytes(SIZE - 48), (str(plan.home_address), PORT))
+            frames += _drain(wire)
+            received += [at for at, _, _ in _drain(mn)]
         time.sleep(0.2)
-        frames = _drain(wire)
-        received = [at for at, _, _ in _drain(mn)]
+        frames += _drain(wire)
+        received += [at for at, _, _ in _drain(mn)]
     usual = max({length for _, length, _ in frames}, key=lambda length: sum(1 for f in frames if f[1] == length))
     left = [at for at, length, outgoing in frames if length == usual and not outgoing]
     came = [at for at, length, outgoing in frames if length == usual and outgoing]

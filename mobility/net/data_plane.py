@@ -94,14 +94,14 @@ class DataPlane:
 
     def turn(self, longest: float | None = None) -> None:
         """One turn of the loop: waits for a packet or the node's timer, ``longest`` seconds at most."""
-        timer = self.node.timer
+        due = self._due()
         wait = longest
-        if timer is not None:
-            due = max(timer, self._not_before) - self._clock()
-            wait = due if longest is None else min(due, longest)
+        if due is not None:
+            left = due - self._clock()
+            wait = left if longest is None else min(left, longest)
         self._loop.turn(wait)
-        timer = self.node.timer
-        if timer is not None and max(timer, self._not_before) <= self._clock():
+        due = self._due()
+        if due is not None and due <= self._clock():
             self.call(self.node.handle_timer)
 
     def call(self, method: Callable[[float], list[Output]]) -> None:
@@ -180,6 +180,16 @@ class DataPlane:
             self._tunnel = None
         self._loop.unwatch(self._monitor)
         self._monitor.close()
+
+    def _due(self) -> float | None:
+        """When the node wants to be woken; not at once again after a failure."""
+        try:
+            timer = self.node.timer
+        except Exception as error:
+            self._not_before = self._clock() + AFTER_FAILURE
+            self._loop.failed(error)
+            return self._not_before
+        return None if timer is None else max(timer, self._not_before)
 
     def _host_ready(self, _events: int) -> None:
         tunnel = self._tunnel

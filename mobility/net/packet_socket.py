@@ -85,8 +85,13 @@ class PacketSocket:
 
     def open(self) -> None:
         """Raises PermissionError without CAP_NET_RAW, OSError if the interface has gone meanwhile."""
-        # Protocol 0 at first: nothing is to arrive before filter and interface are set.
-        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        try:
+            link = socket.socket(socket.AF_PACKET, kind, 0)  # nothing arrives before filter and interface are set
+        except PermissionError as error:
+            raise PermissionError(
+                errno.EPERM, f"a packet socket on {self.name} needs CAP_NET_RAW: start this as root"
+            ) from error
         try:
             link.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
             link.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
