@@ -16,7 +16,7 @@ from softphone.sip.endpoint import ClientTransaction, Endpoint
 from softphone.sip.headers import CSeq, Headers, NameAddr
 from softphone.sip.message import Request, Response
 from softphone.sip.transport import Flow
-from softphone.sip.uri import SipUri, Uri
+from softphone.sip.uri import SipUri, TelUri, Uri, escape
 
 if TYPE_CHECKING:
     from softphone.call import Call
@@ -136,7 +136,11 @@ class Agent:
         """Send in a new transaction, with credentials where we were asked for some before. Raises TransportError."""
         if flow is None or flow.closed:
             flow = await self.flow_to(next_hop(request) if hop is None else hop)
-        return await self.endpoint.request(self.authenticator.authorize(request), flow)
+        return await self.endpoint.request(self.authenticator.authorize(request, flow.peer.host), flow)
+
+    def challenged(self, transaction: ClientTransaction, response: Response) -> bool:
+        """Take the challenges of a 401 or 407; False: trying again is pointless."""
+        return self.authenticator.challenged(transaction.request, response, transaction.flow.peer.host)
 
     async def complete(self, make: Callable[[], Request], hop: Uri | None = None) -> Response:
         """The final response to a request other than INVITE; ``make`` makes it anew after every challenge.
@@ -146,7 +150,7 @@ class Agent:
         for _ in range(MAX_CHALLENGES):
             transaction = await self.send(make(), hop=hop)
             response = await transaction.final()
-            if response.status not in (401, 407) or not self.authenticator.challenged(transaction.request, response):
+            if response.status not in (401, 407) or not self.challenged(transaction, response):
                 break
         if response.success:
             self.authenticator.accepted()
@@ -159,14 +163,15 @@ class Agent:
         """
         scheme = text.partition(":")[0].lower()
         if scheme == "tel":
-            return SipUri(self.account.domain, text[4:].partition(";")[0], None, (("user", "phone"),))
+            number = TelUri.parse(text).number
+            return SipUri(self.account.domain.lower(), escape(number, "+"), None, (("user", "phone"),))
         if scheme in ("sip", "sips"):
             return SipUri.parse(text)
         if "@" in text:
             return SipUri.parse(f"sip:{text}")
         if not text or any(char.isspace() for char in text):
             raise TransportError(f"{text!r} is nobody to call: give a SIP URI or a number")
-        return SipUri(self.account.domain.lower(), text)
+        return SipUri(self.account.domain.lower(), escape(text, "&=+$,;?/"))
 
 
 def loose(uri: SipUri) -> SipUri:

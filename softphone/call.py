@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 
 from softphone.agent import ALLOW, METHODS, SUPPORTED, USER_AGENT, Agent, Media
@@ -332,9 +333,10 @@ class Call:
                 waiter.set_result(None)
 
 
-def flow_contact(agent: Agent, flow: Flow) -> NameAddr:
-    """Our Contact on a flow."""
-    return NameAddr(agent.endpoint.contact(agent.account.aor.user, flow))
+def flow_contact(agent: Agent, flow: Flow, *, secure: bool) -> NameAddr:
+    """Our Contact on a flow; a ``sips:`` URI where the call is one (RFC 3261 section 8.1.1.8)."""
+    uri = agent.endpoint.contact(agent.account.aor.user, flow)
+    return NameAddr(replace(uri, scheme="sips", parameters=()) if secure else uri)
 
 
 def reason_of(response: Response) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
 from softphone.errors import ConfigError
+from softphone.media.codecs import codec_named
 from softphone.media.offer_answer import SrtpMode
 from softphone.sip.errors import SipParseError
 from softphone.sip.transport import Transport
@@ -66,6 +65,11 @@ class Account:
             raise ConfigError(f"account {self.user}: set both certificate and private_key or neither")
         if not self.codecs:
             raise ConfigError(f"account {self.user}: set at least one codec")
+        try:
+            for name in self.codecs:
+                codec_named(name)
+        except ValueError as exc:
+            raise ConfigError(f"account {self.user}: {exc}") from exc
 
     @property
     def aor(self) -> SipUri:
@@ -93,8 +97,3 @@ class Account:
                 continue
             return socket.AF_INET6 if version == 6 else socket.AF_INET
         return socket.AF_INET6 if self.ip_version == 6 else socket.AF_INET
-
-
-def password_from(environment: Mapping[str, str] = os.environ, name: str = "SOFTPHONE_PASSWORD") -> str:
-    """The password from the environment; empty when it is not set."""
-    return environment.get(name, "")

@@ -7,6 +7,9 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
+
+from softphone.errors import SoftphoneError
 
 BACKLOG = 1000
 "Events a listener may lag behind before it loses the oldest."
@@ -88,6 +91,9 @@ class CallEnded(CallEvent):
     reason: str
 
 
+Kind = TypeVar("Kind", bound=Event)
+
+
 class EventHub:
     """Every listener gets every event from the moment it began to listen."""
 
@@ -132,6 +138,14 @@ class Listener(AsyncIterator[Event]):
     def close(self) -> None:
         self.finish()
         self._leave(self)
+
+    async def wait_for(self, kind: type[Kind], timeout: float | None = None) -> Kind:
+        """The next event of a kind; those before it are gone. Raises TimeoutError, SoftphoneError at the end."""
+        async with asyncio.timeout(timeout):
+            async for event in self:
+                if isinstance(event, kind):
+                    return event
+        raise SoftphoneError(f"the phone was closed before {kind.__name__} happened")
 
     def __aiter__(self) -> Listener:
         return self

@@ -14,6 +14,7 @@ from softphone.sip.dialog import Dialog
 from softphone.sip.endpoint import ServerTransaction
 from softphone.sip.headers import Headers
 from softphone.sip.message import REASONS
+from softphone.sip.uri import SipUri
 
 RING_AGAIN = 60.0
 "Seconds between two 180, so that proxies do not give up (section 13.3.1.1)."
@@ -25,7 +26,9 @@ class IncomingCall(Call):
     def __init__(self, agent: Agent, transaction: ServerTransaction) -> None:
         """Raises SipParseError when the INVITE cannot make a dialog."""
         request = transaction.request
-        dialog = Dialog.as_callee(request, agent.endpoint.new_tag(), flow_contact(agent, transaction.flow))
+        secure = isinstance(request.uri, SipUri) and request.uri.secure
+        contact = flow_contact(agent, transaction.flow, secure=secure)
+        dialog = Dialog.as_callee(request, agent.endpoint.new_tag(), contact)
         super().__init__(agent, request.call_id, request.from_)
         self._invite = transaction
         self._bell: asyncio.TimerHandle | None = None
@@ -55,6 +58,11 @@ class IncomingCall(Call):
             self._end(EndedBy.FAILURE, status, str(exc))
             return False
         return True
+
+    def fail(self, reason: str) -> None:
+        """Something broke here before the call could ring."""
+        self._refuse(500, REASONS[500])
+        self._end(EndedBy.FAILURE, 500, reason)
 
     async def ring(self) -> None:
         """Tell the caller that we ring (180). Raises CallError when it is too late for that."""
@@ -114,9 +122,9 @@ class IncomingCall(Call):
             self._invite.respond(status, reason, to_tag=self._dialog.id.local_tag, headers=headers)
 
     def _on_cancel(self) -> None:
-        self._refuse(487, REASONS[487])
         self._end(EndedBy.REMOTE, 487, "cancelled by the caller")
 
     def _end(self, by: EndedBy, status: int, reason: str, *, dialog_ends: bool = True) -> None:
         self._silence()
+        self._refuse(487, REASONS[487])  # the caller may end an unanswered call with BYE, too (section 15)
         super()._end(by, status, reason, dialog_ends=dialog_ends)

@@ -54,7 +54,7 @@ class OutgoingCall(Call):
                 1,
             )
             flow = await self._agent.flow_to(next_hop(invite))
-            contact = flow_contact(self._agent, flow)
+            contact = flow_contact(self._agent, flow, secure=self._uri.secure)
             headers = invite.headers.add("Contact", str(contact))
             headers = headers.add("Allow", capabilities().get("Allow") or "").add("Content-Type", SDP)
             invite = replace(invite, headers=headers, body=self.local_sdp.encode())
@@ -81,7 +81,7 @@ class OutgoingCall(Call):
 
     async def _follow(self, transaction: ClientTransaction, contact: NameAddr) -> None:
         """Read all responses; a challenge continues with another transaction."""
-        for _ in range(MAX_CHALLENGES):
+        for attempt in range(MAX_CHALLENGES):
             challenge: Response | None = None
             async for response in transaction.responses():
                 if response.status in (401, 407) and self.state is not CallState.ENDED:
@@ -95,8 +95,10 @@ class OutgoingCall(Call):
                         self._end(EndedBy.FAILURE, 500, f"the response cannot be used: {exc}")
             if challenge is None:
                 return
-            if self._cancelled or not self._agent.authenticator.challenged(transaction.request, challenge):
-                break
+            last = attempt == MAX_CHALLENGES - 1
+            if self._cancelled or last or not self._agent.challenged(transaction, challenge):
+                self._refused(challenge)
+                return
             try:
                 transaction = self._transaction = await self._agent.send(
                     self._again(transaction.request), transaction.flow
@@ -104,8 +106,12 @@ class OutgoingCall(Call):
             except TransportError as exc:
                 self._end(EndedBy.FAILURE, 503, str(exc))
                 return
-        refused = "not accepted: check user and password"
-        self._end(EndedBy.LOCAL if self._cancelled else EndedBy.FAILURE, 487 if self._cancelled else 401, refused)
+
+    def _refused(self, challenge: Response) -> None:
+        if self._cancelled:
+            self._end(EndedBy.LOCAL, 487, "cancelled")
+        else:
+            self._end(EndedBy.FAILURE, challenge.status, f"{challenge.reason}: check user and password")
 
     def _again(self, invite: Request) -> Request:
         """The same INVITE with the next CSeq, without Via (section 22.2)."""
@@ -162,6 +168,9 @@ class OutgoingCall(Call):
             await self._start_media()
         except (NotAcceptable, SdpError) as exc:
             self._agent.spawn(self._bye(str(exc), EndedBy.FAILURE, 488), f"BYE {self.id}")
+        except Exception as exc:
+            self._agent.spawn(self._bye(f"audio failed: {exc}", EndedBy.FAILURE, 500), f"BYE {self.id}")
+            raise
 
     async def _ack(self, invite: Request, dialog: Dialog) -> None:
         ack = dialog.request("ACK", sequence=invite.cseq.number)

@@ -209,7 +209,12 @@ class Softphone:
         agent.spawn(self._prepare(call), f"incoming {call.id}")
 
     async def _prepare(self, call: IncomingCall) -> None:
-        if await call.prepare():
+        try:
+            good = await call.prepare()
+        except Exception as exc:
+            call.fail(str(exc))
+            raise
+        if good:
             self._hub.emit(CallIncoming(call.id, str(call.remote.uri)))
             self._arrived.put_nowait(call)
 

@@ -120,15 +120,16 @@ class _Realm:
 class Authenticator:
     """Answers challenges and remembers them, so that later requests carry credentials at once.
 
-    ``random`` gives the client nonces.
+    ``server`` names who challenged: nobody else sees the credentials. ``random`` gives the client nonces.
     """
 
     def __init__(self, credentials: Credentials, random: Callable[[int], bytes]) -> None:
         self.credentials = credentials
         self._random = random
-        self._realms: dict[tuple[str, str], _Realm] = {}
+        self._realms: dict[tuple[str, str, str], _Realm] = {}
+        "By server, header and realm."
 
-    def challenged(self, request: Request, response: Response) -> bool:
+    def challenged(self, request: Request, response: Response, server: str = "") -> bool:
         """Take the challenges of a 401 or 407. False: trying again is pointless.
 
         Pointless is: no challenge that we can compute, or the server refused the credentials that ``request`` carried
@@ -142,15 +143,15 @@ class Authenticator:
             if challenge.usable and (key not in best or _rank(challenge) < _rank(best[key])):
                 best[key] = challenge
         progress = False
-        for key, challenge in best.items():
-            tried = _nonces(request, *key)
-            known = self._realms.get(key)
+        for (header, realm), challenge in best.items():
+            tried = _nonces(request, header, realm)
+            known = self._realms.get((server, header, realm))
             if tried and not challenge.stale and not (known and known.challenge.nonce not in tried):
                 continue
             refreshed = known.refreshed + 1 if known and tried else 0
             if refreshed > MAX_STALE:
                 continue
-            self._realms[key] = _Realm(challenge, key[0], 0, refreshed)
+            self._realms[server, header, realm] = _Realm(challenge, header, 0, refreshed)
             progress = True
         return progress
 
@@ -159,11 +160,12 @@ class Authenticator:
         for realm in self._realms.values():
             realm.refreshed = 0
 
-    def authorize(self, request: Request) -> Request:
-        """The request with credentials for every realm that challenged us so far."""
+    def authorize(self, request: Request, server: str = "") -> Request:
+        """The request with credentials for every realm that challenged us so far through that server."""
         headers = request.headers.without("Authorization", "Proxy-Authorization")
-        for realm in self._realms.values():
-            headers = headers.add(realm.header, self._credentials(realm, request))
+        for (known, _, _), realm in self._realms.items():
+            if known == server:
+                headers = headers.add(realm.header, self._credentials(realm, request))
         return replace(request, headers=headers)
 
     def _credentials(self, realm: _Realm, request: Request) -> str:

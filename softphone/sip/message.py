@@ -114,8 +114,10 @@ class Message:
         """The message for the wire, its Content-Length counted. Raises SipParseError if a value cannot be printed."""
         lines = self.headers.without("Content-Length").add("Content-Length", str(len(self.body))).lines
         check_printable(lines)
+        if CONTROL.search(start := self.start_line()):
+            raise SipParseError("start line", 0, "contains a control character")
         head = "".join(f"{name}: {value}\r\n" for name, value in lines)
-        return f"{self.start_line()}\r\n{head}\r\n".encode("utf-8", "surrogateescape") + self.body
+        return f"{start}\r\n{head}\r\n".encode("utf-8", "surrogateescape") + self.body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +183,7 @@ def respond(
     if status == 100 and (timestamp := request.headers.get("Timestamp")):
         lines.append(Header("Timestamp", timestamp))
     extra = headers.lines if headers else ()
-    text = REASONS.get(status, "Unknown") if reason is None else reason
+    text = REASONS.get(status, "Unknown") if reason is None else CONTROL.sub(" ", reason)
     return Response(status=status, reason=text, headers=Headers((*lines, *extra)), body=body)
 
 

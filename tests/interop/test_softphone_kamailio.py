@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,10 +24,7 @@ from softphone.phone import Softphone
 from softphone.sip.transport import Transport
 from softphone.sockets import DirectSockets, connect
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(shutil.which("kamailio") is None, reason="kamailio is not installed"),
-]
+pytestmark = pytest.mark.interop
 DOMAIN = "home.test"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from softphone.errors import RegistrationError
-from softphone.events import Event, Listener, Registered, RegistrationFailed, Unregistered
+from softphone.events import Event, Registered, RegistrationFailed, Unregistered
 from softphone.phone import Softphone
 from softphone.sip.headers import Headers
 from tests.softphone.support import FakeMedia, Registrar, account, counting, simulate
@@ -22,13 +22,6 @@ def phone(registrar: Registrar | None, password: str = "secret", uri: str = "", 
         random=counting(),
         jitter=lambda: 1.0,
     )
-
-
-async def next_event(events: Listener, kind: type[Event]) -> Event:
-    async for event in events:
-        if isinstance(event, kind):
-            return event
-    raise AssertionError(f"no {kind}")
 
 
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256", "SHA-512-256", "MD5-sess"])
@@ -69,7 +62,7 @@ def test_a_stale_nonce_is_followed() -> None:
             await alice.registered(5)
             registrar.nonce += 1
             events = alice.events()
-            assert await next_event(events, Registered)
+            assert await events.wait_for(Registered)
             assert len(registrar.log) == 4
         await registrar.endpoint.close()
 
@@ -83,7 +76,7 @@ def test_a_wrong_password_is_told_once_and_not_tried_again() -> None:
             events = alice.events()
             with pytest.raises(RegistrationError, match="401"):
                 await alice.registered(5)
-            assert await next_event(events, RegistrationFailed) == RegistrationFailed(401, "Unauthorized", None)
+            assert await events.wait_for(RegistrationFailed) == RegistrationFailed(401, "Unauthorized", None)
             await asyncio.sleep(1000)
             assert len(registrar.log) == 2
         await registrar.endpoint.close()
@@ -98,8 +91,7 @@ def test_a_longer_time_is_asked_for_when_the_registrar_wants_it() -> None:
         async with phone(registrar, expires=60) as alice:
             events = alice.events()
             await alice.registered(5)
-            registered = await next_event(events, Registered)
-            assert isinstance(registered, Registered)
+            registered = await events.wait_for(Registered)
             assert registered.expires == 600
         await registrar.endpoint.close()
 
@@ -115,13 +107,12 @@ def test_a_registrar_that_is_down_is_tried_with_growing_pauses_until_it_is_back(
             events = alice.events()
             pauses = []
             for _ in range(8):
-                failed = await next_event(events, RegistrationFailed)
-                assert isinstance(failed, RegistrationFailed)
+                failed = await events.wait_for(RegistrationFailed)
                 pauses.append(failed.retry_in)
             assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
             registrar = await Registrar("secret").start(port=port)
             await alice.registered(61)
-            assert await next_event(events, Registered)
+            assert await events.wait_for(Registered)
         await registrar.endpoint.close()
 
     simulate(work)
@@ -132,8 +123,7 @@ def test_silence_over_udp_counts_as_failure_after_32_seconds() -> None:
         async with phone(None, uri="sip:[::1]:9") as alice:
             events = alice.events()
             began = asyncio.get_running_loop().time()
-            failed = await next_event(events, RegistrationFailed)
-            assert isinstance(failed, RegistrationFailed)
+            failed = await events.wait_for(RegistrationFailed)
             assert asyncio.get_running_loop().time() - began == pytest.approx(32)
             assert (failed.status, failed.retry_in) == (408, 1)
 
@@ -146,8 +136,7 @@ def test_retry_after_is_respected() -> None:
         registrar.answer_with = 503
         async with phone(registrar) as alice:
             events = alice.events()
-            failed = await next_event(events, RegistrationFailed)
-            assert isinstance(failed, RegistrationFailed)
+            failed = await events.wait_for(RegistrationFailed)
             assert failed.retry_in == 1
             registrar.answer_with = None
             await alice.registered(5)
@@ -182,7 +171,7 @@ def test_a_broken_connection_leads_to_a_new_registration_at_once() -> None:
             began = asyncio.get_running_loop().time()
             for connection in list(registrar.endpoint._connections):
                 connection.abort()
-            assert await next_event(events, Registered)
+            assert await events.wait_for(Registered)
             assert asyncio.get_running_loop().time() - began < 1
         await registrar.endpoint.close()
 

@@ -89,6 +89,13 @@ def test_two_realms_and_a_proxy_get_their_own_credentials() -> None:
     assert [parse_digest(value)["nonce"] for value in headers.raw("Proxy-Authorization")] == ["3"]
 
 
+def test_nobody_but_the_server_that_asked_gets_credentials() -> None:
+    alice = client()
+    alice.challenged(register(), challenged_by('Digest realm="r", nonce="1"'), "2001:db8::1")
+    assert alice.authorize(register(), "2001:db8::1").headers.raw("Authorization")
+    assert not alice.authorize(register(), "2001:db8::2").headers.raw("Authorization")
+
+
 def test_nonce_count_rises_and_client_nonces_differ() -> None:
     alice = client()
     alice.challenged(register(), challenged_by('Digest realm="r", nonce="1", qop="auth"'))
