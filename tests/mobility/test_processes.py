@@ -1,0 +1,120 @@
+"""Home agent, mobile node and correspondent as they are started by users, on the test network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mobility.client import CommandRefused, ControlClient, HostClient, MobilityError
+from sip_test_env.mobility_nodes import MobilityNodes
+from sip_test_env.network import TestNetwork
+
+pytestmark = [pytest.mark.root, pytest.mark.interop]
+
+
+class Nodes:
+    """The three roles, with a socket in the host OS of the mobile node and one in the correspondent's."""
+
+    def __init__(self, nodes: MobilityNodes) -> None:
+        self.nodes = nodes
+        mn, cn = (HostClient(nodes.runtime(role) / "host.sock") for role in ("mn", "cn"))
+        self.mn = mn.socket(bind=(mn.address(), 4000))
+        self.cn = cn.socket(bind=(cn.address(), 4000))
+        self.host_os = mn
+
+    def status(self, role: str) -> dict[str, object]:
+        async def ask() -> dict[str, object]:
+            async with ControlClient(self.nodes.runtime(role) / "control.sock") as control:
+                return await control.status()
+
+        return asyncio.run(ask())
+
+    def pid(self, role: str) -> int:
+        process = self.status(role)["process"]
+        assert isinstance(process, dict)
+        return int(process["pid"])
+
+    def registered(self) -> bool:
+        with contextlib.suppress(MobilityError):
+            node = self.status("mn")["node"]
+            assert isinstance(node, dict)
+            return bool(node["mobile_node"]["registration"]["state"] == "bound")
+        return False
+
+    def round_trip(self, seconds: float) -> float:
+        """Seconds until a datagram has gone from the terminal to the correspondent and another back."""
+        began = time.monotonic()
+        mark = os.urandom(8)
+        while time.monotonic() - began < seconds:
+            with contextlib.suppress(OSError):
+                self.mn.sendto(mark, self.cn.getsockname()[:2])
+            if select.select([self.cn], [], [], 0.02)[0] and self.cn.recv(100) == mark:
+                self.cn.sendto(mark, self.mn.getsockname()[:2])
+            if select.select([self.mn], [], [], 0.02)[0] and self.mn.recv(100) == mark:
+                return time.monotonic() - began
+        raise AssertionError(f"nothing came back in {seconds} s")
+
+    def close(self) -> None:
+        self.mn.close()
+        self.cn.close()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with TestNetwork(f"rnet-{os.getpid()}") as network:
+        network.move("visited-a")
+        processes = MobilityNodes(network, "esp")
+        try:
+            processes.start()
+            made = Nodes(processes)
+            made.round_trip(10)
+            yield made
+            made.close()
+        finally:
+            processes.stop()
+
+
+def test_a_killed_data_plane_is_registered_again_within_two_seconds(nodes: Nodes) -> None:
+    for role in ("mn", "mn", "ha", "cn"):
+        pid = nodes.pid(role)
+        os.kill(pid, signal.SIGKILL)
+        assert nodes.round_trip(2.0) < 2.0
+        assert nodes.pid(role) != pid
+        assert nodes.registered()
+
+
+def test_commands(nodes: Nodes) -> None:
+    async def talk() -> None:
+        async with ControlClient(nodes.nodes.runtime("mn") / "control.sock") as control:
+            stream = control.events()
+            event = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0)
+            await control.command("reregister")
+            assert (await asyncio.wait_for(event, 5))["event"]
+            with pytest.raises(CommandRefused, match="reregister, move LINK, return-home"):
+                await control.command("dance")
+        async with ControlClient(nodes.nodes.runtime("cn") / "control.sock") as control:
+            with pytest.raises(CommandRefused, match="takes no commands"):
+                await control.command("reregister")
+
+    asyncio.run(talk())
+
+
+def test_the_host_os_gets_the_mtu_that_fits(nodes: Nodes) -> None:
+    mtu = nodes.host_os.information()["mtu"]
+    assert isinstance(mtu, int)
+    assert 1280 < mtu < 1500
+    with nodes.host_os.socket(bind=(nodes.host_os.address(), 0)) as ours:
+        mark = os.urandom(mtu - 48)
+        ours.sendto(mark, nodes.cn.getsockname()[:2])
+        arrived = b""
+        while arrived != mark:  # what is left of earlier tests comes first
+            assert select.select([nodes.cn], [], [], 5)[0]
+            arrived = nodes.cn.recv(2000)
