@@ -63,7 +63,10 @@ class _Path:
     inbound_ends: bytes
     agent: bytes
     mtu: int
-    inbound_spi: bytes
+    protocol: int
+    "Next header of the outer header."
+    inbound_spi: bytes | None
+    "None: the tunnel is not protected."
     next_hop: Callable[[bytes], bytes | None]
 
 
@@ -123,7 +126,7 @@ class Terminal:
         self._agent = settings.home_agent.packed
         signalling, data = associations.signalling_in, associations.tunnel_in
         self._signalling_spi = None if signalling is None else signalling.spi.to_bytes(4)
-        self._tunnel_spi = b"" if data is None else data.spi.to_bytes(4)
+        self._tunnel_spi = None if data is None else data.spi.to_bytes(4)
         self._home_link: str | None = None
         "Where the home address is configured at the moment."
         self._path: _Path | None = None
@@ -185,8 +188,8 @@ class Terminal:
         if (
             path is not None
             and packet[8:40] == path.inbound_ends
-            and packet[40:44] == path.inbound_spi
-            and packet[6] == ip6.ESP
+            and packet[6] == path.protocol
+            and (packet[40:44] == path.inbound_spi or path.inbound_spi is None)
             and packet[4] << 8 | packet[5] == len(packet) - 40
             and packet[0] >> 4 == 6
             and link == path.link
@@ -447,7 +450,14 @@ class Terminal:
         host = self.hosts[present.link]
         care_of, agent = tunnel.care_of_address.packed, tunnel.home_agent.packed
         return _Path(
-            present.link, care_of + agent, agent + care_of, agent, host.path_mtu(agent), self._tunnel_spi, host.next_hop
+            link=present.link,
+            outbound_ends=care_of + agent,
+            inbound_ends=agent + care_of,
+            agent=agent,
+            mtu=host.path_mtu(agent),
+            protocol=ip6.IPV6 if self._form is TunnelForm.PLAIN else ip6.ESP,
+            inbound_spi=self._tunnel_spi,
+            next_hop=host.next_hop,
         )
 
     def _host_mtu(self) -> int:
