@@ -13,7 +13,7 @@ from mobility.mipv6.registration import Bound, HomeAgentUnreachable, ReturnedHom
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Port
 from mobility.wire import ip6
-from tests.mobility.whole import CN, HA, MAC_MN, MAC_MN2, MN, MN2, Network, Traffic, application_pair, udp
+from tests.mobility.whole import CN, HA, MAC_MN, MAC_MN2, MN, MN2, Network, Traffic, application_pair, mobile_pair, udp
 
 FORMS = list(TunnelForm)
 PROTOCOLS = {
@@ -206,26 +206,40 @@ def test_terminals_of_one_home_agent_talk_to_each_other() -> None:
     assert hops == 63  # one hop: the home agent
 
 
-def test_restarted_terminal_goes_on_from_the_number_the_home_agent_knows() -> None:
-    network = Network()
+@pytest.mark.parametrize("form", FORMS)
+def test_killed_terminal_goes_on_within_two_seconds(form: TunnelForm) -> None:
+    """A new process: numbers of the associations come from the file, that of the binding update begins at zero."""
+    network = Network(form)
     network.start_agent()
     network.plug(network.a)
     network.run(2)
-    for place in (network.b, network.a, network.b):
+    for place in (network.b, network.a):
         network.move(place)
         network.run(1)
+    network.talk(0.5)
+    network.run(1)
+    old_frames = [frame for frame in network.a.frames if frame.packet[24:40] != HA.packed and len(frame.packet) > 250]
     network.world.remove("mn")
-    # The associations live on (their sequence numbers are kept in a file); the sequence of updates begins at zero.
-    fresh = network._terminal(MN, bytes.fromhex("02000000aa01"), network.mn_application, network.pair.terminal)
-    network.terminal = fresh
-    station = network.world.add("mn", fresh)
+    again = mobile_pair(form, sequences=network.sequences)
+    application, _ = application_pair(sequences=network.sequences)
+    network.terminal = network._terminal(MN, MAC_MN, application, again.terminal)
+    station = network.world.add("mn", network.terminal)
+    began = network.world.now
     network.plug(network.a)
     network.run(1)
-    assert len(station.events_of(Bound)) == 1
-    assert fresh.mobile_node.registration.sequence > 4
+    ((bound, _),) = station.events_of(Bound)
+    assert bound - began < 2
+    assert network.terminal.mobile_node.registration.sequence > 3
     network.talk(1)
     network.run(2)
     assert network.to_cn.lost() == network.to_mn.lost() == []
+
+    delivered = network.terminal.delivered
+    for frame in old_frames:
+        station.receive("wlan0", frame.packet, frame.source)
+    assert len(old_frames) > 20
+    assert network.terminal.delivered == delivered
+    assert network.discards("mn")["replayed"] == len(old_frames)
 
 
 def test_restarted_home_agent_knows_its_terminals_again_within_a_second_or_two() -> None:

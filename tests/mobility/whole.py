@@ -40,18 +40,23 @@ def randomness(name: str) -> Callable[[int], bytes]:
     return Random(name).randbytes
 
 
+class Sequences(dict[tuple[int, str], SequenceState]):
+    """Sequence numbers that outlive the associations, as a mapped file makes them."""
+
+    def __missing__(self, key: tuple[int, str]) -> SequenceState:
+        self[key] = SequenceState()
+        return self[key]
+
+
 def association(
-    spi: int,
-    mode: Mode,
-    algorithm: Algorithm = Algorithm.AES_GCM_16,
-    state: tuple[SequenceState, SequenceState] | None = None,
+    spi: int, mode: Mode, algorithm: Algorithm = Algorithm.AES_GCM_16, sequences: Sequences | None = None
 ) -> tuple[OutboundSA, InboundSA]:
-    """The two ends of one association."""
+    """The two ends of one association; always the same keys for the same SPI."""
     dice = Random(spi)
     keys = Keys(dice.randbytes(algorithm.key_lengths[0]), dice.randbytes(algorithm.authentication_key_length))
-    out_state, in_state = state if state is not None else (None, None)
-    out = OutboundSA(spi, algorithm, keys, mode, random=dice.randbytes, state=out_state, fresh_keys=True)
-    return out, InboundSA(spi, algorithm, keys, mode, state=in_state)
+    kept = Sequences() if sequences is None else sequences
+    out = OutboundSA(spi, algorithm, keys, mode, random=dice.randbytes, state=kept[spi, "out"], fresh_keys=True)
+    return out, InboundSA(spi, algorithm, keys, mode, state=kept[spi, "in"])
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,15 @@ def mobile_pair(
     *,
     signalling: bool = True,
     algorithm: Algorithm = Algorithm.AES_GCM_16,
+    sequences: Sequences | None = None,
 ) -> Pair:
     """What terminal and home agent share."""
     none = (None, None)
-    up_out, up_in = association(base, Mode.TRANSPORT, algorithm) if signalling else none
-    down_out, down_in = association(base + 1, Mode.TRANSPORT, algorithm) if signalling else none
+    up_out, up_in = association(base, Mode.TRANSPORT, algorithm, sequences) if signalling else none
+    down_out, down_in = association(base + 1, Mode.TRANSPORT, algorithm, sequences) if signalling else none
     tunnelled = form is not TunnelForm.PLAIN
-    out_out, out_in = association(base + 2, Mode.TUNNEL, algorithm) if tunnelled else none
-    in_out, in_in = association(base + 3, Mode.TUNNEL, algorithm) if tunnelled else none
+    out_out, out_in = association(base + 2, Mode.TUNNEL, algorithm, sequences) if tunnelled else none
+    in_out, in_in = association(base + 3, Mode.TUNNEL, algorithm, sequences) if tunnelled else none
     return Pair(
         MobileAssociations(up_out, down_in, out_out, in_in),
         MobileAssociations(down_out, up_in, in_out, out_in),
@@ -83,11 +89,15 @@ def mobile_pair(
 
 
 def application_pair(
-    mn: IPv6Address = MN, cn: IPv6Address = CN, base: int = 0x100, algorithm: Algorithm = Algorithm.AES_GCM_16
+    mn: IPv6Address = MN,
+    cn: IPv6Address = CN,
+    base: int = 0x100,
+    algorithm: Algorithm = Algorithm.AES_GCM_16,
+    sequences: Sequences | None = None,
 ) -> tuple[IpsecProcessing, IpsecProcessing]:
     """Application IPsec of both ends: UDP between them in transport mode, all else as it is."""
-    there_out, there_in = association(base, Mode.TRANSPORT, algorithm)
-    back_out, back_in = association(base + 1, Mode.TRANSPORT, algorithm)
+    there_out, there_in = association(base, Mode.TRANSPORT, algorithm, sequences)
+    back_out, back_in = association(base + 1, Mode.TRANSPORT, algorithm, sequences)
 
     def part(local: IPv6Address, remote: IPv6Address, out: OutboundSA, inbound: InboundSA) -> IpsecProcessing:
         selector = Selector(IPv6Network(local), IPv6Network(remote), ip6.UDP)
@@ -140,9 +150,10 @@ class Network:
         self.office = world.segment("office")
         self.b_prefix = VISITED_B
         self._routers()
-        self.pair = mobile_pair(form, signalling=signalling, algorithm=algorithm)
+        self.sequences = Sequences()
+        self.pair = mobile_pair(form, signalling=signalling, algorithm=algorithm, sequences=self.sequences)
         self.pair2 = mobile_pair(form, 0x2000, signalling=signalling, algorithm=algorithm)
-        self.mn_application, self.cn_application = application_pair(algorithm=algorithm)
+        self.mn_application, self.cn_application = application_pair(algorithm=algorithm, sequences=self.sequences)
         terminals = [AuthorisedTerminal(MN, form, self.pair.agent)]
         if second_terminal:
             terminals.append(AuthorisedTerminal(MN2, form, self.pair2.agent))
