@@ -99,6 +99,7 @@ class OutgoingCall(Call):
             if self._cancelled or last or not self._agent.challenged(transaction, challenge):
                 self._refused(challenge)
                 return
+            self._provisional = False
             try:
                 transaction = self._transaction = await self._agent.send(
                     self._again(transaction.request), transaction.flow

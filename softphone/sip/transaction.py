@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
+from heapq import heappop, heappush
+from itertools import count
 from typing import ClassVar, NamedTuple
 
 from softphone.sip.headers import CSeq, Headers
@@ -158,6 +160,8 @@ class Transaction:
         self.timers: dict[Timer, float] = {}
         self._interval: dict[Timer, float] = {}
         self._latest: Request | Response | None = None
+        self.alarm: float | None = None
+        "The moment for which the layer has noted this transaction."
 
     def begin(self, now: float) -> None:
         for timer in self.FIRST_TIMERS:
@@ -407,6 +411,9 @@ class TransactionLayer:
         self.transactions: dict[Key, Transaction] = {}
         self.counters: Counter[str] = Counter()
         "Messages that were dropped, by name."
+        self._alarms: list[tuple[float, int, Transaction]] = []
+        "A heap; entries whose transaction has another timer by now are skipped."
+        self._order = count()
         self._limit = limit
         self._servers = 0
         self._merging: dict[tuple[str | None, str, CSeq], Key] = {}
@@ -414,14 +421,19 @@ class TransactionLayer:
 
     @property
     def timer(self) -> float | None:
-        moments = [t for t in (transaction.timer for transaction in self.transactions.values()) if t is not None]
-        return min(moments, default=None)
+        while self._alarms:
+            moment, _, transaction = self._alarms[0]
+            if transaction.timer == moment:
+                return moment
+            heappop(self._alarms)  # stopped or moved meanwhile
+        return None
 
     def handle_timer(self, now: float) -> list[Output]:
         outputs: list[Output] = []
-        for transaction in list(self.transactions.values()):
-            if transaction.timer is not None and transaction.timer <= now:
-                outputs += self._run(transaction, transaction.handle_timer(now))
+        while (moment := self.timer) is not None and moment <= now:
+            transaction = heappop(self._alarms)[2]
+            transaction.alarm = None
+            outputs += self._run(transaction, transaction.handle_timer(now))
         return outputs
 
     def request(self, request: Request, reliable: bool, now: float) -> tuple[Key, list[Output]]:
@@ -432,7 +444,7 @@ class TransactionLayer:
         transaction._latest = request
         self.transactions[key] = transaction
         transaction.begin(now)
-        return key, [Send(key, request)]
+        return key, self._run(transaction, [Send(key, request)])
 
     def respond(self, key: Key, response: Response, now: float) -> list[Output]:
         """Answer a request; nothing happens when its transaction is over."""
@@ -498,6 +510,10 @@ class TransactionLayer:
         return self._run(transaction, transaction.step(kind_of(response), now, response))
 
     def _run(self, transaction: Transaction, outputs: list[Output]) -> list[Output]:
+        moment = transaction.timer
+        if moment is not None and moment != transaction.alarm:
+            transaction.alarm = moment
+            heappush(self._alarms, (moment, next(self._order), transaction))
         if transaction.state is State.TERMINATED and self.transactions.pop(transaction.key, None) is not None:
             if not transaction.key.client:
                 self._servers -= 1

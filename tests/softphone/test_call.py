@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -525,5 +527,95 @@ def test_rings_again_every_minute_so_that_proxies_wait() -> None:
             if response is not None and response.status == 180:
                 rings.append(loop.time() - began)
         assert rings == pytest.approx([0, 60, 120])
+
+    with_peer(test)
+
+
+class LossySocket(socket.socket):
+    """A datagram socket on a bad network: what is sent gets lost, doubled or overtaken."""
+
+    dice: random.Random
+    late: list[tuple[bytes, Any]]
+    lost = 0
+
+    def sendto(self, data: Any, *to: Any) -> int:
+        fate = self.dice.random()
+        if fate < 0.2:
+            self.late.append((bytes(data), to[-1]))
+        elif fate < 0.5:
+            self.lost += 1
+        else:
+            super().sendto(data, *to)
+            if fate > 0.8:
+                super().sendto(data, *to)
+            while self.late:
+                super().sendto(*self.late.pop())
+        return len(data)
+
+
+class LossySockets(DirectSockets):
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.dice = random.Random(seed)
+        self.made: list[LossySocket] = []
+
+    async def udp(self, host: str, port: int) -> socket.socket:
+        made = await super().udp(host, port)
+        lossy = LossySocket(made.family, made.type, made.proto, made.detach())
+        lossy.setblocking(False)
+        lossy.dice, lossy.late = self.dice, []
+        self.made.append(lossy)
+        return lossy
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_call_over_a_network_that_loses_a_third(seed: int) -> None:
+    async def work() -> None:
+        sockets = LossySockets(seed)
+        media: list[FakeMedia] = []
+        async with (
+            Softphone(account("bob"), sockets, media=FakeMedia.factory(media)) as bob,
+            Softphone(account("alice"), sockets, media=FakeMedia.factory(media)) as alice,
+        ):
+            call = await alice.dial(f"sip:bob@[::1]:{bob.port}")
+            incoming = await anext(bob.incoming())
+            await incoming.ring()
+            await asyncio.sleep(3)
+            await incoming.answer()
+            await call.answered(31)
+            await incoming.answered(31)
+            assert [m.running for m in media] == [True, True]
+            await (call if seed % 2 else incoming).hangup()
+            await call.ended(31)
+            await incoming.ended(31)
+            await asyncio.sleep(70)
+            assert not alice.endpoint.layer.transactions
+            assert not bob.endpoint.layer.transactions
+            assert not alice._running().dialogs
+            assert not bob._running().dialogs
+        assert all(m.closed for m in media)
+        assert sum(sock.lost + len(sock.late) for sock in sockets.made) > 0
+
+    simulate(work)
+
+
+def test_a_flood_of_calls_is_bounded_and_spares_the_one_in_progress() -> None:
+    async def test(peer: Peer, bob: Softphone, media: list[FakeMedia]) -> None:
+        call, dialog, _ = await accepted(peer, bob)
+        await peer.ack(dialog, bob)
+        await call.answered(5)
+        flow = await peer.endpoint.flow(await peer.endpoint.resolve(SipUri("::1", None, bob.port), Transport.UDP))
+        for number in range(2000):
+            invite = peer.invite(("Call-ID", f"flood{number}"), ("Via", f"SIP/2.0/UDP [::1]:9;branch=z9hG4bK{number}"))
+            flow.send(bytes(invite))
+            if number % 50 == 0:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(1)
+        assert len(bob.calls) == 8
+        assert len(media) == 8
+        assert len(bob.endpoint.layer.transactions) <= 1001
+        assert call.state is CallState.CONFIRMED
+        await asyncio.sleep(40)
+        assert (await peer.final(dialog.request("OPTIONS"), bob)).status == 200
 
     with_peer(test)
