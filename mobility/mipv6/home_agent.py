@@ -28,6 +28,8 @@ REFRESH_REQUEST_AT = 0.9
 "Fraction of a binding's lifetime after which the terminal is reminded, once (section 10.6.1 leaves when)."
 CONFLICT_MEMORY = 60.0
 "Seconds for which registrations are refused after another node claimed the home address on the home link."
+DETECTION_TIME = 2.0
+"Seconds after the first binding in which duplicate address detection has come to its end (RFC 4862 section 5.4)."
 WAKE_INTERVAL = 1.0
 "Seconds between reminders to a terminal that uses a binding which this home agent does not know."
 MINIMUM_LIFETIME = 4
@@ -139,15 +141,22 @@ class HomeAgent:
         )
         self._reminders: dict[IPv6Address, float] = {}
         self._conflicts: dict[IPv6Address, float] = {}
+        self._unchecked: dict[IPv6Address, float] = {}
+        "Until when duplicate address detection may still fail."
         self._woken: dict[IPv6Address, float] = {}
+        self._timer: float | None = None
 
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
+        return self._timer
+
+    def _set_timer(self) -> None:
+        """Only signalling and time move it, so that data does not pay for looking through all bindings."""
         times = [*self._reminders.values(), *self._conflicts.values()]
         if self.cache.timer is not None:
             times.append(self.cache.timer)
-        return min(times, default=None)
+        self._timer = min(times, default=None)
 
     def handle_timer(self, now: float) -> list[Output]:
         """Bindings expire, terminals are reminded."""
@@ -158,6 +167,7 @@ class HomeAgent:
         for home_address in [address for address, due in self._reminders.items() if due <= now]:
             del self._reminders[home_address]
             outputs += self._remind(home_address, now)
+        self._set_timer()
         return outputs
 
     # ------------------------------------------------------------ signalling (sections 9.5, 10.3)
@@ -167,19 +177,30 @@ class HomeAgent:
         received = open_message(packet, self.security)
         match received.message:
             case mh.BindingUpdate() as update:
-                return self._update(update, received, now)
+                try:
+                    return self._update(update, received, now)
+                finally:
+                    self._set_timer()
             case other:
                 raise Discard(Reason.MESSAGE_UNEXPECTED, f"mobility header type {int(other.type)}")
 
     def conflict(self, home_address: IPv6Address, now: float) -> list[Output]:
-        """Another node on the home link has this address: duplicate address detection failed (section 10.3.1)."""
+        """Another node on the home link claims this address.
+
+        Soon after the first binding that is a failure of duplicate address detection (section 10.3.1), which runs while
+        the binding is used already. Later anybody on the link could end bindings that way: nothing changes.
+        """
+        if self._unchecked.get(home_address, now) <= now:
+            return []
         binding = self.cache.delete(home_address)
         if binding is None:
             return []
         self._conflicts[home_address] = now + CONFLICT_MEMORY
         # The terminal is told to ask again; the answer will be status 134.
         outputs = self._request_refresh(home_address, binding.care_of_address, now)
-        return outputs + self._unbound(home_address, "duplicate address on the home link", now)
+        outputs += self._unbound(home_address, "duplicate address on the home link", now)
+        self._set_timer()
+        return outputs
 
     def _update(self, update: mh.BindingUpdate, received: Received, now: float) -> list[Output]:
         home_address = received.source
@@ -246,6 +267,8 @@ class HomeAgent:
         except CacheFull:
             return self._refuse(update, received, mh.Status.INSUFFICIENT_RESOURCES, now)
         self._reminders[home_address] = now + granted * REFRESH_REQUEST_AT
+        if binding is None:
+            self._unchecked[home_address] = now + DETECTION_TIME
         options: tuple[mh.Option, ...] = ()
         advice = self.settings.refresh_advice
         if advice is not None and advice < granted:
@@ -266,6 +289,7 @@ class HomeAgent:
 
     def _unbound(self, home_address: IPv6Address, why: str, now: float) -> list[Output]:
         self._reminders.pop(home_address, None)
+        self._unchecked.pop(home_address, None)
         return [*self._link.remove_proxy(home_address, now), BindingRemoved(home_address, why)]
 
     def _refuse(

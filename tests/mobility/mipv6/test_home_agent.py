@@ -197,6 +197,16 @@ def test_duplicate_on_the_home_link() -> None:
     assert bench.bind(3, now=62.0).status == 0
 
 
+def test_neighbour_cannot_end_a_binding_that_has_been_in_use() -> None:
+    bench = Bench()
+    bench.bind(1)
+    before = bench.agent.cache.snapshot(2.0)
+    assert bench.agent.conflict(MN, 2.0) == []
+    assert bench.agent.conflict(MN2, 0.5) == []
+    assert bench.agent.cache.snapshot(2.0) == before
+    assert bench.link.proxied == {MN}
+
+
 def test_home_again_ends_the_suspicion_of_a_duplicate() -> None:
     bench = Bench()
     bench.bind(1)
