@@ -34,8 +34,8 @@ class MobilityError(Exception):
     """Something about the mobility layer; the text says what to do."""
 
 
-class NotRunning(MobilityError):
-    """No mobility process serves this socket."""
+class NotRunning(MobilityError, ConnectionError):
+    """No mobility process serves this socket (any more)."""
 
 
 class HostError(MobilityError, OSError):

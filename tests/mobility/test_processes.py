@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mobility.client import CommandRefused, ControlClient, HostClient, MobilityError
 from sip_test_env.mobility_nodes import MobilityNodes
 from sip_test_env.network import TestNetwork
+
+from .test_trace import tshark
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -118,3 +125,56 @@ def test_the_host_os_gets_the_mtu_that_fits(nodes: Nodes) -> None:
         while arrived != mark:  # what is left of earlier tests comes first
             assert select.select([nodes.cn], [], [], 5)[0]
             arrived = nodes.cn.recv(2000)
+
+
+def mobility(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mobility", *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_the_command_line_talks_to_a_running_node(nodes: Nodes) -> None:
+    runtime, configuration = str(nodes.nodes.runtime("mn")), str(nodes.nodes.configurations["mn"])
+    shown = mobility("status", "--runtime", runtime)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "binding_update_list" in shown.stdout
+    status = json.loads(mobility("status", "--json", "--config", configuration).stdout)
+    assert status["process"]["role"] == "mn"
+    assert mobility("command", "reregister", "--runtime", runtime).returncode == 0
+    refused = mobility("command", "move", "eth9", "--runtime", runtime)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("mobility: ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_no_secret_is_shown(nodes: Nodes) -> None:
+    for role in ("mn", "ha", "cn"):
+        text = nodes.nodes.configurations[role].read_text()
+        keys = set(re.findall(r'"([0-9a-f]{32,})"', text))
+        assert keys
+        shown = json.dumps(nodes.status(role)) + nodes.nodes.log(role).read_text()
+        assert not [key for key in keys if key in shown]
+
+
+def test_a_capture_of_the_node_is_decrypted_by_tshark(nodes: Nodes, tmp_path: Path) -> None:
+    capture = tmp_path / "capture.pcapng"
+
+    async def trace(path: str | None) -> dict[str, object]:
+        async with ControlClient(nodes.nodes.runtime("mn") / "control.sock") as control:
+            return await control.trace(capture=path)
+
+    with pytest.raises(CommandRefused, match="absolute path"):
+        asyncio.run(trace("capture"))
+    assert asyncio.run(trace(str(capture)))["capture"] is True
+    nodes.round_trip(2)
+    assert asyncio.run(trace(None))["capture"] is False
+    profile = tmp_path / "config" / "wireshark"
+    profile.mkdir(parents=True)
+    table = mobility("esp-sa", "--config", str(nodes.nodes.configurations["mn"]), "--output", str(profile / "esp_sa"))
+    assert table.returncode == 0
+    options = ("-o", "esp.enable_encryption_decode:TRUE", "-Y", "udp.port == 4000", "-e", "frame.interface_name")
+    rows = tshark(capture, *options, "-e", "esp.spi", "-e", "frame.packet_flags_direction", home=tmp_path)
+    assert ["eth0", "0x00002001,0x00003001", "0x00000002"] in rows
+    assert ["eth0", "0x00002002,0x00003002", "0x00000001"] in rows
+    assert ["host", "", "0x00000002"] in rows
+    assert ["host", "", "0x00000001"] in rows
