@@ -73,6 +73,7 @@ class DataPlane:
         self._links: dict[str, Link] = {}
         self._indexes: dict[str, int] = {}
         self._up: set[str] = set()
+        self._carrier_losses: dict[str, int] = {}
         self._not_before = 0.0
 
     def start(self) -> None:
@@ -243,6 +244,11 @@ class DataPlane:
             return
         if interface.up and name not in self._links and not self._found(interface):
             return
+        lost_in_between = interface.carrier_losses > self._carrier_losses.get(name, interface.carrier_losses)
+        self._carrier_losses[name] = interface.carrier_losses
+        if interface.up and name in self._up and lost_in_between:
+            self.call(lambda now: self.node.link_changed(name, False, now))
+            self.call(lambda now: self.node.link_changed(name, True, now))
         if interface.up != (name in self._up):
             (self._up.add if interface.up else self._up.discard)(name)
             self.call(lambda now: self.node.link_changed(name, interface.up, now))

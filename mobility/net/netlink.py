@@ -46,6 +46,8 @@ class LinkState:
     ethernet: bool
     removed: bool = False
     "The interface has gone (unplugged, deleted, moved to another namespace)."
+    carrier_losses: int = 0
+    "How often it has lost its carrier. Only this tells of a short loss: the kernel folds messages that come too fast."
 
 
 def read_links() -> dict[str, LinkState]:
@@ -223,4 +225,5 @@ def _link_of(message: Any) -> LinkState | None:
         up=kind == RTM_NEWLINK and message["flags"] & wanted == wanted,
         ethernet=ethernet,
         removed=kind == RTM_DELLINK,
+        carrier_losses=message.get_attr("IFLA_CARRIER_DOWN_COUNT") or 0,
     )

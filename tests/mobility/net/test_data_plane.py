@@ -144,6 +144,16 @@ def test_carrier_down_up_removal_and_return(setup: Setup) -> None:
     assert setup.notes.events.count(LinkSeen("eth0", True)) == len([up for _, up in seen if up])
 
 
+def test_a_carrier_that_is_lost_for_an_instant_is_seen(setup: Setup) -> None:
+    """Both ends have the same index here, so the kernel tells of such a loss late and in one message: "up"."""
+    wire, seen = setup.wire, setup.node.seen
+    for losses in (1, 2):
+        wire.ip("link set eth0 down", wire.peer)
+        wire.ip("link set eth0 up", wire.peer)
+        setup.until(lambda: seen[1:] == [("eth0", False), ("eth0", True)] * losses)  # noqa: B023 - used at once
+    echo(setup, b"after the second loss")
+
+
 def test_a_new_hardware_address_wants_a_new_node(setup: Setup) -> None:
     wire = setup.wire
     wire.ip("link set eth0 down")
