@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Interface
 from random import Random
 
 import pytest
@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 
 from mobility.discards import Reason
 from mobility.mipv6.movement import CareOfAddressChanged
-from mobility.mipv6.registration import BindingRequested, Bound
+from mobility.mipv6.registration import BindingRefused, BindingRequested, Bound
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm, encapsulate
+from mobility.net.memory import EndHost
 from mobility.outputs import Deliver, Discarded, Output, Transmit
 from mobility.terminal import HostMtuChanged, Terminal, TerminalSettings
-from mobility.wire import icmp6, ip6
+from mobility.wire import icmp6, ip6, mh
 from tests.mobility.whole import CN, HA, MAC_MN, MN, Network, udp
 
 FORMS = list(TunnelForm)
+STRANGER = IPv6Address("2001:db8:666::6")
 SENDER = bytes.fromhex("020000001201")
 
 
@@ -309,3 +311,111 @@ def test_the_same_keys_on_every_attachment() -> None:
     out = network.mn_application.spd.policies[0].outbound_sa
     assert out is not None
     assert out.packets == network.terminal.sent
+
+
+# ---------------------------------------------------------------- strangers at the doors of whole nodes
+
+
+def forged_update(home: IPv6Address = MN) -> bytes:
+    flags = mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.HOME_REGISTRATION
+    update = mh.BindingUpdate(999, flags, 400, (mh.AlternateCareOfAddress(STRANGER),))
+    plain = ip6.packet(home, HA, ip6.MOBILITY, mh.payload(update, home, HA))
+    packet = ip6.insert(plain, ip6.home_address_option(home, ip6.MOBILITY), ip6.DEST_OPTIONS)
+    return packet[:8] + STRANGER.packed + packet[24:]
+
+
+def forged_acknowledgement(network: Network, status: int) -> bytes:
+    sequence = network.terminal.mobile_node.registration.sequence
+    ack = mh.BindingAcknowledgement(status, sequence, 0, mh.AckFlag(0))
+    plain = ip6.packet(HA, MN, ip6.MOBILITY, mh.payload(ack, HA, MN))
+    packet = ip6.insert(plain, ip6.routing_header(MN, ip6.MOBILITY), ip6.ROUTING)
+    return packet[:24] + care_of(network).packed + packet[40:]
+
+
+def test_forged_update() -> None:
+    network = bound()
+    now = network.world.now
+    before = network.agent.engine.cache.snapshot(now)
+    for packet, reason in (
+        (forged_update(), Reason.NOT_PROTECTED),
+        (forged_update(STRANGER), Reason.POLICY_DISCARD),
+        (ip6.packet(STRANGER, HA, ip6.IPV6, udp(MN, CN, b"x")), Reason.OUTER_SOURCE_WRONG),
+        (ip6.packet(STRANGER, HA, ip6.IPV6, udp(STRANGER, CN, b"x")), Reason.INNER_SOURCE_WRONG),
+        (ip6.packet(STRANGER, HA, ip6.ESP, bytes(64)), Reason.SA_UNKNOWN),
+        (ip6.packet(STRANGER, HA, ip6.MOBILITY, bytes(3)), Reason.MALFORMED),
+        (ip6.packet(STRANGER, HA, ip6.UDP, bytes(8)), Reason.NOT_TUNNELLED),
+    ):
+        outputs = network.agent.from_link("home0", packet, SENDER, now)
+        assert reasons(outputs) == [reason]
+        assert len(outputs) == 1
+        assert network.agent.counters[f"discarded-{reason}"] > 0
+    assert network.agent.engine.cache.snapshot(now) == before
+
+
+@pytest.mark.parametrize("status", [0, 129, 135])
+def test_forged_acknowledgement(status: int) -> None:
+    network = bound()
+    now = network.world.now
+    before = network.terminal.mobile_node.registration.snapshot(now)
+    outputs = network.terminal.from_link("wlan0", forged_acknowledgement(network, status), SENDER, now)
+    assert reasons(outputs) == [Reason.NOT_PROTECTED]
+    assert len(outputs) == 1
+    assert network.terminal.mobile_node.registration.snapshot(now) == before
+    assert network.terminal.forwarding.ready
+
+
+def test_forged_tunnel_packets() -> None:
+    network = bound()
+    now, here = network.world.now, care_of(network)
+    for packet, reason in (
+        (ip6.packet(STRANGER, here, ip6.IPV6, udp(CN, MN, b"x")), Reason.OUTER_SOURCE_WRONG),
+        (ip6.packet(HA, here, ip6.IPV6, udp(CN, MN, b"x")), Reason.POLICY_VIOLATED),
+        (ip6.packet(HA, here, ip6.ESP, bytes(64)), Reason.SA_UNKNOWN),
+        (ip6.packet(HA, here, ip6.MOBILITY, b"\x3b"), Reason.MALFORMED),
+        (udp(CN, here, b"x"), Reason.OUTER_SOURCE_WRONG),
+        (udp(HA, here, b"x"), Reason.NOT_TUNNELLED),
+    ):
+        assert reasons(network.terminal.from_link("wlan0", packet, SENDER, now)) == [reason]
+
+
+def test_hop_limit_at_the_home_agent() -> None:
+    network = bound()
+    packet = udp(CN, MN, b"x")
+    network.world.stations["ha"].receive("home0", packet[:7] + b"\x01" + packet[8:], SENDER)
+    network.run(1)
+    assert network.discards("ha")[Reason.HOP_LIMIT.value] == 1
+    errors = [packet for packet in network.other_packets["cn"] if packet[6] == ip6.ICMPV6]
+    assert [type(icmp6.parse(error[40:])).__name__ for error in errors] == ["TimeExceeded"]
+
+
+def test_home_address_that_somebody_else_has_is_refused() -> None:
+    network = Network()
+    world = network.world
+    mac = bytes.fromhex("0200000066ee")
+    squatter = EndHost("eth0", mac, world.random_bytes("squatter"), addresses=(IPv6Interface(f"{MN}/64"),))
+    world.add("squatter", squatter)
+    world.attach("squatter", "eth0", network.home, mac)
+    world.run(2)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3)
+    told = [event.status for _, event in world.stations["mn"].events_of(BindingRefused)]
+    assert told == ["dad-failed"]
+    assert len(network.agent.engine.cache) == 0
+
+
+def test_correspondent_keeps_to_its_address_and_its_mtu() -> None:
+    network = bound()
+    node, now = network.correspondent, network.world.now
+    assert node.host_mtu == 1466
+    told, discarded = node.from_host(udp(CN, MN, bytes(1419)), now)
+    assert isinstance(told, Deliver)
+    message = icmp6.parse(told.packet[40:])
+    assert isinstance(message, icmp6.PacketTooBig)
+    assert message.mtu == 1466
+    assert isinstance(discarded, Discarded)
+    assert reasons(node.from_host(udp(MN, CN, b""), now)) == [Reason.SOURCE_NOT_HOST_ADDRESS]
+    assert reasons(node.from_host(udp(CN, IPv6Address("ff02::1"), b""), now)) == [Reason.LINK_LOCAL_CHATTER]
+    other = next(a for a in node.host.snapshot(now)["addresses"] if a["address"].startswith("2001:db8:c:0:"))  # type: ignore[attr-defined]
+    stray = udp(MN, IPv6Address(other["address"]), b"")
+    assert reasons(node.from_link("eth0", stray, SENDER, now)) == [Reason.NOT_OURS]

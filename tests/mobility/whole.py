@@ -174,6 +174,7 @@ class Network:
         world.add("cn", self.correspondent)
         world.add("mn", self.terminal)
         world.attach("cn", "eth0", self.office, bytes.fromhex("02000000cc01"))
+        self.other_packets: dict[str, list[bytes]] = {"mn": [], "cn": []}
         self.to_mn = Traffic()
         self.to_cn = Traffic()
 
@@ -246,6 +247,7 @@ class Network:
                 continue
             for time, packet in station.delivered:
                 if packet[6] != ip6.UDP:
+                    self.other_packets[name].append(packet)
                     continue
                 number = int.from_bytes(packet[48:52])
                 if number in traffic.received:
