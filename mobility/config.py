@@ -200,7 +200,7 @@ def parse(text: str, path: Path) -> Configuration:
         raise ConfigurationError(f"{path}: is not TOML: {error}") from error
     node = top.table("node")
     role = node.required("role", values.one_of(Role))
-    runtime = node.optional("runtime", values.directory, default_runtime(role))
+    runtime = node.optional("runtime", values.runtime_directory, default_runtime(role))
     state = node.optional("state", values.directory, default_state(role))
     node.end()
     mobile_node, home_agent, correspondent, host_os = None, None, None, None
@@ -227,7 +227,8 @@ def default_runtime(role: Role) -> Path:
     """``/run/roamphone/ROLE``, or in the user's own runtime directory."""
     if os.geteuid() == 0:
         return Path("/run/roamphone") / role
-    return Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/roamphone-{os.geteuid()}")) / "roamphone" / role
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    return default_state(role) / "run" if own is None else Path(own) / "roamphone" / role
 
 
 def default_state(role: Role) -> Path:

@@ -7,6 +7,7 @@ ends (the lifeline).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import logging
@@ -81,6 +82,8 @@ class Supervisor:
         """Until SIGTERM or SIGINT; returns the exit status. Raises AlreadyRunning, OSError."""
         runtime = self._configuration.runtime
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if runtime.stat().st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "this directory belongs to somebody else", str(runtime))
         self._lock = os.open(runtime / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,7 +177,7 @@ class Supervisor:
 
     def _ended(self, child: _Child) -> None:
         status = self._reap(child)
-        if not self._told:
+        if not self._told and status != service.RESTART:
             log.error("the %s could not start", child.name)
             self._status = START_FAILED
             self._loop.stop()

@@ -21,6 +21,9 @@ SMALLEST_MTU = 1280
 LONGEST_LIFETIME = 0xFFFF * 4
 "Seconds; the wire counts units of four in 16 bits (RFC 6275 section 6.1.7)."
 
+LONGEST_RUNTIME = 90
+"Bytes."
+
 PROTOCOLS = {"icmpv6": 58, "tcp": 6, "udp": 17}
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 
@@ -106,6 +109,14 @@ def directory(value: object) -> Path:
     """the absolute path of a directory"""
     path = Path(text(value))
     if not path.is_absolute() or "\0" in str(path):
+        raise ValueError
+    return path
+
+
+def runtime_directory(value: object) -> Path:
+    """the absolute path of a directory, 90 bytes at most (a Unix socket in it must fit into 108)"""
+    path = directory(value)
+    if len(bytes(path)) > LONGEST_RUNTIME:
         raise ValueError
     return path
 

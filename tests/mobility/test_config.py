@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobility.config import Configuration, ConfigurationError, Role, Signalling, Use, load, parse
+from mobility.config import (
+    Configuration,
+    ConfigurationError,
+    Role,
+    Signalling,
+    Use,
+    default_runtime,
+    default_state,
+    load,
+    parse,
+)
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.spd import Action
 from mobility.mipv6.tunnel import TunnelForm
@@ -146,6 +156,7 @@ MISTAKES = {
     "no role": ("[node]", 'node.role: is missing; expected is one of "mn", "ha", "cn"'),
     "wrong role": ('[node]\nrole = "router"', "node.role: 'router' is not one of"),
     "relative runtime": ('[node]\nrole = "mn"\nruntime = "run"', "node.runtime: 'run' is not the absolute path"),
+    "long runtime": ('[node]\nrole = "mn"\nruntime = "/' + "r" * 90 + '"', "node.runtime: '/rrr"),
     "unknown key of node": (
         '[node]\nrole = "mn"\ncolour = 1',
         "node.colour: is not known here; there are role, runtime",
@@ -284,6 +295,19 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert load(path, role=Role.MOBILE_NODE).path == path
     with pytest.raises(ConfigurationError, match=f"is for role mn: start it with `mobility mn --config {path}`"):
         load(path, role=Role.HOME_AGENT)
+
+
+def test_directories_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert default_runtime(Role.HOME_AGENT) == Path("/run/roamphone/ha")
+    assert default_state(Role.HOME_AGENT) == Path("/var/lib/roamphone/ha")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/u/state")
+    assert default_runtime(Role.MOBILE_NODE) == Path("/run/user/1000/roamphone/mn")
+    assert default_state(Role.MOBILE_NODE) == Path("/home/u/state/roamphone/mn")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert default_runtime(Role.MOBILE_NODE) == Path("/home/u/state/roamphone/mn/run")
 
 
 def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:

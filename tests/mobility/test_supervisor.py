@@ -20,7 +20,7 @@ import pytest
 
 from mobility.client import CommandRefused, ControlClient, HostClient, HostError, MobilityError, NotRunning, wait_ready
 from mobility.net import namespace
-from tests.mobility.net.networks import OURS, PEER, Cable, cable, run
+from tests.mobility.net.networks import OURS, PEER, Cable, cable, connect, run
 
 pytestmark = pytest.mark.root
 
@@ -209,6 +209,39 @@ def test_a_killed_data_plane_is_back_at_once(running: Process) -> None:
             assert running.about_data_plane("start") == expected
     assert max(times) < 2.0
     assert "signal -9" in running.log.read_text() or "signal 9" in running.log.read_text()
+
+
+def test_an_interface_that_comes_late_is_taken(wire: Cable, tmp_path: Path) -> None:
+    wire.ip("link del eth0")
+    process = Process(wire, tmp_path)
+    try:
+        process.wait_ready()
+        connect(wire.ours, wire.peer)
+        run("ip", "-n", wire.peer, "addr", "add", f"{PEER}/64", "dev", "eth0", "nodad")
+        with process.host.socket(bind=(OURS, 5067)) as ours, wire.peer_socket(port=5067) as peer:
+            heard(ours, peer, 5)
+        assert process.about_data_plane("start") == 2
+        assert "eth0 is not there" in process.log.read_text()
+    finally:
+        process.stop()
+
+
+def test_a_data_plane_that_keeps_dying_is_started_with_pauses(running: Process) -> None:
+    with running.host.socket(bind=(OURS, 5068)) as ours, running.wire.peer_socket(port=5068) as peer:
+        for _ in range(3):
+            os.kill(running.data_plane(), signal.SIGKILL)
+            heard(ours, peer, 2.0)
+        os.kill(running.data_plane(), signal.SIGKILL)
+        assert heard(ours, peer, 2.5) > 0.3
+
+
+def test_a_runtime_directory_of_somebody_else_is_refused(wire: Cable, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    os.chown(tmp_path / "run", 54321, 54321)
+    process = Process(wire, tmp_path)
+    assert process.process.wait(15) == 1
+    process.stop()
+    assert "belongs to somebody else" in process.log.read_text()
 
 
 def test_a_killed_holder_is_replaced_and_its_namespace_lives_on(running: Process) -> None:
