@@ -157,13 +157,13 @@ class JitterBuffer:
         self._last_arrival = now
         while self._pauses and self._pauses[0] < now - PAUSES_KEPT:
             self._pauses.popleft()
-        if now < self._burst_until and len(self._pauses) < PAUSES_ALLOWED:
-            if transit > self._wanted:
+        if now < self._burst_until:
+            if transit > self._wanted and len(self._pauses) < PAUSES_ALLOWED:
                 return
         elif transit > self._wanted and self._burst_until > float("-inf"):
             # What came after the pause stays late: the way has become longer, and what was known is past.
             self._transits.clear()
-        self._burst_until = float("-inf") if now >= self._burst_until or transit <= self._wanted else self._burst_until
+        self._burst_until = float("-inf")
         self._transits.append(transit)
         self._since_measured += 1
         # Early on every packet teaches something; later a fifth of a second is soon enough.

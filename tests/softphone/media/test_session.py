@@ -15,8 +15,9 @@ from softphone.errors import TransportError
 from softphone.media.codecs import CODECS, G722, OPUS, PCMA, PCMU, Codec, Samples
 from softphone.media.drops import Drop
 from softphone.media.files import MemorySink, SamplesSource, read_sound
+from softphone.media.jitter import MediaPacket
 from softphone.media.offer_answer import Direction, NotAcceptable, SrtpMode
-from softphone.media.quality import pesq, pesq_of_codec
+from softphone.media.quality import RATE, pesq, pesq_of_codec, resample
 from softphone.media.sdp import SdpError
 from softphone.media.session import (
     AudioFailed,
@@ -47,7 +48,7 @@ async def ended(*sessions: MediaSession) -> None:
 async def until(condition: Callable[[], bool], seconds: float = 2.0) -> None:
     """Wait in the loop for what other callbacks bring about."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  what is waited for is a counter
             await asyncio.sleep(0.005)
 
 
@@ -216,11 +217,7 @@ def test_another_address_is_refused_or_followed() -> None:
         caller = await MediaSession.open(Loopback(), "127.0.0.1", settings)
         callee = await MediaSession.open(Loopback(), "127.0.0.1", settings)
         # The description names an address that the packets do not come from, as behind a NAT.
-        callee.answer(caller.offer().replace("127.0.0.1", "192.0.2.1"))
-        caller.accept(
-            callee.answer(caller.offer()).replace("\r\nm=", "\r\nm=") if False else callee.answer(caller.offer())
-        )
-        callee.answer(caller.offer().replace("127.0.0.1", "192.0.2.1"))
+        caller.accept(callee.answer(caller.offer().replace("127.0.0.1", "192.0.2.1")))
         await caller.start()
         await callee.start()
         if symmetric:
@@ -363,11 +360,25 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-async def transported(speech: Path, codec: Codec, suite: Suite | None, lost: set[int]) -> tuple[float, float, float]:
-    """The score after the call, that of the codec alone, and the milliseconds that were concealed.
+Score = tuple[float, float, float]
+"After the call, of the codec alone, and the milliseconds that were concealed."
 
-    ``lost``: packets that do not arrive, counted from the first of the speech.
-    """
+Call = tuple[Codec, Suite | None, set[int]]
+"Codec, protection, and the packets that do not arrive, counted from the first of the speech."
+
+CALLS: dict[str, Call] = {
+    "opus": (OPUS, AES_CM_80, set()),
+    "G722": (G722, AES_CM_80, set()),
+    "PCMA": (PCMA, None, set()),
+    "PCMU": (PCMU, None, set()),
+    "opus with loss": (OPUS, AES_CM_80, {60, 130, 131}),
+    "PCMU with loss": (PCMU, AES_CM_80, {60, 130, 131}),
+}
+
+
+async def transported(sound: Samples, rate: int, call: Call) -> tuple[Samples, float]:
+    """The speech as it is heard after a call, and the milliseconds that were concealed."""
+    codec, suite, lost = call
     settings = MediaSettings(
         codecs=(codec,),
         srtp=SrtpMode.MANDATORY if suite else SrtpMode.OFF,
@@ -375,8 +386,7 @@ async def transported(speech: Path, codec: Codec, suite: Suite | None, lost: set
         log_packets=True,
     )
     caller, callee = await pair(settings, settings)
-    samples, rate = read_sound(speech)
-    source, sink = SamplesSource(samples, rate), MemorySink(16_000)
+    source, sink = SamplesSource(sound, rate), MemorySink(RATE)
     callee.record(sink)
     await caller.start()
     await callee.start()
@@ -387,47 +397,47 @@ async def transported(speech: Path, codec: Codec, suite: Suite | None, lost: set
     stream = callee._stream
     assert stream is not None
     put = stream.player.put
-    stream.player.put = lambda p, now: p.sequence in doomed or put(p, now)  # type: ignore[method-assign]
+
+    def lossy(packet: MediaPacket, now: float) -> bool:
+        return packet.sequence in doomed or put(packet, now)
+
+    stream.player.put = lossy  # type: ignore[method-assign]
     caller.play(source)
     await source.done.wait()
     await asyncio.sleep(0.15)
-    statistics = callee.statistics()
     await ended(caller, callee)
-    return pesq(samples, _at(sink.samples, 16_000, rate), rate), pesq_of_codec(speech, codec), statistics.concealed_ms
+    return sink.samples, callee.statistics().concealed_ms
 
 
-def _at(samples: Samples, rate: int, target: int) -> Samples:
-    from softphone.media.quality import resample
+@pytest.fixture(scope="module")
+def scores(speech: Path) -> dict[str, Score]:
+    """All calls at once, so that they take the time of one."""
 
-    return resample(samples, rate, target)
+    async def work() -> None:
+        heard = await asyncio.gather(*(transported(*recording, call) for call in CALLS.values()))
+        results.update(zip(CALLS, heard, strict=True))
+
+    results: dict[str, tuple[Samples, float]] = {}
+    recording = read_sound(speech)
+    run(work())
+    reference = resample(*recording)
+    return {
+        name: (pesq(reference, samples), pesq_of_codec(speech, CALLS[name][0]), concealed)
+        for name, (samples, concealed) in results.items()
+    }
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize(
-    ("codec", "suite"), [(OPUS, AES_CM_80), (G722, AES_CM_80), (PCMA, None), (PCMU, None)], ids=str
-)
-def test_speech_arrives_as_good_as_the_codec_allows(speech: Path, codec: Codec, suite: Suite | None) -> None:
-    async def work() -> None:
-        heard, alone, _ = await transported(speech, codec, suite, set())
-        assert heard > alone - 0.15
-
-    run(work())
+@pytest.mark.parametrize("codec", CODECS, ids=str)
+def test_speech_arrives_as_good_as_the_codec_allows(scores: dict[str, Score], codec: Codec) -> None:
+    heard, alone, concealed = scores[codec.name]
+    assert heard > alone - 0.15
+    assert concealed == 0
 
 
 @pytest.mark.interop
 @pytest.mark.parametrize("codec", [OPUS, PCMU], ids=str)
-def test_a_few_lost_packets_cost_little(
-    speech: Path, codec: Codec, record_property: Callable[[str, object], None]
-) -> None:
-    async def work() -> None:
-        heard, alone, concealed = await transported(speech, codec, AES_CM_80, {60, 130, 131})
-        record_property("pesq", heard)
-        record_property("pesq_codec", alone)
-        assert concealed >= 60
-        assert heard > alone - 0.8
-
-    run(work())
-
-
-def test_all_codecs_are_exercised_here() -> None:
-    assert set(CODECS) == {OPUS, G722, PCMA, PCMU}
+def test_a_few_lost_packets_cost_little(scores: dict[str, Score], codec: Codec) -> None:
+    heard, alone, concealed = scores[f"{codec.name} with loss"]
+    assert concealed == 60
+    assert heard > alone - 0.8
