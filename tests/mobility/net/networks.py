@@ -39,8 +39,18 @@ class Cable:
         with namespace.inside(self.peer):
             made = socket.socket(socket.AF_INET6, kind)
         made.settimeout(5.0)
-        made.bind((PEER, port))
+        try:
+            made.bind((PEER, port))
+        except OSError:
+            made.close()
+            raise
         return made
+
+    def address_peer(self) -> None:
+        """Gives the peer's end its address; the kernel takes it away whenever the interface goes down."""
+        # Our end answers no neighbour solicitations in these tests: hence the entry.
+        self.ip(f"addr replace {PEER}/64 dev eth0 nodad", self.peer)
+        self.ip(f"neigh replace {OURS} lladdr {OUR_MAC} dev eth0 nud permanent", self.peer)
 
 
 @contextmanager
@@ -50,10 +60,9 @@ def cable() -> Iterator[Cable]:
         for name in (ours, peer):
             run("ip", "netns", "add", name)
         connect(ours, peer)
-        # A router's answer: our end answers no neighbour solicitations in these tests.
-        run("ip", "-n", peer, "addr", "add", f"{PEER}/64", "dev", "eth0", "nodad")
-        run("ip", "-n", peer, "neigh", "add", OURS, "lladdr", OUR_MAC, "dev", "eth0", "nud", "permanent")
-        yield Cable(ours, peer)
+        made = Cable(ours, peer)
+        made.address_peer()
+        yield made
     finally:
         for name in (ours, peer):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)

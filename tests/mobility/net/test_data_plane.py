@@ -81,7 +81,8 @@ def echo(setup: Setup, data: bytes, port: int = 5000) -> None:
 def test_packets_go_both_ways(setup: Setup) -> None:
     echo(setup, b"there and back")
     packets = setup.plane.packets
-    assert packets["to-eth0"] == packets["to-host"] == 1
+    assert packets["to-eth0"] == 1
+    assert packets["to-host"] >= 1  # the peer's kernel says this and that on its own
     assert not packets["lost-to-eth0"]
 
 
@@ -137,8 +138,7 @@ def test_carrier_down_up_removal_and_return(setup: Setup) -> None:
         "mtu": 1500,
     }
     connect(wire.ours, wire.peer)
-    run("ip", "-n", wire.peer, "addr", "add", f"{PEER}/64", "dev", "eth0", "nodad")
-    run("ip", "-n", wire.peer, *f"neigh add {OURS} lladdr 02:00:00:00:77:01 dev eth0 nud permanent".split())
+    wire.address_peer()
     setup.until(lambda: seen[-1] == ("eth0", True))
     echo(setup, b"on the new interface")
     assert setup.notes.events.count(LinkSeen("eth0", True)) == len([up for _, up in seen if up])
@@ -151,6 +151,7 @@ def test_a_carrier_that_is_lost_for_an_instant_is_seen(setup: Setup) -> None:
         wire.ip("link set eth0 down", wire.peer)
         wire.ip("link set eth0 up", wire.peer)
         setup.until(lambda: seen[1:] == [("eth0", False), ("eth0", True)] * losses)  # noqa: B023 - used at once
+    wire.address_peer()
     echo(setup, b"after the second loss")
 
 
