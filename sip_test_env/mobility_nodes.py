@@ -98,9 +98,7 @@ def host_namespace(network: TestNetwork, role: str) -> str:
 class MobilityNodes:
     """The three mobility processes of an instance. They end with the network."""
 
-    def __init__(
-        self, network: TestNetwork, tunnel: str, algorithm: Algorithm = Algorithm.AES_GCM_16
-    ) -> None:
+    def __init__(self, network: TestNetwork, tunnel: str, algorithm: Algorithm = Algorithm.AES_GCM_16) -> None:
         """``algorithm``: of all associations. Their keys are made for this run."""
         if tunnel not in TUNNELS:
             raise ValueError(f"no tunnel form {tunnel!r}; choose one of {', '.join(TUNNELS)}")
