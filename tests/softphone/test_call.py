@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -568,10 +569,10 @@ class LossySockets(DirectSockets):
         return lossy
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_call_over_a_network_that_loses_a_third(seed: int) -> None:
-    async def work() -> None:
-        sockets = LossySockets(seed)
+def test_calls_over_a_network_that_loses_a_third() -> None:
+    networks = [LossySockets(seed) for seed in range(20)]
+
+    async def work(number: int, sockets: LossySockets) -> None:
         media: list[FakeMedia] = []
         async with (
             Softphone(account("bob"), sockets, media=FakeMedia.factory(media)) as bob,
@@ -585,7 +586,7 @@ def test_a_call_over_a_network_that_loses_a_third(seed: int) -> None:
             await call.answered(31)
             await incoming.answered(31)
             assert [m.running for m in media] == [True, True]
-            await (call if seed % 2 else incoming).hangup()
+            await (call if number % 2 else incoming).hangup()
             await call.ended(31)
             await incoming.ended(31)
             await asyncio.sleep(70)
@@ -594,9 +595,11 @@ def test_a_call_over_a_network_that_loses_a_third(seed: int) -> None:
             assert not alice._running().dialogs
             assert not bob._running().dialogs
         assert all(m.closed for m in media)
-        assert sum(sock.lost + len(sock.late) for sock in sockets.made) > 0
 
-    simulate(work)
+    for number, sockets in enumerate(networks):
+        simulate(partial(work, number, sockets))
+    # Which packets meet the dice first is not the same in every run; that many of them do is.
+    assert sum(sock.lost + len(sock.late) for sockets in networks for sock in sockets.made) > 40
 
 
 def test_a_flood_of_calls_is_bounded_and_spares_the_one_in_progress() -> None:

@@ -1,0 +1,142 @@
+"""The demo as a user runs it, in all forms of the tunnel; its capture read by tshark alone."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from collections import Counter
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sip_test_env.capture import dissect
+from sip_test_env.plan import Plan
+
+pytestmark = [pytest.mark.root, pytest.mark.interop]
+
+PLAN = Plan("test-demo")
+LAYERS = {
+    "plain": "ipv6:ipv6:esp:udp:rtp",
+    "esp-mobile": "ipv6:esp:ipv6:ipv6:esp:udp:rtp",
+    "esp": "ipv6:esp:ipv6:esp:udp:rtp",
+}
+VISITED = (PLAN.visited_a.prefix, PLAN.visited_b.prefix)
+
+
+def demo(*arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit status, the JSON object, and what was said on the way."""
+    done = subprocess.run(
+        [sys.executable, "-m", "softphone.cli", "demo", "--json", "--instance", PLAN.instance, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    return done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr
+
+
+@pytest.mark.parametrize("tunnel", LAYERS)
+def test_a_call_that_moves(tunnel: str, tmp_path: Path) -> None:
+    capture = tmp_path / "call.pcapng"
+    status, report, said = demo("--tunnel", tunnel, "--seconds", "12", "--capture", str(capture))
+    assert (status, report["ok"]) == (0, True), said
+    assert report["tunnel"] == tunnel
+    assert report["sip"] == {
+        "registered": True,
+        "transport": "udp",
+        "sdp_connection": str(PLAN.home_address),
+        "home_address": str(PLAN.home_address),
+    }
+    for audio in report["audio"].values():
+        assert audio["sent"] > 500
+        assert audio["received"] == audio["sent"] - audio["lost"]
+        assert audio["pesq"] >= audio["pesq_codec"] - 0.15
+        assert audio["pesq_codec"] > 2.5
+    (handover,) = report["handovers"]
+    assert (handover["from"], handover["to"]) == ("visited-a", "visited-b")
+    assert handover["binding_ms"] > 0
+    assert all(gap >= 20 for gap in handover["gap_ms"].values())
+    assert report["capture"] == str(capture)
+    table = capture.with_name(capture.name + ".esp_sa")
+    assert stat.S_IMODE(table.stat().st_mode) == 0o600
+    _check_audio(capture, table, tunnel)
+    _check_sip(capture, table)
+    _check_nothing_malformed(capture, table)
+
+
+def _check_audio(capture: Path, table: Path, tunnel: str) -> None:
+    """Care-of address and home agent outside, the correspondent and the home address inside; both ways, both links."""
+    rows = dissect(capture, table, ["frame.protocols", "ipv6.src", "ipv6.dst", "rtp.p_type"], "rtp && !rtcp && !icmpv6")
+    assert {row[0] for row in rows} == {f"eth:ethertype:{LAYERS[tunnel]}"}
+    assert {row[3] for row in rows} == {"96"}
+    seen: Counter[tuple[str, str]] = Counter()
+    mn, cn, agent = str(PLAN.home_address), str(PLAN.cn), str(PLAN.home_agent)
+    for _, source, destination, _ in rows:
+        *outer_source, inner_source = source.split(",")
+        *outer_destination, inner_destination = destination.split(",")
+        inward = inner_destination == mn
+        assert {inner_source, inner_destination} == {mn, cn}
+        care_of = set(outer_destination if inward else outer_source)
+        assert set(outer_source if inward else outer_destination) == {agent}
+        (address,) = care_of
+        seen["in" if inward else "out", str(_network_of(address))] += 1
+    assert set(seen) == {(way, str(network)) for way in ("in", "out") for network in VISITED}
+    assert min(seen.values()) > 100
+
+
+def _network_of(address: str) -> IPv6Network:
+    (network,) = [network for network in VISITED if IPv6Address(address) in network]
+    return network
+
+
+def _check_sip(capture: Path, table: Path) -> None:
+    """No care-of address in any SIP message or session description."""
+    rows = dissect(capture, table, ["sip.Method", "sip.Status-Code", "sdp.connection_info.address"], "sip")
+    methods = Counter(row[0] for row in rows if row[0])
+    assert methods["REGISTER"] >= 2, "without credentials and with them"
+    assert methods["INVITE"] >= 1
+    assert methods["ACK"] >= 1
+    assert methods["BYE"] >= 1
+    assert {row[2] for row in rows if row[2]} == {str(PLAN.home_address), str(PLAN.cn)}
+    messages = dissect(capture, table, ["sip.msg_hdr", "sdp.owner"], "sip")
+    assert messages
+    for prefix in ("2001:db8:a:", "2001:db8:b:"):
+        assert not any(prefix in field for row in messages for field in row)
+
+
+def _check_nothing_malformed(capture: Path, table: Path) -> None:
+    assert dissect(capture, table, ["frame.number", "_ws.expert.message"], "_ws.malformed") == []
+    assert dissect(capture, table, ["frame.number"], "esp.icv_bad == 1 || icmpv6.checksum.status == 0") == []
+    undecrypted = dissect(capture, table, ["frame.number"], "esp && !esp.protocol")
+    assert undecrypted == []
+    binding = dissect(capture, table, ["mip6.mhtype"], "mipv6")
+    assert Counter(row[0] for row in binding) >= Counter({"5": 2, "6": 2}), "updates and acknowledgements, under ESP"
+
+
+def test_without_the_option_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, report, said = demo("--seconds", "4", "--handovers", "0", "--transport", "tls", "--codec", "G722")
+    assert (status, report["ok"]) == (0, True), said
+    assert report["sip"]["transport"] == "tls"
+    assert report["handovers"] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--seconds", "1"], "--seconds"),
+        (["--seconds", "6", "--handovers", "3"], "--handovers"),
+        (["--capture", "/nowhere/at/all.pcapng"], "--capture"),
+        (["--tunnel", "gre"], "--tunnel"),
+    ],
+)
+def test_usage_errors_say_what_to_change(arguments: list[str], word: str) -> None:
+    status, _, said = demo(*arguments)
+    assert status == 2
+    assert word in said
