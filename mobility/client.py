@@ -18,6 +18,7 @@ import asyncio
 import json
 import os
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -127,12 +128,14 @@ class HostClient:
 
     def _ask(self, request: Mapping[str, object]) -> tuple[dict[str, object], list[int]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.settimeout(self._timeout)
+            # A Unix socket whose queue is full refuses a non-blocking connect; a blocking one waits its turn.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timeout))
             try:
                 connection.connect(os.fspath(self._path))
+                connection.settimeout(self._timeout)
                 connection.send(json.dumps(request).encode())
                 data, descriptors = _receive(connection)
-            except TimeoutError as error:
+            except (TimeoutError, BlockingIOError) as error:
                 raise MobilityError(f"the host OS at {self._path} does not answer") from error
             except (FileNotFoundError, ConnectionError) as error:
                 raise _not_running(self._path) from error
@@ -294,6 +297,11 @@ def wait_ready(runtime: str | os.PathLike[str], *, timeout: float = 10.0) -> Non
                 if time.monotonic() >= deadline:
                     raise _not_running(path) from error
         time.sleep(0.02)
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
 
 
 def _not_running(path: Path) -> NotRunning:

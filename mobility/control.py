@@ -185,6 +185,10 @@ class _Client:
         self._loop.watch(self._socket, self._ready, WRITE if self._unsent else READ)
 
 
+QUEUE = 128
+"Clients that may wait to be accepted."
+
+
 def listen(path: Path, kind: socket.SocketKind) -> socket.socket:
     """A listening Unix socket (non-blocking, mode 0600) in place of what a dead process left there. Raises OSError."""
     listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -195,7 +199,7 @@ def listen(path: Path, kind: socket.SocketKind) -> socket.socket:
             listener.bind(os.fspath(path))
         finally:
             os.umask(before)
-        listener.listen(16)
+        listener.listen(QUEUE)
     except BaseException:
         listener.close()
         raise

@@ -176,8 +176,8 @@ def test_the_holder_survives_garbage_and_clients_that_hang(running: Process) -> 
         b'{"op":"mtu","mtu":7}',
     ):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-            client.settimeout(5)
             client.connect(path)
+            client.settimeout(5)
             client.send(garbage)
             answer = json.loads(client.recv(65536))
             assert answer["ok"] is False
