@@ -54,6 +54,8 @@ class Reason(StrEnum):
     "The outer source of a tunnelled packet is not the home agent, or not the registered care-of address (step 128)."
     INNER_SOURCE_WRONG = "inner-source-wrong"
     "The inner source of a reverse-tunnelled packet is not the home address of its sender (RFC 6275 section 10.4.5)."
+    CARE_OF_ADDRESS_LOST = "care-of-address-lost"
+    "Late, to a care-of address that was given up as lost: the home agent was told and sends the packet again."
     NOT_TUNNELLED = "not-tunnelled"
     "A packet that may only come through the tunnel arrived outside of it."
     NO_BINDING = "no-binding"

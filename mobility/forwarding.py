@@ -45,6 +45,8 @@ class Forwarding:
         self._home = home_address.packed
         self._agent = home_agent.packed
         self._outbound_ends = b""
+        self.lost_address = b""
+        "Care-of address that was given up as lost (16 bytes): what still comes to it comes again elsewhere."
 
     def set_tunnel(self, home_agent: IPv6Address, care_of_address: IPv6Address) -> None:
         """Away from home, with a binding: packets go through the tunnel between these (steps 63, 81, 91)."""
@@ -95,6 +97,8 @@ class Forwarding:
             packet = self._without_extensions(packet)  # step 123
         if packet[8:24] != self._agent:  # step 128, before the work of step 125 is spent on a stranger
             raise Discard(Reason.OUTER_SOURCE_WRONG, f"{IPv6Address(packet[8:24])} is not the home agent")
+        if packet[24:40] == self.lost_address:
+            raise Discard(Reason.CARE_OF_ADDRESS_LOST, str(IPv6Address(packet[24:40])))
         inner = decapsulate(packet, self.form, self.security)  # steps 124 to 126, 128, 129, 131
         if inner[24:40] != self._home:
             raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")

@@ -14,6 +14,7 @@ from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import Mode
 from mobility.links import LinkSettings, link_scope
+from mobility.mipv6.again import SentLately
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
 from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
@@ -113,7 +114,9 @@ class Terminal:
             self.scenarios,
             self._send_on,
             sequence,
+            None if (tunnel_in := associations.tunnel_in) is None else lambda: tunnel_in.top,
         )
+        self.sent_lately = SentLately(associations.tunnel_out)
         self.waiting = WaitingRoom()
         self.counters: Counter[str] = Counter()
         self.sent = 0
@@ -171,11 +174,11 @@ class Terminal:
             to = path.next_hop(path.agent)
             if to is not None:
                 try:
-                    outer = encapsulate(
-                        self.application.protect(packet), path.outbound_ends, self._form, self._security
-                    )
+                    protected = self.application.protect(packet)
+                    outer = encapsulate(protected, path.outbound_ends, self._form, self._security)
                 except Discard as discard:
                     return self._finish([Discarded.of(discard, "send-routine")])
+                self.sent_lately.sealed(protected, now)
                 if len(outer) <= path.mtu:
                     self.sent += 1
                     return [Transmit(outer, to, path.link)]
@@ -253,6 +256,7 @@ class Terminal:
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
             "host_mtu": self.host_mtu,
             "waiting": len(self.waiting),
+            "sent_lately": self.sent_lately.snapshot(),
             "counters": {"sent": self.sent, "delivered": self.delivered, **self.counters},
         }
 
@@ -282,11 +286,33 @@ class Terminal:
         if present is None:
             return [Discarded(Reason.NO_BINDING, "send-routine", "the terminal is on no link")]
         try:
-            outer = self.forwarding.send(self.application.protect(packet))
+            return self._into_tunnel(self.application.protect(packet), present.link, now)
         except Discard as discard:
             return [Discarded.of(discard, "send-routine")]
+
+    def _into_tunnel(self, protected: bytes, link: str, now: float) -> list[Output]:
+        """Send routine 100 for a packet that the application's IPsec is done with. Raises `Discard`."""
+        outer = self.forwarding.send(protected)
+        if not self.forwarding.at_home:
+            self.sent_lately.sealed(protected, now)
         self.sent += 1
-        return self._absorb(self.hosts[present.link].send(outer, now), now)
+        return self._absorb(self.hosts[link].send(outer, now), now)
+
+    def _send_again(self, now: float) -> list[Output]:
+        """What the home agent did not receive from the place that was left goes first."""
+        mobile_node = self.mobile_node
+        progress, present = mobile_node.progress, mobile_node.present
+        if progress is None or present is None:
+            return mobile_node.settle(now)
+        mobile_node.progress = None
+        packets = self.sent_lately.after(progress.highest, now)
+        outputs = mobile_node.settle(now, len(packets), progress.sent_again)
+        for packet in packets:
+            try:
+                outputs += self._into_tunnel(packet, present.link, now)
+            except Discard as discard:
+                outputs.append(Discarded.of(discard, "send-routine"))
+        return outputs
 
     def _too_big(self, packet: bytes) -> list[Output]:
         """Tell the program, in the name of the home agent, which is the first router on its way."""
@@ -398,6 +424,9 @@ class Terminal:
             outputs += self._absorb(host.add_address(self.settings.home_address, now, quiet=True), now)
             outputs.append(self._ask_for_agent(decided.link))
         outputs += self._absorb(self.mobile_node.moved(now), now)
+        loss = self.mobile_node.loss
+        here = decided is not None and loss is not None and decided.address == loss.address
+        self.forwarding.lost_address = b"" if loss is None or here else loss.address.packed
         return outputs + self._follow(now)
 
     def _ask_for_agent(self, link: str) -> Output:
@@ -438,7 +467,7 @@ class Terminal:
             self.host_mtu = mtu
             outputs.append(HostMtuChanged(mtu))
         if forwarding.ready:
-            outputs += self.mobile_node.settle(now)
+            outputs += self._send_again(now)
             for packet in self.waiting.take():
                 outputs += self._outbound(packet, now)
         return outputs

@@ -7,9 +7,9 @@ from collections import deque
 from mobility.discards import Reason
 from mobility.outputs import Discarded
 
-LIMIT = 64
+LIMIT = 512
 "Packets."
-PATIENCE = 0.5
+PATIENCE = 1.0
 "Seconds; speech that is older is of no use to anybody."
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.mipv6.again import Progress, SentLately, loss_in
 from mobility.mipv6.binding_cache import Binding, BindingCache, CacheFull, newer
 from mobility.mipv6.registration import status_name
 from mobility.mipv6.signalling import Received, open_message, to_terminal
@@ -84,6 +85,8 @@ class BindingCreated(Event):
     care_of_address: IPv6Address
     previous: IPv6Address | None
     lifetime: int
+    sent_again: int = 0
+    "Packets that were on their way to the previous care-of address when it was lost."
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,11 @@ class HomeAgent:
         self._unchecked: dict[IPv6Address, float] = {}
         "Until when duplicate address detection may still fail."
         self._woken: dict[IPv6Address, float] = {}
+        self._sent_lately = {
+            address: SentLately(terminal.associations.tunnel_out) for address, terminal in self._terminals.items()
+        }
+        self._losses: dict[IPv6Address, tuple[int, int]] = {}
+        "Number of the last loss that each terminal told, and how many packets were sent again for it."
         self._timer: float | None = None
 
     @property
@@ -263,7 +271,8 @@ class HomeAgent:
         home_address = received.source
         granted = max(min(update.lifetime, self.settings.max_lifetime) // 4 * 4, MINIMUM_LIFETIME)
         try:
-            self.cache.put(Binding(home_address, care_of_address, granted, now + granted, update.sequence))
+            present = Binding(home_address, care_of_address, granted, now + granted, update.sequence)
+            self.cache.put(present)
         except CacheFull:
             return self._refuse(update, received, mh.Status.INSUFFICIENT_RESOURCES, now)
         self._reminders[home_address] = now + granted * REFRESH_REQUEST_AT
@@ -273,19 +282,54 @@ class HomeAgent:
         advice = self.settings.refresh_advice
         if advice is not None and advice < granted:
             options = (mh.BindingRefreshAdvice(advice),)
+        again = self._lost(update, received, now)
+        options += self._progress(received)
         outputs = self._acknowledge(update, received, mh.Status.ACCEPTED, update.sequence, granted, options, now)
         outputs += self._link.add_proxy(home_address, now)
         previous = None if binding is None else binding.care_of_address
         if previous != care_of_address:
-            outputs.append(BindingCreated(home_address, care_of_address, previous, granted))
+            outputs.append(BindingCreated(home_address, care_of_address, previous, granted, len(again)))
+        for packet in again:
+            try:
+                outputs += self._into_tunnel(packet, present, now)
+            except Discard as discard:
+                outputs.append(Discarded.of(discard, "home-agent"))
         return outputs
+
+    def _lost(self, update: mh.BindingUpdate, received: Received, now: float) -> list[bytes]:
+        """The packets that the terminal did not get before its last care-of address was lost; once for each loss."""
+        told = loss_in(update.options) if received.under_ipsec else None
+        if told is None:
+            return []
+        highest, number = told
+        known = self._losses.get(received.source)
+        if known is not None and known[0] == number:
+            return []
+        packets = self._sent_lately[received.source.packed].after(highest, now)
+        self._losses[received.source] = number, len(packets)
+        return packets
+
+    def _progress(self, received: Received) -> tuple[mh.Option, ...]:
+        """Tells the terminal what came through the tunnel: nothing more will be taken from its last place."""
+        association = self._terminals[received.source.packed].associations.tunnel_in
+        if association is None or not received.under_ipsec:
+            return ()
+        _, again = self._losses.get(received.source, (0, 0))
+        return (Progress(association.top, again).option(),)
 
     def _deregister(self, update: mh.BindingUpdate, received: Received, now: float) -> list[Output]:
         home_address = received.source
         self.cache.delete(home_address)
+        again = self._lost(update, received, now)
         # The defence of the home address ends before the answer: the terminal may use it when the answer comes.
         outputs = self._unbound(home_address, "deregistered", now)
-        return outputs + self._acknowledge(update, received, mh.Status.ACCEPTED, update.sequence, 0, (), now)
+        options = self._progress(received)
+        outputs += self._acknowledge(update, received, mh.Status.ACCEPTED, update.sequence, 0, options, now)
+        if received.outer_source == home_address:
+            # Where the acknowledgement went; nobody else knows yet that the terminal is there.
+            for packet in again:
+                outputs += self._answer(Reply(packet, at_home=True), now)
+        return outputs
 
     def _unbound(self, home_address: IPv6Address, why: str, now: float) -> list[Output]:
         self._reminders.pop(home_address, None)
@@ -403,7 +447,9 @@ class HomeAgent:
         largest = max(room(path_mtu, terminal.form, self.security, terminal.home_address), ip6.MINIMUM_MTU)
         if len(packet) > largest:
             return self._too_big(packet, largest, now)
-        return self._link.send(encapsulate(packet, self._address + care_of_address, terminal.form, self.security), now)
+        outer = encapsulate(packet, self._address + care_of_address, terminal.form, self.security)
+        self._sent_lately[terminal.home_address.packed].sealed(packet, now)
+        return self._link.send(outer, now)
 
     def _for_us(self, inner: bytes, binding: Binding, now: float) -> list[Output]:
         """A terminal talks to its home agent through the tunnel: echo is answered."""
@@ -454,7 +500,12 @@ class HomeAgent:
             "address": str(self.settings.address),
             "binding_cache": self.cache.snapshot(now),
             "terminals": [
-                {"home_address": str(each.home_address), "tunnel": each.form.value, "admitted": each.admitted}
+                {
+                    "home_address": str(each.home_address),
+                    "tunnel": each.form.value,
+                    "admitted": each.admitted,
+                    "sent_lately": self._sent_lately[each.home_address.packed].snapshot(),
+                }
                 for each in self.settings.terminals
             ],
             "policies": self.security.spd.describe(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
 from mobility.discards import Discard, Reason
+from mobility.mipv6.again import Loss, Progress, progress_in
 from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
 from mobility.mipv6.movement import Attachment, CareOfAddressChanged, HandoverFinished, HandoverStarted, Movement
 from mobility.mipv6.registration import BindingRequested, Registration, ReturnedHome
@@ -55,7 +56,9 @@ class MobileNode:
         scenarios: ScenarioPolicy,
         send: Send,
         sequence: int = 0,
+        received: Callable[[], int] | None = None,
     ) -> None:
+        """``received``: the highest sequence number that came through the tunnel; None: it has no numbers."""
         self.settings = settings
         self.updates = updates
         network = IPv6Network((settings.home_address, settings.home_prefix_length), strict=False)
@@ -65,6 +68,15 @@ class MobileNode:
         self._scenarios = scenarios
         self._send = send
         self._handover: Handover | None = None
+        self._received = received
+        self.loss: Loss | None = None
+        "Of the last care-of address that was lost."
+        self._untold = False
+        "The home agent has not acknowledged that it heard of the loss."
+        self._between_places = False
+        "Moved, and not acknowledged yet."
+        self.progress: Progress | None = None
+        "What the home agent of this new place had received; whoever sends again takes it away."
 
     @property
     def present(self) -> Attachment | None:
@@ -83,6 +95,11 @@ class MobileNode:
         if new == old:
             return []
         self.movement.present = new
+        self._between_places = True
+        self.progress = None
+        if old is not None and self._received is not None and self.movement.is_lost(old):
+            self.loss = Loss(self._received(), self.registration.sequence, old.address)
+            self._untold = True
         outputs: list[Output] = []
         if old is not None and self._handover is None:
             self._handover = Handover(old, now)
@@ -139,7 +156,7 @@ class MobileNode:
             case other:
                 raise Discard(Reason.MESSAGE_UNEXPECTED, f"mobility header type {int(other.type)}")
 
-    def settle(self, now: float) -> list[Output]:
+    def settle(self, now: float, sent_again: int = 0, received_again: int = 0) -> list[Output]:
         """The forwarding follows the present place: the handover, if there was one, is over."""
         present, handover = self.movement.present, self._handover
         if present is None or handover is None:
@@ -154,6 +171,8 @@ class MobileNode:
                 present.address,
                 round((now - handover.noticed) * 1000, 3),
                 round(since_update * 1000, 3),
+                sent_again,
+                received_again,
             )
         ]
 
@@ -173,6 +192,8 @@ class MobileNode:
             under_ipsec=received.under_ipsec,
         )
         events = registration.acknowledged(acknowledgement, now)
+        if acknowledgement.accepted and not any(isinstance(event, BindingRequested) for event in events):
+            self._heard_of_progress(acknowledgement, received)
         outputs = self._carry_out(events, now)  # step 75
         if any(isinstance(event, ReturnedHome | BindingRequested) for event in events):
             return outputs, None
@@ -180,6 +201,13 @@ class MobileNode:
             return outputs, self._scenarios.choose(situation)  # step 76
         except Discard as discard:
             return [*outputs, Discarded.of(discard, "scenario")], None
+
+    def _heard_of_progress(self, acknowledgement: mh.BindingAcknowledgement, received: Received) -> None:
+        self._untold = False
+        if self._between_places and self._received is not None and received.under_ipsec:
+            self.progress = progress_in(acknowledgement.options)
+        # Later acknowledgements overtake packets that are on their way: nothing may be sent again for them.
+        self._between_places = False
 
     def _carry_out(self, events: list[Output], now: float) -> list[Output]:
         """Sends what is requested and writes the list; every event is passed on as well."""
@@ -200,9 +228,11 @@ class MobileNode:
         if settings.key_management:
             flags |= mh.UpdateFlag.KEY_MANAGEMENT
         # The alternate care-of address is inside ESP, the source address of the packet is not (section 11.7.1).
-        update = mh.BindingUpdate(
-            request.sequence, flags, request.lifetime, (mh.AlternateCareOfAddress(request.care_of_address),)
-        )
+        options: tuple[mh.Option, ...] = (mh.AlternateCareOfAddress(request.care_of_address),)
+        if self._untold and self.loss is not None and self.loss.address != request.care_of_address:
+            # Back at the same address packets may still arrive as they are, so there nothing is asked for.
+            options = (*options, self.loss.option())
+        update = mh.BindingUpdate(request.sequence, flags, request.lifetime, options)
         try:
             packet = from_terminal(
                 update, settings.home_address, request.care_of_address, settings.home_agent, self._protection

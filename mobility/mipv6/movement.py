@@ -51,6 +51,10 @@ class HandoverFinished(Event):
     "Milliseconds since `HandoverStarted`."
     since_update_ms: float
     "Milliseconds since the first binding update of the new place; the gap that signalling causes."
+    sent_again: int = 0
+    "Packets of this terminal that the old place lost."
+    received_again: int = 0
+    "Packets that the home agent sent again."
 
 
 class Movement:
@@ -96,6 +100,10 @@ class Movement:
     def home_link(self) -> str | None:
         """The link on which the home prefix is heard at the moment."""
         return next((link for link in self.links if any(map(self._is_home, self._addresses[link]))), None)
+
+    def is_lost(self, place: Attachment) -> bool:
+        """Whether nothing can arrive at this place any more."""
+        return place.address not in self._addresses[place.link] or place.link in self._deserted
 
     def decide(self) -> Attachment | None:
         """Where to be, given the addresses of this moment."""

@@ -1,4 +1,4 @@
-"""The mobility header, its messages and options (RFC 6275 section 6.1, 6.2)."""
+"""The mobility header and its messages (RFC 6275 section 6.1); the options are in `mh_options` and named here too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from typing import ClassVar, Self
 
 from mobility.wire import ip6
 from mobility.wire.errors import WireError
+from mobility.wire.mh_options import AlternateCareOfAddress as AlternateCareOfAddress
+from mobility.wire.mh_options import BindingAuthorizationData as BindingAuthorizationData
+from mobility.wire.mh_options import BindingRefreshAdvice as BindingRefreshAdvice
+from mobility.wire.mh_options import NonceIndices as NonceIndices
+from mobility.wire.mh_options import Option as Option
+from mobility.wire.mh_options import UnknownMobilityOption as UnknownMobilityOption
+from mobility.wire.mh_options import VendorSpecific as VendorSpecific
+from mobility.wire.mh_options import append_options, parse_options, units
 
 
 class Type(IntEnum):
@@ -84,102 +92,6 @@ class AckFlag(IntFlag):
 NO_FLAGS = AckFlag(0)
 
 
-# ---------------------------------------------------------------- options (section 6.2)
-
-
-@dataclass(frozen=True, slots=True)
-class BindingRefreshAdvice:
-    """RFC 6275 section 6.2.4."""
-
-    kind: ClassVar[int] = 2
-    align: ClassVar[tuple[int, int]] = (2, 0)
-
-    interval: int
-    "Seconds; the wire counts units of four, rounded down."
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        _exactly(data, 2, "binding refresh advice")
-        return cls(int.from_bytes(data, "big") * 4)
-
-    def __bytes__(self) -> bytes:
-        return _units(self.interval).to_bytes(2, "big")
-
-
-@dataclass(frozen=True, slots=True)
-class AlternateCareOfAddress:
-    """RFC 6275 section 6.2.5."""
-
-    kind: ClassVar[int] = 3
-    align: ClassVar[tuple[int, int]] = (8, 6)
-
-    address: IPv6Address
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        _exactly(data, 16, "alternate care-of address")
-        return cls(IPv6Address(data))
-
-    def __bytes__(self) -> bytes:
-        return self.address.packed
-
-
-@dataclass(frozen=True, slots=True)
-class NonceIndices:
-    """RFC 6275 section 6.2.6."""
-
-    kind: ClassVar[int] = 4
-    align: ClassVar[tuple[int, int]] = (2, 0)
-
-    home: int
-    care_of: int
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        _exactly(data, 4, "nonce indices")
-        return cls(*_HH.unpack(data))
-
-    def __bytes__(self) -> bytes:
-        return _HH.pack(self.home, self.care_of)
-
-
-@dataclass(frozen=True, slots=True)
-class BindingAuthorizationData:
-    """RFC 6275 section 6.2.7; must be the last option."""
-
-    kind: ClassVar[int] = 5
-    align: ClassVar[tuple[int, int]] = (8, 2)
-
-    authenticator: bytes
-    "96 bits."
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        _exactly(data, 12, "binding authorization data")
-        return cls(data)
-
-    def __bytes__(self) -> bytes:
-        if len(self.authenticator) != 12:
-            raise ValueError(f"an authenticator has 12 octets, not {len(self.authenticator)}")
-        return self.authenticator
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownMobilityOption:
-    """An option that a receiver skips (RFC 6275 section 6.2.1)."""
-
-    align: ClassVar[tuple[int, int]] = (1, 0)
-
-    kind: int
-    data: bytes
-
-    def __bytes__(self) -> bytes:
-        return self.data
-
-
-Option = BindingRefreshAdvice | AlternateCareOfAddress | NonceIndices | BindingAuthorizationData | UnknownMobilityOption
-
-
 # ---------------------------------------------------------------- messages (section 6.1)
 
 
@@ -194,7 +106,7 @@ class BindingRefreshRequest:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         _open(data, cls.type, 8, "binding refresh request")
-        return cls(_parse_options(data, 8))
+        return cls(parse_options(data, 8))
 
     def __bytes__(self) -> bytes:
         return _message(self.type, b"\0\0", self.options)
@@ -213,7 +125,7 @@ class _TestInit:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         _open(data, cls.type, 16, "test init")
-        return cls(data[8:16], _parse_options(data, 16))
+        return cls(data[8:16], parse_options(data, 16))
 
     def __bytes__(self) -> bytes:
         return _message(self.type, b"\0\0" + _octets(self.cookie, "cookie"), self.options)
@@ -249,7 +161,7 @@ class _Test:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         _open(data, cls.type, 24, "test")
-        return cls(int.from_bytes(data[6:8], "big"), data[8:16], data[16:24], _parse_options(data, 24))
+        return cls(int.from_bytes(data[6:8], "big"), data[8:16], data[16:24], parse_options(data, 24))
 
     def __bytes__(self) -> bytes:
         body = self.nonce_index.to_bytes(2, "big") + _octets(self.cookie, "cookie") + _octets(self.token, "token")
@@ -286,10 +198,10 @@ class BindingUpdate:
     def parse(cls, data: bytes) -> Self:
         _open(data, cls.type, 12, "binding update")
         sequence, flags, units = _HHH.unpack_from(data, 6)
-        return cls(sequence, UpdateFlag(flags & _UPDATE_FLAGS), units * 4, _parse_options(data, 12))
+        return cls(sequence, UpdateFlag(flags & _UPDATE_FLAGS), units * 4, parse_options(data, 12))
 
     def __bytes__(self) -> bytes:
-        return _message(self.type, _HHH.pack(self.sequence, self.flags, _units(self.lifetime)), self.options)
+        return _message(self.type, _HHH.pack(self.sequence, self.flags, units(self.lifetime)), self.options)
 
     @property
     def alternate_care_of(self) -> IPv6Address | None:
@@ -315,10 +227,10 @@ class BindingAcknowledgement:
     def parse(cls, data: bytes) -> Self:
         _open(data, cls.type, 12, "binding acknowledgement")
         status, flags, sequence, units = _BBHH.unpack_from(data, 6)
-        return cls(status, sequence, units * 4, AckFlag(flags & _ACK_FLAGS), _parse_options(data, 12))
+        return cls(status, sequence, units * 4, AckFlag(flags & _ACK_FLAGS), parse_options(data, 12))
 
     def __bytes__(self) -> bytes:
-        body = _BBHH.pack(self.status, self.flags, self.sequence, _units(self.lifetime))
+        body = _BBHH.pack(self.status, self.flags, self.sequence, units(self.lifetime))
         return _message(self.type, body, self.options)
 
     @property
@@ -345,7 +257,7 @@ class BindingError:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         _open(data, cls.type, 24, "binding error")
-        return cls(data[6], IPv6Address(data[8:24]), _parse_options(data, 24))
+        return cls(data[6], IPv6Address(data[8:24]), parse_options(data, 24))
 
     def __bytes__(self) -> bytes:
         return _message(self.type, b"%c\0%b" % (self.status, self.home_address.packed), self.options)
@@ -413,13 +325,10 @@ def payload(message: Message, source: ip6.Address, destination: ip6.Address) -> 
 
 # ---------------------------------------------------------------- inside
 
-_HH = Struct("!HH")
 _HHH = Struct("!HHH")
 _BBHH = Struct("!BBHH")
 _UPDATE_FLAGS = sum(UpdateFlag)
 _ACK_FLAGS = sum(AckFlag)
-_PAD1 = 0
-_PADN = 1
 
 
 def _frame(data: bytes) -> None:
@@ -442,65 +351,14 @@ def _open(data: bytes, kind: int, fixed: int, what: str) -> None:
 def _message(kind: int, body: bytes, options: tuple[Option, ...]) -> bytes:
     """The whole header with a checksum of zero, padded to eight octets (RFC 6275 sections 6.1.1, 6.2)."""
     out = bytearray(b"%c\0%c\0\0\0%b" % (ip6.NO_NEXT, kind, body))
-    for option in options:
-        modulus, rest = option.align
-        out += _padding((rest - len(out)) % modulus)
-        data = bytes(option)
-        out += b"%c%c%b" % (option.kind, len(data), data)
-    out += _padding(-len(out) % 8)
+    append_options(out, options)
     if len(out) > 2048:
         raise ValueError(f"a mobility header holds at most 2048 octets, not {len(out)}")
     out[1] = len(out) // 8 - 1
     return bytes(out)
 
 
-def _padding(size: int) -> bytes:
-    if size == 0:
-        return b""
-    return b"\0" if size == 1 else b"%c%c%b" % (_PADN, size - 2, bytes(size - 2))
-
-
-def _parse_options(data: bytes, at: int) -> tuple[Option, ...]:
-    options: list[Option] = []
-    size = len(data)
-    while at < size:
-        kind = data[at]
-        if kind == _PAD1:
-            at += 1
-            continue
-        if at + 2 > size or (end := at + 2 + data[at + 1]) > size:
-            raise WireError("mobility option", at=at, why=f"option {kind} is cut off")
-        value = data[at + 2 : end]
-        try:
-            match kind:
-                case 1:
-                    pass
-                case 2:
-                    options.append(BindingRefreshAdvice.parse(value))
-                case 3:
-                    options.append(AlternateCareOfAddress.parse(value))
-                case 4:
-                    options.append(NonceIndices.parse(value))
-                case 5:
-                    options.append(BindingAuthorizationData.parse(value))
-                case _:
-                    options.append(UnknownMobilityOption(kind, value))
-        except WireError as error:
-            raise WireError(error.what, at=at + 1, why=error.why) from None
-        at = end
-    return tuple(options)
-
-
-def _exactly(data: bytes, size: int, what: str) -> None:
-    if len(data) != size:
-        raise WireError(what, at=0, why=f"needs {size} octets, has {len(data)}")
-
-
 def _octets(value: bytes, what: str) -> bytes:
     if len(value) != 8:
         raise ValueError(f"a {what} has 8 octets, not {len(value)}")
     return value
-
-
-def _units(seconds: int) -> int:
-    return min(seconds // 4, 0xFFFF)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobility.discards import Discard, Reason
+from mobility.mipv6.again import Progress
 from mobility.mipv6.home_agent import (
     AuthorisedTerminal,
     BindingCreated,
@@ -126,7 +127,8 @@ def test_first_binding() -> None:
     assert headers.routing_address == MN.packed
     assert headers.protocol == ip6.ESP
     received = open_message(packet, bench.security)
-    assert received.message == mh.BindingAcknowledgement(0, 1, 400)
+    progress = Progress(highest=0, sent_again=0).option()
+    assert received.message == mh.BindingAcknowledgement(0, 1, 400, options=(progress,))
 
 
 def test_granted_lifetime_and_flags() -> None:

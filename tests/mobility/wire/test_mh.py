@@ -33,7 +33,8 @@ A, B = IPv6Address("2001:db8::a"), IPv6Address("2001:db8::b")
 lifetimes = st.integers(0, 0xFFFF).map(lambda units: units * 4)
 update_flags = st.sets(st.sampled_from(list(mh.UpdateFlag))).map(lambda chosen: mh.UpdateFlag(sum(chosen)))
 ack_flags = st.sets(st.sampled_from(list(mh.AckFlag))).map(lambda chosen: mh.AckFlag(sum(chosen)))
-unknown_options = st.builds(mh.UnknownMobilityOption, st.integers(16, 255), st.binary(max_size=20))
+unknown_options = st.builds(mh.UnknownMobilityOption, st.integers(20, 255), st.binary(max_size=20))
+vendor_options = st.builds(mh.VendorSpecific, st.integers(0, 0xFFFFFFFF), u8, st.binary(max_size=20))
 # The authorization data must be the last option (RFC 6275 section 6.2.7).
 options = st.tuples(
     st.lists(
@@ -42,6 +43,7 @@ options = st.tuples(
             st.builds(mh.AlternateCareOfAddress, unicast),
             st.builds(mh.NonceIndices, u16, u16),
             unknown_options,
+            vendor_options,
         ),
         max_size=4,
     ),
@@ -102,6 +104,9 @@ def test_scapy_reads_the_same_options_at_their_alignment(message: mh.Message) ->
                 assert isinstance(theirs, MIP6OptBindingAuthData)
                 assert data.rindex(b"\x05\x0c" + authenticator) % 8 == 2
                 assert data.endswith(authenticator)
+            case mh.VendorSpecific(vendor, subtype, body):
+                assert (theirs.otype, theirs.olen) == (19, 5 + len(body))
+                assert data.index(b"\x13%c%b%c%b" % (5 + len(body), vendor.to_bytes(4), subtype, body)) % 4 == 2
             case mh.UnknownMobilityOption(kind, body):
                 assert (theirs.otype, theirs.olen) == (kind, len(body))
 
@@ -251,6 +256,7 @@ class TestNonsense:
             (3, 15, "alternate"),
             (4, 2, "nonce"),
             (5, 10, "authorization"),
+            (19, 4, "vendor"),
             (9, 200, "mobility option"),
         ],
     )
