@@ -16,8 +16,10 @@ from mobility.host.interface import Interface
 SOLICITATIONS = 3
 "MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT"
 DELAY_FIRST_PROBE = 5.0
-QUEUE_LIMIT = 16
-"Packets that wait for one neighbour; the oldest goes first."
+QUEUE_LIMIT = 512
+"Packets that wait for one neighbour; the oldest goes first. A burst after a handover fits in."
+QUEUES_LIMIT = 1024
+"Packets that wait for all neighbours together."
 LIMIT = 512
 "Neighbours; the stale one that was used least recently goes first."
 
@@ -92,7 +94,11 @@ class NeighbourCache:
         self._interface.transmit(packet, neighbour.mac)
 
     def _enqueue(self, neighbour: Neighbour, packet: bytes) -> None:
-        if len(neighbour.queue) >= QUEUE_LIMIT:
+        waiting = sum(len(each.queue) for each in self._neighbours.values() if each.state is State.INCOMPLETE)
+        if len(neighbour.queue) >= QUEUE_LIMIT or waiting >= QUEUES_LIMIT:
+            if not neighbour.queue:
+                self._interface.discard(Reason.QUEUE_FULL, f"{waiting} packets wait for neighbours")
+                return
             neighbour.queue.popleft()
             self._interface.discard(Reason.QUEUE_FULL, f"waiting for {IPv6Address(neighbour.address)}")
         neighbour.queue.append(packet)

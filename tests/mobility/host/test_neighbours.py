@@ -8,6 +8,7 @@ import pytest
 
 from mobility.discards import Reason
 from mobility.host import AddressConflict, AddressReady, RouterLost
+from mobility.host.neighbours import QUEUE_LIMIT, QUEUES_LIMIT
 from mobility.host.redirect import Redirect
 from mobility.wire import icmp6, ip6, mld, ndisc
 from mobility.wire.errors import WireError
@@ -67,11 +68,20 @@ def test_who_does_not_answer_three_times_is_unreachable_and_its_packets_are_give
 
 def test_the_queue_of_one_neighbour_is_bounded_and_the_oldest_goes_first() -> None:
     rig, address = settled()
-    for size in range(20):
+    for size in range(QUEUE_LIMIT + 4):
         rig.send(udp(address, NEIGHBOUR, size))
-    assert rig.reasons == [Reason.QUEUE_FULL]
+    assert set(rig.reasons) == {Reason.QUEUE_FULL}
     rig.neighbour_advertises(NEIGHBOUR, NEIGHBOUR_MAC)
-    assert [len(output.packet) - 40 for output in rig.transmitted] == list(range(4, 20))
+    assert [len(output.packet) - 40 for output in rig.transmitted] == list(range(4, QUEUE_LIMIT + 4))
+
+
+def test_the_queues_of_all_neighbours_together_are_bounded() -> None:
+    rig, address = settled()
+    for number in range(16):
+        for _ in range(QUEUES_LIMIT // 8):
+            rig.send(udp(address, IPv6Address(int(NEIGHBOUR) + 0x100 + number)))
+    assert sum(len(each.queue) for each in rig.host._neighbours._neighbours.values()) == QUEUES_LIMIT
+    assert set(rig.reasons) == {Reason.QUEUE_FULL}
 
 
 def test_questions_wait_while_every_address_is_optimistic() -> None:

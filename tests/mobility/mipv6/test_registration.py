@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv6Address
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -144,10 +144,30 @@ def test_late_acknowledgement_of_an_earlier_transmission_is_good() -> None:
     assert registration.expires == 400.0  # counted from the update that was acknowledged
 
 
-def test_second_registration_is_retransmitted_sooner() -> None:
-    registration = in_state(State.BOUND)
+def test_retransmission_follows_the_round_trip_that_was_measured() -> None:
+    registration = Registration(HA, 420)
+    registration.bind(COA, 0.0)
+    assert registration.timer == 1.5  # nothing is known yet
+    registration.acknowledged(ack(1), 0.05)
     registration.bind(OTHER, 10.0)
-    assert registration.timer == 11.0
+    times = [10.0]
+    while not any(isinstance(output, HomeAgentUnreachable) for output in registration.handle_timer(times[-1])):
+        assert registration.timer is not None
+        times.append(registration.timer)
+    # 2 * 50 ms + 4 * 25 ms, doubled each time; the user is told no sooner than by the schedule of the RFC.
+    assert [round(later - time, 3) for time, later in pairwise(times)] == [0.2, 0.4, 0.8, 1.6]
+    registration.acknowledged(ack(registration.sequence), times[-1] + 0.05)
+    registration.bind(COA, 20.0)
+    assert registration.timer == pytest.approx(20.175)
+
+
+@pytest.mark.parametrize(("round_trip", "wait"), [(0.0, 0.1), (0.002, 0.1), (0.6, 1.0)])
+def test_first_timeout_is_neither_too_short_nor_longer_than_that_of_the_rfc(round_trip: float, wait: float) -> None:
+    registration = Registration(HA, 420)
+    registration.bind(COA, 0.0)
+    registration.acknowledged(ack(1), round_trip)
+    registration.bind(OTHER, 10.0)
+    assert registration.timer == pytest.approx(10 + wait)
 
 
 def test_refresh_before_expiry_and_by_advice() -> None:
