@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address, IPv6Network
+from struct import Struct
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.processing import IpsecProcessing
@@ -13,6 +14,8 @@ from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import ANYWHERE, Action, Policy, SecurityPolicyDatabase, Selector
 from mobility.wire import ip6
 from mobility.wire.errors import WireError
+
+_LENGTH = Struct("!H").pack
 
 
 class TunnelForm(StrEnum):
@@ -108,14 +111,35 @@ def _policies(
 def encapsulate(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProcessing) -> bytes:
     """The packet in the tunnel; ``ends`` are outer source and destination, 32 bytes.
 
+    The traffic class is that of the packet, so speech is carried as speech outside too (RFC 4301 section 5.1.2) and
+    routers may mark congestion (RFC 6040 section 4.1). The flow label is not: it would tell flows apart.
+
     Raises `Discard` (step 112): MALFORMED, POLICY_DISCARD, SA_MISSING, SEQUENCE_EXHAUSTED.
     """
     sa = security.tunnel_for(inner)  # steps 108, 109
     if sa is None:
-        return ip6.fast_packet(ends, ip6.IPV6, inner)  # step 111, Fig. 24
+        return _around(inner, ends, ip6.IPV6, inner)  # step 111, Fig. 24
     if form is TunnelForm.ESP_MOBILE:
-        inner = ip6.fast_packet(ends, ip6.IPV6, inner)  # Fig. 25
-    return ip6.fast_packet(ends, ip6.ESP, sa.seal(ip6.IPV6, inner))  # step 110, Figs. 25 and 26
+        inner = _around(inner, ends, ip6.IPV6, inner)  # Fig. 25
+    return _around(inner, ends, ip6.ESP, sa.seal(ip6.IPV6, inner))  # step 110, Figs. 25 and 26
+
+
+def _around(inner: bytes, ends: bytes, next_header: int, payload: bytes) -> bytes:
+    """A header with the traffic class of ``inner`` around a payload. Raises `Discard` MALFORMED."""
+    size = len(payload)
+    if size > 0xFFFF:
+        raise Discard(Reason.MALFORMED, f"{size} octets are too large for one packet in the tunnel")
+    return b"%c%c\0\0%b%c\x40%b%b" % (inner[0], inner[1] & 0xF0, _LENGTH(size), next_header, ends, payload)
+
+
+def _marked(packet: bytes, inner: bytes) -> bytes:
+    """The inner packet with the congestion that routers marked on the outer one (RFC 6040 section 4.2).
+
+    A flow that does not do ECN is left as it is: its senders marked nothing that routers could have changed.
+    """
+    if packet[1] & 0x30 == 0x30 and inner[1] & 0x30 not in (0, 0x30):
+        return b"%c%c%b" % (inner[0], inner[1] | 0x30, inner[2:])
+    return inner
 
 
 def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> bytes:
@@ -133,13 +157,13 @@ def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> b
                 raise Discard(Reason.NOT_TUNNELLED, f"no mobile tunnel header around next header {mobile[6]}")
             if mobile[8:40] != packet[8:40]:  # step 128
                 raise Discard(Reason.OUTER_SOURCE_WRONG, "the mobile tunnel header has other addresses than ESP's")
-            inner = checked(mobile[40:])
+            inner = _marked(packet, checked(mobile[40:]))
             security.check(inner, sa)  # steps 129, 126
             return inner
         case ip6.ESP:
             return security.decapsulate(packet)  # steps 125, 126
         case ip6.IPV6:
-            inner = checked(packet[40:])
+            inner = _marked(packet, checked(packet[40:]))
             security.check(inner, None)  # steps 129, 126
             return inner
         case other:

@@ -239,3 +239,33 @@ def test_room_is_exact(form: TunnelForm, mtu: int) -> None:
     room = forwarding.tunnel_room(mtu)
     assert len(forwarding.send(udp(MN, CN, bytes(room - 48)))) <= mtu
     assert len(forwarding.send(udp(MN, CN, bytes(room - 47)))) > mtu
+
+
+def with_traffic_class(packet: bytes, value: int) -> bytes:
+    return b"%c%c%b" % (0x60 | value >> 4, (value & 0xF) << 4 | 0x5, packet[2:])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [0, 0xB8, 0xB9, 0xBA, 0xBB, 0xFF])
+def test_outer_header_has_the_traffic_class_and_not_the_flow_label(form: TunnelForm, value: int) -> None:
+    outer = Bench(form).forwarding.send(with_traffic_class(udp(MN, CN, b"hello"), value))
+    assert int.from_bytes(outer[:4]) == 0x60000000 | value << 20
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("inside", "outside", "seen"),
+    [(0xBA, 0xBB, 0xBB), (0xB9, 0xBB, 0xBB), (0xB8, 0xBB, 0xB8), (0xBB, 0xBA, 0xBB), (0xBA, 0x02, 0xBA)],
+)
+def test_congestion_mark_comes_inside(form: TunnelForm, inside: int, outside: int, seen: int) -> None:
+    bench = Bench(form)
+    inner = with_traffic_class(udp(CN, MN, b"hello"), inside)
+    outer = with_traffic_class(bench.tunnelled(inner), outside)
+    assert bench.forwarding.receive(outer) == with_traffic_class(inner, seen)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_packet_that_is_too_large_for_the_tunnel_is_discarded(form: TunnelForm) -> None:
+    with pytest.raises(Discard) as caught:
+        Bench(form).forwarding.send(udp(MN, CN, bytes(65500)))
+    assert caught.value.reason is Reason.MALFORMED

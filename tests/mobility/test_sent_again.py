@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 import pytest
 
 from mobility.ipsec.sa import Mode
-from mobility.mipv6.again import LIMIT, SentLately
+from mobility.mipv6.again import LIMIT, LOSS, VENDOR, Loss, SentLately
 from mobility.mipv6.home_agent import BindingCreated
 from mobility.mipv6.movement import HandoverFinished
+from mobility.mipv6.signalling import from_terminal
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Port, Segment
-from mobility.wire import ip6
-from tests.mobility.whole import HA, Network, association
+from mobility.outputs import Output
+from mobility.wire import ip6, mh
+from tests.mobility.whole import HA, MN, Network, association
 
 PROTECTED = [TunnelForm.ESP, TunnelForm.ESP_MOBILE]
 
@@ -117,3 +121,58 @@ def test_the_ring_is_bounded_and_forgets_what_it_gave() -> None:
     assert lately.gone == 50
     assert lately.after(50, 2.0) == []
     assert len(lately) == 0
+
+
+class Home:
+    """A terminal that is bound at A and the packets that its home agent sealed for it."""
+
+    def __init__(self, *, signalling: bool = True) -> None:
+        self.network = Network(TunnelForm.ESP, signalling=signalling)
+        self.network.start_agent()
+        self.network.plug(self.network.a)
+        self.network.run(2)
+        self.network.talk(0.5)
+        self.network.run(0.5)
+
+    def update(self, *options: mh.Option, number: int = 1, care_of: str = "2001:db8:b::99") -> list[Output]:
+        """What the home agent answers to a binding update of the terminal with these options."""
+        update = mh.BindingUpdate(
+            self.network.terminal.mobile_node.registration.sequence + number,
+            mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.HOME_REGISTRATION,
+            400,
+            (mh.AlternateCareOfAddress(IPv6Address(care_of)), *options),
+        )
+        protection = self.network.terminal.forwarding.security
+        packet = from_terminal(update, MN, IPv6Address(care_of), HA, protection)
+        return self.network.agent.engine.signalling(packet, self.network.world.now)
+
+
+def again(outputs: list[Output]) -> int:
+    (created,) = (output for output in outputs if isinstance(output, BindingCreated))
+    return created.sent_again
+
+
+def test_option_of_a_loss_makes_the_home_agent_send_again_once() -> None:
+    loss = Loss(0, 77, IPv6Address("::")).option()
+    home = Home()
+    assert again(home.update(loss)) == 25
+    assert again(home.update(loss, number=2, care_of="2001:db8:b::98")) == 0
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        mh.VendorSpecific(VENDOR, LOSS, b"\0\0\0\0\1"),
+        mh.VendorSpecific(VENDOR, LOSS, bytes(7)),
+        mh.VendorSpecific(VENDOR, 99, bytes(6)),
+        mh.VendorSpecific(9, LOSS, bytes(6)),
+        mh.UnknownMobilityOption(200, bytes(6)),
+        Loss(0xFFFFFFFF, 1, IPv6Address("::")).option(),
+    ],
+)
+def test_other_options_are_skipped(option: mh.Option) -> None:
+    assert again(Home().update(option)) == 0
+
+
+def test_option_without_ipsec_around_it_is_not_believed() -> None:
+    assert again(Home(signalling=False).update(Loss(0, 77, IPv6Address("::")).option())) == 0
