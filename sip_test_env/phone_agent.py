@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mobility.client import HostClient
+from mobility.net.loop import prefer_this_process
 from softphone.call import Call
 from softphone.config import Account
 from softphone.media.codecs import codec_named
@@ -176,4 +177,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    logging.info("scheduled as %s", prefer_this_process())  # sound has a deadline every 20 ms
     asyncio.run(main())
