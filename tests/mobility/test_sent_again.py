@@ -176,3 +176,26 @@ def test_other_options_are_skipped(option: mh.Option) -> None:
 
 def test_option_without_ipsec_around_it_is_not_believed() -> None:
     assert again(Home(signalling=False).update(Loss(0, 77, IPv6Address("::")).option())) == 0
+
+
+@pytest.mark.parametrize("interval", [0.02, 0.002])
+@pytest.mark.parametrize("form", PROTECTED)
+def test_what_was_sent_between_the_cut_and_its_being_noticed_is_sent_again(form: TunnelForm, interval: float) -> None:
+    network = settled(form, 0.005)
+    network.talk(4, interval)
+    network.run(1)
+    swallowed: list[bytes] = []
+
+    def cut(sender: Port, packet: bytes, to: bytes) -> None:
+        swallowed.append(packet)
+
+    network.a.transmit = cut  # type: ignore[method-assign]
+    network.run(0.1)
+    network.move(network.b)
+    network.run(5)
+    upward = [packet for packet in swallowed if packet[6] == ip6.ESP and packet[24:40] == HA.packed]
+    assert len(upward) >= 0.1 / interval - 1
+    assert_whole(network)
+    ((_, finished),) = network.world.stations["mn"].events_of(HandoverFinished)
+    assert finished.sent_again == network.terminal.sent_lately.sent_again == len(upward)
+    assert list(network.to_cn.received) == sorted(network.to_cn.received)
