@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
 
 from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.config import AssociationPair, Configuration, ConfigurationError, Use
@@ -21,6 +22,8 @@ from mobility.net.netlink import LinkState
 from mobility.node import Node
 from mobility.sequences import SequenceFile
 from mobility.terminal import Terminal, TerminalSettings
+
+_SECRET_SIZE = 32
 
 
 def build(configuration: Configuration, interfaces: Mapping[str, LinkState], sequences: SequenceFile) -> Node:
@@ -59,7 +62,26 @@ def _terminal(configuration: Configuration, links: Mapping[str, LinkSettings], s
         # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
         # behind the clock. Where this fails (reboot), the home agent's correction costs one round trip.
         sequence=int(time.monotonic() * 16) & 0xFFFF,
+        secret=identifier_secret(sequences.directory),
     )
+
+
+def identifier_secret(directory: Path) -> bytes:
+    """What interface identifiers are made from (RFC 7217): made once, so that a restart keeps the care-of address and
+    with it the binding. Raises ConfigurationError when it can be neither read nor kept.
+    """
+    path = directory / "identifier-secret"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists() or path.stat().st_size != _SECRET_SIZE:
+            new = path.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            new.touch(mode=0o600)
+            new.write_bytes(os.urandom(_SECRET_SIZE))
+            new.replace(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be kept: {error.strerror}; see `state` in [node]") from error
 
 
 def _home_agent(

@@ -33,6 +33,11 @@ class SequenceFile:
         self._descriptor = -1
         self._map: mmap.mmap | None = None
 
+    @property
+    def directory(self) -> Path:
+        """Where the node keeps what outlives it."""
+        return self._path.parent
+
     def open(self) -> None:
         """Raises SequenceFileError: cannot be written, or another process uses it."""
         try:

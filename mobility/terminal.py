@@ -75,7 +75,8 @@ class Terminal:
     """A mobile terminal; a `Node`.
 
     ``application`` is the first IPsec processing part; the second, that of the mobile tunnel, is made from
-    ``associations``. They share nothing. ``sequence`` is the number that the last binding update may have had.
+    ``associations``. They share nothing. ``sequence`` is the number that the last binding update may have had; with the
+    same ``secret`` a terminal has the same care-of address whenever it is in the same network (RFC 7217).
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Terminal:
         random: Callable[[int], bytes],
         *,
         sequence: int = 0,
+        secret: bytes | None = None,
     ) -> None:
         """Raises `ValueError`: no links, one twice, or associations that do not suit the form of the tunnel."""
         names = [link.name for link in settings.links]
@@ -99,7 +101,9 @@ class Terminal:
         self.forwarding = Forwarding(
             settings.home_address, settings.home_agent, settings.tunnel, tunnel_security, self.updates
         )
-        self.hosts = {link.name: Host(link.name, link.link_address, link.mtu, random) for link in settings.links}
+        self.hosts = {
+            link.name: Host(link.name, link.link_address, link.mtu, random, secret=secret) for link in settings.links
+        }
         self.mobile_node = MobileNode(
             MobileNodeSettings(
                 settings.home_address,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -59,6 +60,27 @@ def test_each_role_becomes_its_node(sequences: SequenceFile) -> None:
         assert isinstance(node, kind)
         assert node.start(0.0) is not None
         assert "0101" not in str(node.snapshot(0.0))
+
+
+def test_a_restarted_terminal_has_the_same_addresses_and_another_has_others(
+    sequences: SequenceFile, tmp_path: Path
+) -> None:
+    configuration = read(MN + PAIRS + APPLICATION)
+
+    def addresses() -> list[object]:
+        node = build(configuration, interfaces(configuration), sequences)
+        for name in configuration.interfaces:
+            node.link_changed(name, True, 0.0)
+        links = cast("dict[str, dict[str, list[dict[str, object]]]]", node.snapshot(0.0)["links"])
+        return [entry["address"] for link in links.values() for entry in link["addresses"]]
+
+    first = addresses()
+    assert first
+    assert addresses() == first
+    secret = tmp_path / "state" / "identifier-secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    secret.write_bytes(b"cut off")
+    assert set(addresses()).isdisjoint(first)
 
 
 def test_what_the_engines_refuse_is_a_mistake_of_the_file(sequences: SequenceFile) -> None:
