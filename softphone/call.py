@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
@@ -70,7 +71,7 @@ def warning(host: str, text: str) -> Headers:
     return Headers.of(("Warning", f"399 {agent} {quote(plain)}"))
 
 
-class Call:
+class Call(ABC):
     """One call. Made by `Softphone.dial` and `Softphone.incoming`."""
 
     def __init__(self, agent: Agent, call_id: str, remote: NameAddr) -> None:
@@ -99,8 +100,9 @@ class Call:
     # what everybody may know
 
     @property
+    @abstractmethod
     def incoming(self) -> bool:
-        raise NotImplementedError
+        """Whether the other side called us."""
 
     @property
     def acknowledged(self) -> bool:
@@ -139,9 +141,9 @@ class Call:
             raise CallError("the call has not ended")
         return self.ended_event
 
+    @abstractmethod
     async def hangup(self) -> None:
         """End the call the way its state asks for: CANCEL, a refusal, or BYE. No error if it has ended already."""
-        raise NotImplementedError
 
     def abandon(self) -> None:
         """The phone shuts down and could not say goodbye."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
@@ -49,7 +50,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(ABC):
     """What requests and responses have in common. The typed accessors raise SipParseError on a bad value."""
 
     headers: Headers = field(default_factory=Headers)
@@ -107,8 +108,9 @@ class Message:
             raise SipParseError(name, 0, "missing")
         return value
 
+    @abstractmethod
     def start_line(self) -> str:
-        raise NotImplementedError
+        """The first line, without its end."""
 
     def __bytes__(self) -> bytes:
         """The message for the wire, its Content-Length counted. Raises SipParseError if a value cannot be printed."""
