@@ -2,7 +2,8 @@
 
 One interface whose cable is moved back and forth between the visited links while packets flow every 2 ms both ways.
 ``gap_ms``: the longest time without a packet at the receiver; ``binding_ms``: from the loss of the carrier to the home
-agent's acknowledgement; ``move_ms``: how long the cable was out; ``round_trip_ms``: binding update to acknowledgement.
+agent's acknowledgement; ``move_ms``: how long the cable was out; ``round_trip_ms``: binding update to acknowledgement;
+``lost``: packets of all handovers together, ``lost_elsewhere``: between them.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ async def _moves(lab: Laboratory) -> dict[str, object]:
         "move_ms": _two([(move.restored - move.cut) * 1000 for move, _ in moves]),
         "binding_ms": _two([(bound - move.cut) * 1000 for move, bound in moves]),
         "gap_ms": {name: _two([stream.gap_ms(*window) for window in windows]) for name, stream in streams.items()},
-        "lost": {name: _two([stream.lost(*window) for window in windows]) for name, stream in streams.items()},
+        "lost": {name: sum(stream.lost(*window) for window in windows) for name, stream in streams.items()},
         "lost_elsewhere": elsewhere,
         "interval_ms": INTERVAL * 1000,
     }
