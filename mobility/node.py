@@ -6,7 +6,8 @@ Three shells run nodes: the event loop of a process (`mobility.net.loop`), the s
 
 from __future__ import annotations
 
-from typing import Protocol
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol, runtime_checkable
 
 from mobility.outputs import Output
 
@@ -35,3 +36,16 @@ class Node(Protocol):
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready, for status displays. No secrets."""
+
+
+@runtime_checkable
+class UsesUdp(Protocol):
+    """A node that can do with UDP where it has no link of its own (RFC 5555).
+
+    Its datagrams come by `Node.from_link` (packet: the payload; sender: an endpoint, see `mobility.links`) and go as
+    `Transmit` (to: an endpoint).
+    """
+
+    def udp_changed(self, link: str, address: IPv4Address | IPv6Address | None, mtu: int, now: float) -> list[Output]:
+        """``link`` (``wlan0/udp4``) has a socket with this local address, or another one than before; None: none any
+        more. ``mtu``: octets of IP packet that the interface takes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from ipaddress import IPv6Address, IPv6Network
 from struct import Struct
 
@@ -116,15 +116,25 @@ def encapsulate(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProc
 
     Raises `Discard` (step 112): MALFORMED, POLICY_DISCARD, SA_MISSING, SEQUENCE_EXHAUSTED.
     """
+    next_header, body = seal(inner, ends, form, security)
+    return around(inner, ends, next_header, body)
+
+
+def seal(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProcessing) -> tuple[int, bytes]:
+    """What is inside the outer header: its next header (ESP, or IPv6 where nothing is protected) and octets.
+
+    This is also the payload of a datagram when the outer header is that of UDP (RFC 5555 section 4.4, RFC 3948): then
+    ``ends`` of the mobile header are home address and home agent, because a NAT may replace the outer ones.
+    """
     sa = security.tunnel_for(inner)  # steps 108, 109
     if sa is None:
-        return _around(inner, ends, ip6.IPV6, inner)  # step 111, Fig. 24
+        return ip6.IPV6, inner  # step 111, Fig. 24
     if form is TunnelForm.ESP_MOBILE:
-        inner = _around(inner, ends, ip6.IPV6, inner)  # Fig. 25
-    return _around(inner, ends, ip6.ESP, sa.seal(ip6.IPV6, inner))  # step 110, Figs. 25 and 26
+        inner = around(inner, ends, ip6.IPV6, inner)  # Fig. 25
+    return ip6.ESP, sa.seal(ip6.IPV6, inner)  # step 110, Figs. 25 and 26
 
 
-def _around(inner: bytes, ends: bytes, next_header: int, payload: bytes) -> bytes:
+def around(inner: bytes, ends: bytes, next_header: int, payload: bytes) -> bytes:
     """A header with the traffic class of ``inner`` around a payload. Raises `Discard` MALFORMED."""
     size = len(payload)
     if size > 0xFFFF:
@@ -149,17 +159,7 @@ def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> b
     """
     match packet[6]:
         case ip6.ESP if form is TunnelForm.ESP_MOBILE:
-            sa, next_header, mobile = security.unseal(packet)  # step 125
-            if sa.mode is not Mode.TUNNEL or next_header != ip6.IPV6:  # step 126
-                raise Discard(Reason.POLICY_VIOLATED, f"SPI {sa.spi:#010x} brought next header {next_header}")
-            mobile = checked(mobile)
-            if mobile[6] != ip6.IPV6:  # step 131
-                raise Discard(Reason.NOT_TUNNELLED, f"no mobile tunnel header around next header {mobile[6]}")
-            if mobile[8:40] != packet[8:40]:  # step 128
-                raise Discard(Reason.OUTER_SOURCE_WRONG, "the mobile tunnel header has other addresses than ESP's")
-            inner = _marked(packet, checked(mobile[40:]))
-            security.check(inner, sa)  # steps 129, 126
-            return inner
+            return _without_mobile_header(packet, packet[8:40], security)
         case ip6.ESP:
             return security.decapsulate(packet)  # steps 125, 126
         case ip6.IPV6:
@@ -168,6 +168,65 @@ def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> b
             return inner
         case other:
             raise Discard(Reason.NOT_TUNNELLED, f"next header {other} from {IPv6Address(packet[8:24])}")
+
+
+def from_datagram(payload: bytes, ends: bytes, form: TunnelForm, security: IpsecProcessing) -> bytes:
+    """The inner packet of a datagram, once policy is satisfied; ``ends`` as in `seal`, seen from the sender.
+
+    Raises `Discard` as `decapsulate`.
+    """
+    if payload[0] >> 4 == 6:
+        inner = checked(payload)
+        security.check(inner, None)
+        return inner
+    # IPsec looks at whole packets; these addresses are not what arrived, and nothing looks at them.
+    packet = around(_NO_MARKS, ends, ip6.ESP, payload)
+    return decapsulate(packet, form, security)
+
+
+_NO_MARKS = bytes((0x60, 0))
+
+
+def _without_mobile_header(packet: bytes, ends: bytes, security: IpsecProcessing) -> bytes:
+    sa, next_header, mobile = security.unseal(packet)  # step 125
+    if sa.mode is not Mode.TUNNEL or next_header != ip6.IPV6:  # step 126
+        raise Discard(Reason.POLICY_VIOLATED, f"SPI {sa.spi:#010x} brought next header {next_header}")
+    mobile = checked(mobile)
+    if mobile[6] != ip6.IPV6:  # step 131
+        raise Discard(Reason.NOT_TUNNELLED, f"no mobile tunnel header around next header {mobile[6]}")
+    if mobile[8:40] != ends:  # step 128
+        raise Discard(Reason.OUTER_SOURCE_WRONG, "the mobile tunnel header has other addresses than ESP's")
+    inner = _marked(packet, checked(mobile[40:]))
+    security.check(inner, sa)  # steps 129, 126
+    return inner
+
+
+class Content(Enum):
+    """What a datagram of the mobile tunnel carries, by its first octet (RFC 5555 section 4.1, RFC 3948 section 2)."""
+
+    KEEPALIVE = auto()
+    "One octet 0xFF, which only refreshes mappings of NAT on the way."
+    IPV6 = auto()
+    "A packet: signalling between home agent and home address, or data of the form ``plain``."
+    ESP = auto()
+    "Data. SPIs of tunnels do not begin with the digits 4 and 6, which are versions of IP (see `mobility.config`)."
+    IPV4 = auto()
+    "A packet of the IPv4 home address, in the form ``plain``."
+
+
+def content(payload: bytes) -> Content:
+    """Raises `Discard` MALFORMED: an empty datagram."""
+    if not payload:
+        raise Discard(Reason.MALFORMED, "an empty datagram")
+    match payload[0] >> 4:
+        case 6:
+            return Content.IPV6
+        case 4:
+            return Content.IPV4
+        case 15 if payload == b"\xff":
+            return Content.KEEPALIVE
+        case _:
+            return Content.ESP
 
 
 def room(mtu: int, form: TunnelForm, security: IpsecProcessing, home_address: IPv6Address) -> int:

@@ -13,7 +13,12 @@ from mobility.wire import ip6
 from mobility.wire.errors import WireError
 from mobility.wire.mh_options import AlternateCareOfAddress as AlternateCareOfAddress
 from mobility.wire.mh_options import BindingAuthorizationData as BindingAuthorizationData
+from mobility.wire.mh_options import BindingIdentifier as BindingIdentifier
 from mobility.wire.mh_options import BindingRefreshAdvice as BindingRefreshAdvice
+from mobility.wire.mh_options import IPv4AddressAcknowledgement as IPv4AddressAcknowledgement
+from mobility.wire.mh_options import IPv4CareOfAddress as IPv4CareOfAddress
+from mobility.wire.mh_options import IPv4HomeAddress as IPv4HomeAddress
+from mobility.wire.mh_options import NatDetection as NatDetection
 from mobility.wire.mh_options import NonceIndices as NonceIndices
 from mobility.wire.mh_options import Option as Option
 from mobility.wire.mh_options import UnknownMobilityOption as UnknownMobilityOption
@@ -35,7 +40,7 @@ class Type(IntEnum):
 
 
 class Status(IntEnum):
-    """Of a binding acknowledgement; 128 and above are refusals (RFC 6275 section 6.1.8)."""
+    """Of a binding acknowledgement; 128 and above are refusals (RFC 6275 section 6.1.8, RFC 5648, RFC 5555)."""
 
     ACCEPTED = 0
     ACCEPTED_PREFIX_DISCOVERY = 1
@@ -55,6 +60,14 @@ class Status(IntEnum):
     EXPIRED_NONCES = 138
     REGISTRATION_TYPE_CHANGE = 139
     "Registration type change disallowed."
+    MCOA_MALFORMED = 164
+    "The binding identifier option makes no sense (RFC 5648 section 4.4, likewise the next three)."
+    MCOA_NON_MCOA_BINDING_EXISTS = 165
+    MCOA_PROHIBITED = 166
+    MCOA_UNKNOWN_COA = 167
+    "There is no binding with this identifier."
+    NOT_AUTHORIZED_FOR_IPV4_MOBILITY = 170
+    "RFC 5555 section 3.3."
     INVALID_CARE_OF_ADDRESS = 174
 
 
@@ -79,6 +92,8 @@ class UpdateFlag(IntFlag):
     MAP_REGISTRATION = 0x0800
     MOBILE_ROUTER = 0x0400
     PROXY = 0x0200
+    FORCE_UDP = 0x0100
+    "Forcing UDP encapsulation (RFC 5555 section 3.1.3)."
 
 
 class AckFlag(IntFlag):

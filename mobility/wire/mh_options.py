@@ -1,9 +1,9 @@
-"""The options of the mobility header (RFC 6275 section 6.2, RFC 5094)."""
+"""The options of the mobility header (RFC 6275 section 6.2, RFC 5094, RFC 5555 section 3.1, RFC 5648 section 4.2)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import ClassVar, Self
 
@@ -110,6 +110,116 @@ class VendorSpecific:
 
 
 @dataclass(frozen=True, slots=True)
+class IPv4HomeAddress:
+    """RFC 5555 section 3.1.1; 0.0.0.0 asks the home agent for an address."""
+
+    kind: ClassVar[int] = 29
+    align: ClassVar[tuple[int, int]] = (4, 0)
+
+    address: IPv4Address
+    prefix_length: int = 32
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 6, "IPv4 home address")
+        return cls(IPv4Address(data[2:]), data[0] >> 2)
+
+    def __bytes__(self) -> bytes:
+        return b"%c\0%b" % (self.prefix_length << 2, self.address.packed)
+
+
+@dataclass(frozen=True, slots=True)
+class IPv4AddressAcknowledgement:
+    """RFC 5555 section 3.2.1; a status of 128 or more is a refusal."""
+
+    kind: ClassVar[int] = 30
+    align: ClassVar[tuple[int, int]] = (4, 0)
+
+    status: int
+    address: IPv4Address
+    prefix_length: int = 32
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 6, "IPv4 address acknowledgement")
+        return cls(data[0], IPv4Address(data[2:]), data[1] >> 2)
+
+    def __bytes__(self) -> bytes:
+        return b"%c%c%b" % (self.status, self.prefix_length << 2, self.address.packed)
+
+
+@dataclass(frozen=True, slots=True)
+class NatDetection:
+    """RFC 5555 section 3.2.2: there is a NAT between terminal and home agent (or UDP is forced)."""
+
+    kind: ClassVar[int] = 31
+    align: ClassVar[tuple[int, int]] = (4, 0)
+
+    refresh_time: int
+    "Seconds between packets that keep the NAT's mapping; 0xFFFFFFFF: the terminal's own choice."
+    forced: bool = False
+    "The F flag: UDP encapsulation is to be used although no NAT was found."
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 6, "NAT detection")
+        return cls(int.from_bytes(data[2:]), bool(data[0] & 0x80))
+
+    def __bytes__(self) -> bytes:
+        return b"%c\0%b" % (0x80 if self.forced else 0, self.refresh_time.to_bytes(4))
+
+
+@dataclass(frozen=True, slots=True)
+class IPv4CareOfAddress:
+    """RFC 5555 section 3.1.2: the terminal's own idea of its address, which a NAT may replace on the way."""
+
+    kind: ClassVar[int] = 32
+    align: ClassVar[tuple[int, int]] = (4, 0)
+
+    address: IPv4Address
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 6, "IPv4 care-of address")
+        return cls(IPv4Address(data[2:]))
+
+    def __bytes__(self) -> bytes:
+        return b"\0\0" + self.address.packed
+
+
+@dataclass(frozen=True, slots=True)
+class BindingIdentifier:
+    """RFC 5648 section 4.2: which of several bindings of one home address a message is about."""
+
+    kind: ClassVar[int] = 35
+    align: ClassVar[tuple[int, int]] = (8, 2)
+
+    identifier: int
+    "1 to 65535."
+    status: int = 0
+    "In acknowledgements; 0: that of the message."
+    simultaneous_home: bool = False
+    "The H flag."
+    care_of_address: IPv6Address | IPv4Address | None = None
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        if len(data) not in (4, 8, 20):
+            raise WireError("binding identifier", at=0, why=f"has 4, 8 or 20 octets, not {len(data)}")
+        address = None if len(data) == 4 else IPv4Address(data[4:]) if len(data) == 8 else IPv6Address(data[4:])
+        return cls(int.from_bytes(data[:2]), data[2], bool(data[3] & 0x80), address)
+
+    def __bytes__(self) -> bytes:
+        address = b"" if self.care_of_address is None else self.care_of_address.packed
+        return b"%b%c%c%b" % (
+            self.identifier.to_bytes(2),
+            self.status,
+            0x80 if self.simultaneous_home else 0,
+            address,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownMobilityOption:
     """An option that a receiver skips (RFC 6275 section 6.2.1)."""
 
@@ -128,9 +238,29 @@ Option = (
     | NonceIndices
     | BindingAuthorizationData
     | VendorSpecific
+    | IPv4HomeAddress
+    | IPv4AddressAcknowledgement
+    | NatDetection
+    | IPv4CareOfAddress
+    | BindingIdentifier
     | UnknownMobilityOption
 )
 
+_KNOWN = {
+    known.kind: known
+    for known in (
+        BindingRefreshAdvice,
+        AlternateCareOfAddress,
+        NonceIndices,
+        BindingAuthorizationData,
+        VendorSpecific,
+        IPv4HomeAddress,
+        IPv4AddressAcknowledgement,
+        NatDetection,
+        IPv4CareOfAddress,
+        BindingIdentifier,
+    )
+}
 _HH = Struct("!HH")
 _PAD1 = 0
 _PADN = 1
@@ -162,16 +292,8 @@ def parse_options(data: bytes, at: int) -> tuple[Option, ...]:
             match kind:
                 case 1:
                     pass
-                case 2:
-                    options.append(BindingRefreshAdvice.parse(value))
-                case 3:
-                    options.append(AlternateCareOfAddress.parse(value))
-                case 4:
-                    options.append(NonceIndices.parse(value))
-                case 5:
-                    options.append(BindingAuthorizationData.parse(value))
-                case 19:
-                    options.append(VendorSpecific.parse(value))
+                case _ if kind in _KNOWN:
+                    options.append(_KNOWN[kind].parse(value))
                 case _:
                     options.append(UnknownMobilityOption(kind, value))
         except WireError as error:

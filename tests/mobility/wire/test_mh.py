@@ -33,8 +33,16 @@ A, B = IPv6Address("2001:db8::a"), IPv6Address("2001:db8::b")
 lifetimes = st.integers(0, 0xFFFF).map(lambda units: units * 4)
 update_flags = st.sets(st.sampled_from(list(mh.UpdateFlag))).map(lambda chosen: mh.UpdateFlag(sum(chosen)))
 ack_flags = st.sets(st.sampled_from(list(mh.AckFlag))).map(lambda chosen: mh.AckFlag(sum(chosen)))
-unknown_options = st.builds(mh.UnknownMobilityOption, st.integers(20, 255), st.binary(max_size=20))
+unknown_options = st.builds(mh.UnknownMobilityOption, st.integers(40, 255), st.binary(max_size=20))
 vendor_options = st.builds(mh.VendorSpecific, st.integers(0, 0xFFFFFFFF), u8, st.binary(max_size=20))
+ipv4, prefix_lengths = st.ip_addresses(v=4), st.integers(0, 63)
+dual_stack_options = st.one_of(
+    st.builds(mh.IPv4HomeAddress, ipv4, prefix_lengths),
+    st.builds(mh.IPv4AddressAcknowledgement, u8, ipv4, prefix_lengths),
+    st.builds(mh.NatDetection, st.integers(0, 0xFFFFFFFF), st.booleans()),
+    st.builds(mh.IPv4CareOfAddress, ipv4),
+    st.builds(mh.BindingIdentifier, u16, u8, st.booleans(), st.one_of(st.none(), ipv4, unicast)),
+)
 # The authorization data must be the last option (RFC 6275 section 6.2.7).
 options = st.tuples(
     st.lists(
@@ -44,6 +52,7 @@ options = st.tuples(
             st.builds(mh.NonceIndices, u16, u16),
             unknown_options,
             vendor_options,
+            dual_stack_options,
         ),
         max_size=4,
     ),
@@ -107,7 +116,11 @@ def test_scapy_reads_the_same_options_at_their_alignment(message: mh.Message) ->
             case mh.VendorSpecific(vendor, subtype, body):
                 assert (theirs.otype, theirs.olen) == (19, 5 + len(body))
                 assert data.index(b"\x13%c%b%c%b" % (5 + len(body), vendor.to_bytes(4), subtype, body)) % 4 == 2
-            case mh.UnknownMobilityOption(kind, body):
+            case mh.UnknownMobilityOption() | mh.BindingIdentifier() | mh.NatDetection():
+                kind, body = ours.kind, bytes(ours)
+                assert (theirs.otype, theirs.olen) == (kind, len(body))
+            case mh.IPv4HomeAddress() | mh.IPv4AddressAcknowledgement() | mh.IPv4CareOfAddress():
+                kind, body = ours.kind, bytes(ours)
                 assert (theirs.otype, theirs.olen) == (kind, len(body))
 
 
@@ -257,6 +270,11 @@ class TestNonsense:
             (4, 2, "nonce"),
             (5, 10, "authorization"),
             (19, 4, "vendor"),
+            (29, 5, "IPv4 home address"),
+            (30, 7, "IPv4 address acknowledgement"),
+            (31, 4, "NAT detection"),
+            (32, 4, "IPv4 care-of address"),
+            (35, 6, "binding identifier"),
             (9, 200, "mobility option"),
         ],
     )
