@@ -6,23 +6,40 @@
     world.attach("mn", "wlan0", visited, mac)
     world.run(until=10.0)
 
-Nodes are `mobility.node.Node`s. Everything that happens is decided by the seed: two runs are alike to the last bit.
+UDP is in `mobility.net.memory_internet`. Nodes are `mobility.node.Node`s. Everything that happens is decided by the
+seed: two runs are alike to the last bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from itertools import count
 from random import Random
 from typing import TypeVar
 
+from mobility.net.memory_impairments import Impaired
+from mobility.net.memory_internet import Datagram, Endpoint, Gateway, Internet, Nat
 from mobility.net.memory_nodes import EndHost, RouterInterface, SimRouter
-from mobility.node import Node
+from mobility.node import Node, UsesUdp
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
 
-__all__ = ["EndHost", "Frame", "Port", "RouterInterface", "Segment", "SimRouter", "Station", "World"]
+__all__ = [
+    "Datagram",
+    "EndHost",
+    "Endpoint",
+    "Frame",
+    "Internet",
+    "Nat",
+    "Port",
+    "RouterInterface",
+    "Segment",
+    "SimRouter",
+    "Station",
+    "World",
+]
 
 _Event = TypeVar("_Event", bound=Event)
 
@@ -45,40 +62,20 @@ class Port:
     station: Station
     link: str
     mac: bytes
-    latest: float = 0.0
-    "When the latest frame in order arrives; a later one must not overtake it by jitter alone."
 
 
 @dataclass(eq=False)
-class Segment:
-    """A layer 2 link. The parameters may be changed at any time; they hold for frames sent from then on."""
+class Segment(Impaired):
+    """A layer 2 link. Frames longer than its MTU vanish, as on a real one."""
 
-    world: World
-    name: str
-    delay: float = 0.0005
-    "Seconds from sender to receiver."
-    jitter: float = 0.0
-    "Up to so many seconds more, at random, without changing the order."
-    loss: float = 0.0
-    "Probability for each frame and receiver; likewise the next two."
-    duplication: float = 0.0
-    reordering: float = 0.0
-    "Such a frame is held back by ``reordering_delay``, so that later ones overtake it."
-    reordering_delay: float = 0.01
-    mtu: int = 1500
-    "Octets of IPv6 packet; longer frames vanish, as on a real link."
     frames: list[Frame] = field(default_factory=list)
     "The capture: every frame that was sent."
-    capturing: bool = True
-    "False: nothing is kept, for runs of many packets."
-    lost: int = 0
     ports: list[Port] = field(default_factory=list)
 
     def transmit(self, sender: Port, packet: bytes, to: bytes) -> None:
         """Carries a frame to the port with the address ``to``, or to all others when it is a group's."""
-        world = self.world
         if self.capturing:
-            self.frames.append(Frame(world.now, self.name, sender.mac, to, packet))
+            self.frames.append(Frame(self.world.now, self.name, sender.mac, to, packet))
         if len(packet) > self.mtu:
             self.lost += 1
             return
@@ -87,16 +84,7 @@ class Segment:
                 self._carry(port, packet, sender.mac)
 
     def _carry(self, port: Port, packet: bytes, sender: bytes) -> None:
-        dice = self.world.dice
-        if dice.random() < self.loss:
-            self.lost += 1
-            return
-        for _ in range(2 if dice.random() < self.duplication else 1):
-            when = self.world.now + self.delay + self.jitter * dice.random()
-            if dice.random() < self.reordering:
-                when += self.reordering_delay
-            else:
-                port.latest = when = max(when, port.latest)
+        for when in self.arrivals(port):
             self.world.at(when, lambda: self._arrive(port, packet, sender))
 
     def _arrive(self, port: Port, packet: bytes, sender: bytes) -> None:
@@ -114,6 +102,10 @@ class Station:
         self.name = name
         self.node = node
         self.ports: dict[str, tuple[Segment, Port]] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+        "Sockets of UDP, by name of their link."
+        self.host_side: Callable[[bytes], None] | None = None
+        "Takes what is given to the host OS, in place of `delivered`."
         self.delivered: list[tuple[float, bytes]] = []
         "Packets given to the host OS, with their time."
         self.events: list[tuple[float, Event]] = []
@@ -123,7 +115,7 @@ class Station:
         self._armed: float | None = None
 
     def receive(self, link: str, packet: bytes, sender: bytes) -> None:
-        """A frame arrived."""
+        """A frame or a datagram arrived."""
         self.carry_out(self.node.from_link(link, packet, sender, self.world.now))
 
     def send(self, packet: bytes) -> None:
@@ -139,6 +131,11 @@ class Station:
                     if link in self.ports:
                         segment, port = self.ports[link]
                         segment.transmit(port, packet, to)
+                    elif link in self.endpoints:
+                        endpoint = self.endpoints[link]
+                        endpoint.network.transmit(endpoint.here, to, packet)
+                case Deliver(packet) if self.host_side is not None:
+                    self.host_side(packet)
                 case Deliver(packet):
                     self.delivered.append((now, packet))
                 case Discarded():
@@ -178,6 +175,7 @@ class World:
         self.seed = seed
         self.dice = Random(f"{seed}/world")
         self.segments: dict[str, Segment] = {}
+        self.internets: dict[str, Internet] = {}
         self.stations: dict[str, Station] = {}
         self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._serial = count()
@@ -207,6 +205,67 @@ class World:
         self.segments[name] = segment
         return segment
 
+    def internet(
+        self,
+        name: str,
+        outside: Internet | str | None = None,
+        *,
+        delay: float = 0.0005,
+        jitter: float = 0.0,
+        loss: float = 0.0,
+        duplication: float = 0.0,
+        reordering: float = 0.0,
+        reordering_delay: float = 0.01,
+        mtu: int = 1500,
+    ) -> Internet:
+        """A new network that carries datagrams; with ``outside`` an access network of that one, without translation.
+
+        Raises `ValueError` when the name is taken.
+        """
+        self._is_free(name)
+        impairments = (delay, jitter, loss, duplication, reordering, reordering_delay, mtu)
+        network = self.internets[name] = Internet(self, name, *impairments)
+        network.outside = None if outside is None else self._internet(outside)
+        return network
+
+    def nat(
+        self,
+        name: str,
+        outside: Internet | str,
+        public: IPv4Address,
+        *,
+        timeout: float = 120.0,
+        strict: bool = False,
+        delay: float = 0.0005,
+        jitter: float = 0.0,
+        loss: float = 0.0,
+        mtu: int = 1500,
+    ) -> Nat:
+        """A new access network behind a box that translates its IPv4 endpoints to ``public``; see `Nat`.
+
+        Raises `ValueError` when the name or the address is taken.
+        """
+        self._is_free(name)
+        box = Nat(self, name, delay, jitter, loss, mtu=mtu, timeout=timeout, strict=strict)
+        box.outside = self._internet(outside)
+        box.plug_in(public)
+        self.internets[name] = box
+        return box
+
+    def _is_free(self, name: str) -> None:
+        if name in self.internets:
+            raise ValueError(f"there is an internet {name} already; choose another name")
+
+    def gateway(self, router: str, internet: Internet | str, networks: Sequence[IPv6Network]) -> None:
+        """Joins an internet to the segments at a `SimRouter`: there, ``networks`` are those of the internet."""
+        station, joined = self.stations[router], self._internet(internet)
+        if not isinstance(station.node, SimRouter):
+            raise ValueError(f"{router} is no SimRouter")
+        gateway = Gateway(joined, station, networks)
+        joined.gateways.append(gateway)
+        station.node.beyond += tuple(networks)
+        station.host_side = gateway.outbound
+
     def add(self, name: str, node: Node) -> Station:
         """Puts a node into the world and starts it. Raises `ValueError` when the name is taken."""
         if name in self.stations:
@@ -221,6 +280,9 @@ class World:
         for segment, port in station.ports.values():
             segment.ports.remove(port)
         station.ports.clear()
+        for endpoint in station.endpoints.values():
+            endpoint.network.close(endpoint)
+        station.endpoints.clear()
 
     def attach(self, name: str, link: str, segment: Segment | str, mac: bytes) -> Port:
         """Plugs a node's link into a segment: carrier up. Raises `ValueError` when the link is plugged in already."""
@@ -259,6 +321,51 @@ class World:
         else:
             self.attach(name, link, target, mac)
 
+    def attach_udp(
+        self,
+        name: str,
+        link: str,
+        internet: Internet | str,
+        address: IPv4Address | IPv6Address,
+        port: int = 0,
+    ) -> Endpoint:
+        """Opens a node's socket of UDP on a network and tells the node (`UsesUdp`); ``port`` 0: a free one.
+
+        Raises `ValueError` when the link has a socket already, or the endpoint is taken.
+        """
+        station, network = self.stations[name], self._internet(internet)
+        if link in station.endpoints:
+            raise ValueError(f"{name}: {link} is on {station.endpoints[link].network.name}; detach it first")
+        opened = station.endpoints[link] = network.open(station, link, address, port)
+        if isinstance(station.node, UsesUdp):
+            station.carry_out(station.node.udp_changed(link, address, network.mtu, self.now))
+        return opened
+
+    def detach_udp(self, name: str, link: str) -> None:
+        """Closes a node's socket: the network is left. Raises `KeyError` when there is none."""
+        station = self.stations[name]
+        opened = station.endpoints.pop(link)
+        opened.network.close(opened)
+        if isinstance(station.node, UsesUdp):
+            station.carry_out(station.node.udp_changed(link, None, opened.network.mtu, self.now))
+
+    def move_udp(
+        self,
+        name: str,
+        link: str,
+        internet: Internet | str,
+        address: IPv4Address | IPv6Address,
+        port: int = 0,
+        *,
+        gap: float = 0.0,
+    ) -> None:
+        """A node's socket on another network, or with another address; ``gap`` seconds without any in between."""
+        self.detach_udp(name, link)
+        if gap > 0:
+            self.after(gap, lambda: self.attach_udp(name, link, internet, address, port))
+        else:
+            self.attach_udp(name, link, internet, address, port)
+
     def _unplug(self, station: Station, link: str) -> bytes:
         segment, port = station.ports.pop(link)
         segment.ports.remove(port)
@@ -266,6 +373,9 @@ class World:
 
     def _segment(self, segment: Segment | str) -> Segment:
         return self.segments[segment] if isinstance(segment, str) else segment
+
+    def _internet(self, internet: Internet | str) -> Internet:
+        return self.internets[internet] if isinstance(internet, str) else internet
 
     # ---------------------------------------------------------------- time
 

@@ -63,6 +63,8 @@ class SimRouter:
             for interface in interfaces
         }
         self.routes = dict(routes or {})
+        self.beyond: tuple[IPv6Network, ...] = ()
+        "Networks behind the router that are not on its links: packets for them are its host OS's (`World.gateway`)."
         self.forwarded = 0
         self._random = random
         self._next_advertisement: dict[str, float] = {}
@@ -193,6 +195,8 @@ class SimRouter:
                 hop = self.routes[max(matching, key=lambda network: network.prefixlen)]
                 link = self._connected(hop)
         if link is None:
+            if any(destination in network for network in self.beyond):
+                return [Deliver(packet)]
             if came_from is None:
                 return [Discarded(Reason.NO_ROUTE, "router", f"to {destination}")]
             told = self.hosts[came_from].report(icmp6.DestinationUnreachable(icmp6.NO_ROUTE, packet), now)
