@@ -1,9 +1,14 @@
-"""Binding cache: which home address is where at the moment (RFC 6275 sections 9.1 and 10.1)."""
+"""Binding cache: which home address is where at the moment (RFC 6275 sections 9.1 and 10.1, RFC 5648 section 3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
+
+from mobility.links import describe_endpoint, endpoint_address, mapped
+
+BINDINGS_PER_HOME = 8
+"Of one home address: more interfaces than any terminal has."
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,13 +16,49 @@ class Binding:
     """One row. Times are monotonic seconds."""
 
     home_address: IPv6Address
-    care_of_address: IPv6Address
+    care_of_address: IPv6Address | IPv4Address
+    "As the terminal told it; behind a NAT nobody else knows it."
     lifetime: int
     "Seconds granted."
     expires: float
     sequence: int
     "Of the last binding update accepted, modulo 2**16."
-    home_registration: bool = True
+    identifier: int = 0
+    "Binding identifier; 0: the terminal gave none and has this binding alone."
+    endpoint: bytes = b""
+    "Where its datagrams come from (`mobility.links.endpoint`); empty: native Mobile IPv6."
+    link: str = ""
+    "Link on which the endpoint is reached; empty: UDP of the home agent's own IPv6 address."
+
+    @property
+    def native(self) -> bool:
+        """Whether packets travel in IPv6 headers and not in datagrams."""
+        return not self.endpoint
+
+    @property
+    def behind_nat(self) -> bool:
+        """Whether datagrams come from another address than the one that the terminal has."""
+        return bool(self.endpoint) and endpoint_address(self.endpoint) != mapped(self.care_of_address)
+
+    @property
+    def source(self) -> bytes:
+        """What marks packets from there: outer source address (16 octets), or endpoint (18)."""
+        return self.endpoint or mapped(self.care_of_address).packed
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        """For people, JSON-ready."""
+        return {
+            "home_address": str(self.home_address),
+            "identifier": self.identifier,
+            "care_of_address": str(self.care_of_address),
+            "way": "native" if self.native else "udp",
+            "endpoint": None if self.native else describe_endpoint(self.endpoint),
+            "link": None if self.native else self.link,
+            "nat": self.behind_nat,
+            "lifetime": self.lifetime,
+            "remaining": round(max(self.expires - now, 0.0), 3),
+            "sequence": self.sequence,
+        }
 
 
 class CacheFull(Exception):
@@ -30,62 +71,92 @@ def newer(sequence: int, last: int) -> bool:
 
 
 class BindingCache:
-    """Rows by home address, at most ``limit``. A row whose lifetime is over is deleted by `expire`."""
+    """Rows by home address and binding identifier; ``limit`` counts home addresses. Knows no time.
 
-    def __init__(self, limit: int = 1024) -> None:
+    The primary binding of a home address is the one to send to: that of the last update.
+    """
+
+    def __init__(self, limit: int = 4096) -> None:
         self.limit = limit
-        self._by_home: dict[bytes, Binding] = {}
-        self.generation = 0
-        "Counts changes, so that whoever caches a decision notices that it is stale."
+        self._by_home: dict[bytes, dict[int, Binding]] = {}  # in the order of their updates: the primary is the last
+        self._primary: dict[bytes, Binding] = {}
+        self.find = self._primary.get
+        "The primary binding of a home address (16 bytes), or None."
 
     def __len__(self) -> int:
-        return len(self._by_home)
+        """Home addresses that are bound."""
+        return len(self._primary)
 
-    def find(self, home_address: bytes) -> Binding | None:
-        """The row of a home address (16 bytes)."""
-        return self._by_home.get(home_address)
+    def get(self, home_address: bytes, identifier: int) -> Binding | None:
+        """One row."""
+        rows = self._by_home.get(home_address)
+        return None if rows is None else rows.get(identifier)
 
-    def put(self, binding: Binding) -> None:
-        """Add or replace a row. Raises `CacheFull`."""
-        key = binding.home_address.packed
-        if key not in self._by_home and len(self._by_home) >= self.limit:
-            raise CacheFull(f"{self.limit} bindings; raise the limit of the binding cache to admit more terminals")
-        self._by_home[key] = binding
-        self.generation += 1
-
-    def delete(self, home_address: IPv6Address) -> Binding | None:
-        """Remove and return a row, if there is one."""
-        binding = self._by_home.pop(home_address.packed, None)
-        if binding is not None:
-            self.generation += 1
-        return binding
-
-    @property
-    def timer(self) -> float | None:
-        """When the next row expires."""
-        return min((binding.expires for binding in self._by_home.values()), default=None)
-
-    def expire(self, now: float) -> list[Binding]:
-        """Delete the rows whose lifetime is over, and return them."""
-        over = [binding for binding in self._by_home.values() if binding.expires <= now]
-        for binding in over:
-            self.delete(binding.home_address)
-        return over
+    def of(self, home_address: bytes) -> list[Binding]:
+        """All rows of a home address, the primary first, then by the time of their last update."""
+        return list(reversed(self._by_home.get(home_address, {}).values()))
 
     def bindings(self) -> list[Binding]:
         """All rows."""
-        return list(self._by_home.values())
+        return [row for home_address in self._by_home for row in self.of(home_address)]
+
+    def put(self, binding: Binding) -> None:
+        """Add or replace the row with this identifier; it becomes the primary. Raises `CacheFull`."""
+        key = binding.home_address.packed
+        rows = self._by_home.get(key)
+        if rows is None:
+            if len(self._by_home) >= self.limit:
+                raise CacheFull(f"{self.limit} bindings; raise the limit of the binding cache to admit more terminals")
+            rows = self._by_home[key] = {}
+        elif binding.identifier not in rows and len(rows) >= BINDINGS_PER_HOME:
+            raise CacheFull(f"{binding.home_address} has {BINDINGS_PER_HOME} bindings already")
+        rows.pop(binding.identifier, None)
+        rows[binding.identifier] = binding
+        self._primary[key] = binding
+
+    def put_alone(self, binding: Binding) -> list[Binding]:
+        """The binding instead of all others of its home address, which are returned. Raises `CacheFull`."""
+        replaced = [row for row in self.of(binding.home_address.packed) if row.identifier != binding.identifier]
+        if replaced:
+            self._by_home[binding.home_address.packed].clear()
+        self.put(binding)
+        return replaced
+
+    def amend(self, binding: Binding) -> None:
+        """Other values for a row that exists, whose rank stays what it is."""
+        key = binding.home_address.packed
+        self._by_home[key][binding.identifier] = binding
+        if self._primary[key].identifier == binding.identifier:
+            self._primary[key] = binding
+
+    def remove(self, home_address: bytes, identifier: int) -> Binding | None:
+        """Remove and return one row, if there is one; the one updated last before is primary then."""
+        rows = self._by_home.get(home_address, {})
+        binding = rows.pop(identifier, None)
+        if binding is None:
+            return None
+        if rows:
+            self._primary[home_address] = next(reversed(rows.values()))
+        else:
+            del self._by_home[home_address], self._primary[home_address]
+        return binding
+
+    def delete(self, home_address: bytes) -> list[Binding]:
+        """Remove and return all rows of a home address, the primary first."""
+        removed = self.of(home_address)
+        self._by_home.pop(home_address, None)
+        self._primary.pop(home_address, None)
+        return removed
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._by_home.clear()
+        self._primary.clear()
 
     def snapshot(self, now: float) -> list[dict[str, object]]:
         """The table for people, JSON-ready."""
         return [
-            {
-                "home_address": str(binding.home_address),
-                "care_of_address": str(binding.care_of_address),
-                "lifetime": binding.lifetime,
-                "remaining": round(max(binding.expires - now, 0.0), 3),
-                "sequence": binding.sequence,
-                "home_registration": binding.home_registration,
-            }
-            for binding in self._by_home.values()
+            {**row.snapshot(now), "primary": rank == 0}
+            for home_address in self._by_home
+            for rank, row in enumerate(self.of(home_address))
         ]

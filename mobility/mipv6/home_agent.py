@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from typing import Protocol
 
@@ -11,17 +11,20 @@ from mobility.discards import Discard, Reason
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.mipv6.again import Progress, SentLately, loss_in
 from mobility.mipv6.binding_cache import Binding, BindingCache, CacheFull, newer
+from mobility.mipv6.binding_events import BindingCreated as BindingCreated
+from mobility.mipv6.binding_events import BindingRemoved as BindingRemoved
+from mobility.mipv6.binding_events import UpdateRefused as UpdateRefused
+from mobility.mipv6.home_settings import AuthorisedTerminal as AuthorisedTerminal
+from mobility.mipv6.home_settings import HomeAgentSettings as HomeAgentSettings
 from mobility.mipv6.registration import status_name
 from mobility.mipv6.signalling import Received, open_message, to_terminal
 from mobility.mipv6.tunnel import (
-    MobileAssociations,
-    TunnelForm,
     agent_policies,
     decapsulate,
     encapsulate,
     room,
 )
-from mobility.outputs import Discarded, Event, Output
+from mobility.outputs import Discarded, Output
 from mobility.wire import icmp6, ip6, mh
 from mobility.wire.errors import WireError
 
@@ -47,62 +50,6 @@ class HomeLink(Protocol):
     def remove_proxy(self, address: IPv6Address, now: float) -> list[Output]: ...
 
     def path_mtu(self, destination: bytes) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class AuthorisedTerminal:
-    """A terminal that may register: its home address and the associations that prove who it is."""
-
-    home_address: IPv6Address
-    form: TunnelForm = TunnelForm.ESP
-    associations: MobileAssociations = field(default_factory=MobileAssociations)
-    admitted: bool = True
-    "False: known, and refused with status 129 (administratively prohibited)."
-
-
-@dataclass(frozen=True, slots=True)
-class HomeAgentSettings:
-    """What a home agent has to know."""
-
-    address: IPv6Address
-    terminals: tuple[AuthorisedTerminal, ...] = ()
-    prefix_length: int = 64
-    "Of the home link."
-    max_lifetime: int = 3600
-    "Seconds; no binding is granted more."
-    refresh_advice: int | None = None
-    "Seconds; sent with acknowledgements as binding refresh advice."
-    serving: bool = True
-    "False: home registrations are refused with status 131."
-    cache_limit: int = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class BindingCreated(Event):
-    """A terminal is away from home from now on, or moved on."""
-
-    home_address: IPv6Address
-    care_of_address: IPv6Address
-    previous: IPv6Address | None
-    lifetime: int
-    sent_again: int = 0
-    "Packets that were on their way to the previous care-of address when it was lost."
-
-
-@dataclass(frozen=True, slots=True)
-class BindingRemoved(Event):
-    """A terminal returned, or was not heard of for its lifetime."""
-
-    home_address: IPv6Address
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateRefused(Event):
-    """A binding update was answered with a refusal."""
-
-    home_address: IPv6Address
-    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +109,15 @@ class HomeAgent:
     def _set_timer(self) -> None:
         """Only signalling and time move it, so that data does not pay for looking through all bindings."""
         times = [*self._reminders.values(), *self._conflicts.values()]
-        if self.cache.timer is not None:
-            times.append(self.cache.timer)
+        times += [binding.expires for binding in self.cache.bindings()]
         self._timer = min(times, default=None)
 
     def handle_timer(self, now: float) -> list[Output]:
         """Bindings expire, terminals are reminded."""
         outputs: list[Output] = []
         self._conflicts = {address: until for address, until in self._conflicts.items() if until > now}
-        for binding in self.cache.expire(now):
+        for binding in [each for each in self.cache.bindings() if each.expires <= now]:
+            self.cache.delete(binding.home_address.packed)
             outputs += self._unbound(binding.home_address, "lifetime over", now)
         for home_address in [address for address, due in self._reminders.items() if due <= now]:
             del self._reminders[home_address]
@@ -200,9 +147,10 @@ class HomeAgent:
         """
         if self._unchecked.get(home_address, now) <= now:
             return []
-        binding = self.cache.delete(home_address)
-        if binding is None:
+        rows = self.cache.delete(home_address.packed)
+        if not rows:
             return []
+        binding = rows[0]
         self._conflicts[home_address] = now + CONFLICT_MEMORY
         # The terminal is told to ask again; the answer will be status 134.
         outputs = self._request_refresh(home_address, binding.care_of_address, now)
@@ -319,7 +267,7 @@ class HomeAgent:
 
     def _deregister(self, update: mh.BindingUpdate, received: Received, now: float) -> list[Output]:
         home_address = received.source
-        self.cache.delete(home_address)
+        self.cache.delete(home_address.packed)
         again = self._lost(update, received, now)
         # The defence of the home address ends before the answer: the terminal may use it when the answer comes.
         outputs = self._unbound(home_address, "deregistered", now)

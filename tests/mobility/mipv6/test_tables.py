@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobility.mipv6.binding_cache import Binding, BindingCache, CacheFull, newer
+from mobility.mipv6.binding_cache import newer
 from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
 from mobility.mipv6.movement import Attachment, Movement
 
@@ -50,21 +50,6 @@ def test_expired_entries_are_deleted_and_changes_counted() -> None:
     table.delete(CN)
     table.delete(CN)
     assert table.timer is None
-
-
-def test_cache_is_bounded_and_forgets() -> None:
-    cache = BindingCache(limit=2)
-    homes = [IPv6Address(int(HOME) + number) for number in range(3)]
-    for number, home in enumerate(homes[:2]):
-        cache.put(Binding(home, COA, 8, 8.0 + number, 1))
-    with pytest.raises(CacheFull):
-        cache.put(Binding(homes[2], COA, 8, 8.0, 1))
-    cache.put(Binding(homes[0], CN, 8, 12.0, 2))  # replacing one is no new one
-    assert cache.timer == 9.0
-    assert [gone.home_address for gone in cache.expire(9.0)] == [homes[1]]
-    assert [row["care_of_address"] for row in cache.snapshot(9.0)] == [str(CN)]
-    assert cache.delete(homes[1]) is None
-    assert len(cache.bindings()) == 1
 
 
 @given(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))

@@ -1,0 +1,48 @@
+"""What a home agent has to know from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+
+from mobility.links import MOBILITY_PORT
+from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorisedTerminal:
+    """A terminal that may register: its home address and the associations that prove who it is."""
+
+    home_address: IPv6Address
+    form: TunnelForm = TunnelForm.ESP
+    associations: MobileAssociations = field(default_factory=MobileAssociations)
+    admitted: bool = True
+    "False: known, and refused with status 129 (administratively prohibited)."
+    name: str = ""
+    "For displays."
+    home_address4: IPv4Address | None = None
+    "Its IPv4 home address, if it shall always have the same; None: one of the pool when it asks."
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAgentSettings:
+    """What a home agent has to know."""
+
+    address: IPv6Address
+    terminals: tuple[AuthorisedTerminal, ...] = ()
+    prefix_length: int = 64
+    "Of the home link."
+    max_lifetime: int = 3600
+    "Seconds; no binding is granted more."
+    refresh_advice: int | None = None
+    "Seconds; sent with acknowledgements as binding refresh advice."
+    serving: bool = True
+    "False: home registrations are refused with status 131."
+    cache_limit: int = 4096
+    "Home addresses that may be bound at a time."
+    udp_port: int = MOBILITY_PORT
+    "At which datagrams are taken that come to the home agent's own IPv6 address; 0: none are."
+    overlap: float = 1.0
+    "Seconds for which packets go to the former care-of address as well after another one became primary (form esp)."
+    ipv4_pool: IPv4Network | None = None
+    "IPv4 home addresses to hand out; the first host address is the home agent's own."
