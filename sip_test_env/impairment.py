@@ -1,0 +1,213 @@
+"""A wire that delays, loses, doubles and reorders frames: two packet sockets and a queue, in user space.
+
+    python -m sip_test_env.impairment INTERFACE INTERFACE [SEED]
+
+What arrives on one interface leaves by the other. Reads orders as JSON lines (`Wire` is the other end) and ends with
+its input. Kernels often lack netem; this needs nothing but packet sockets. The delay counts from the kernel's timestamp
+of a frame's arrival, so a process that is woken late is not late for it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import count
+from random import Random
+from typing import Any
+
+from mobility.net.loop import prefer_this_process, settle_memory
+from sip_test_env.errors import EnvironmentFailure
+
+_ETH_P_ALL = 0x0003
+_ETHERNET = 14
+_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
+_SO_TIMESTAMPNS, _SO_RCVBUFFORCE = 35, 33
+_TIMESTAMP = struct.Struct("qq")
+_BUFFER = 1 << 22
+"Octets that wait in the kernel while this process does not run."
+_OLDEST = 0.1
+"Seconds. A timestamp further back means that the wall clock was set, not that the frame is old."
+
+
+@dataclass(frozen=True, slots=True)
+class Impairment:
+    """What a wire does to the frames of one direction. The default is a perfect wire."""
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    "Up to this much is added to the delay, evenly distributed; no frame overtakes another because of it."
+    loss: float = 0.0
+    "Share of frames, 0 to 1."
+    duplicate: float = 0.0
+    "Share of frames that arrive twice."
+    reorder: float = 0.0
+    "Share of frames that come `reorder_ms` later than they should, and are overtaken."
+    reorder_ms: float = 5.0
+    rate: float = 0.0
+    "Bits per second; 0: no limit."
+    queue: int = 65_536
+    "Octets that may wait for the rate; what does not find room is lost."
+    mtu: int = 0
+    "Octets of IP packet; larger ones are lost without a word (a path MTU black hole). 0: no limit."
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        for name in ("loss", "duplicate", "reorder"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share: between 0 and 1, not {getattr(self, name)}")
+        for name in ("delay_ms", "jitter_ms", "reorder_ms", "rate", "queue", "mtu"):
+            if not 0 <= getattr(self, name):
+                raise ValueError(f"{name} must not be negative")
+
+
+class Direction:
+    """Decides when the frames of one direction leave. Owns no clock and no dice."""
+
+    def __init__(self, impairment: Impairment, random: Random) -> None:
+        self.impairment = impairment
+        self.frames = 0
+        self.lost = 0
+        self._random = random
+        self._last = float("-inf")
+        self._free = float("-inf")
+        "When the frames before have passed the limit of the rate."
+
+    def departures(self, size: int, at: float) -> list[float]:
+        """When a frame of ``size`` octets that came at ``at`` (seconds) leaves: never, once, or twice."""
+        impairment, random = self.impairment, self._random
+        self.frames += 1
+        if (impairment.mtu and size - _ETHERNET > impairment.mtu) or random.random() < impairment.loss:
+            self.lost += 1
+            return []
+        if impairment.rate:
+            begin = max(self._free, at)
+            if (begin - at) * impairment.rate / 8 + size > impairment.queue:
+                self.lost += 1
+                return []
+            at = self._free = begin + size * 8 / impairment.rate
+        times = []
+        for _ in range(2 if random.random() < impairment.duplicate else 1):
+            due = at + (impairment.delay_ms + random.random() * impairment.jitter_ms) / 1000
+            if random.random() < impairment.reorder:
+                times.append(due + impairment.reorder_ms / 1000)
+            else:
+                self._last = max(self._last, due)
+                times.append(self._last)
+        return times
+
+
+class Bridge:
+    """The process: two packet sockets, a heap of frames with the time at which they leave."""
+
+    def __init__(self, names: tuple[str, str], seed: int) -> None:
+        self._sockets = (_open(names[0]), _open(names[1]))
+        self._directions = (Direction(Impairment(), Random(seed)), Direction(Impairment(), Random(seed + 1)))
+        self._waiting: list[tuple[float, int, int, bytes]] = []
+        self._numbers = count()
+
+    def run(self) -> None:
+        """Until the end of the input."""
+        first, second = self._sockets
+        orders, waiting = sys.stdin.buffer, self._waiting
+        while True:
+            left = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
+            ready = select.select([first, second, orders], [], [], left)[0]  # epoll waits whole milliseconds
+            for index, opened in enumerate(self._sockets):
+                if opened in ready:
+                    self._take(index)
+            now = time.monotonic()
+            while waiting and waiting[0][0] <= now:
+                _, _, index, frame = heapq.heappop(waiting)
+                with suppress(OSError):  # the link is down, or its queue full: lost, as on any wire
+                    self._sockets[1 - index].send(frame)
+            if orders in ready and not self._obey(orders.readline()):
+                return
+
+    def _take(self, index: int) -> None:
+        opened, direction = self._sockets[index], self._directions[index]
+        for _ in range(64):
+            try:
+                frame, ancillary, _, _ = opened.recvmsg(65_600, 64)
+            except OSError:  # nothing more, or the link went down
+                return
+            age = 0.0
+            for _, _, data in ancillary:
+                seconds, nanoseconds = _TIMESTAMP.unpack_from(data)
+                age = time.time() - seconds - nanoseconds / 1e9
+            at = time.monotonic() - (age if 0 <= age < _OLDEST else 0.0)
+            for due in direction.departures(len(frame), at):
+                heapq.heappush(self._waiting, (due, next(self._numbers), index, frame))
+
+    def _obey(self, line: bytes) -> bool:
+        if not line:
+            return False
+        for direction, values in zip(self._directions, json.loads(line), strict=True):
+            if values is not None:
+                direction.impairment = Impairment(**values)
+        answer = [{"frames": direction.frames, "lost": direction.lost} for direction in self._directions]
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+        return True
+
+
+def _open(name: str) -> socket.socket:
+    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    opened.bind((name, _ETH_P_ALL))
+    return opened
+
+
+class Wire:
+    """Steers the process. ``process``: this module, started in the right namespace with pipes (text mode)."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._order([None, None])  # it answers when its sockets are open
+
+    def impair(self, forth: Impairment | None, back: Impairment | None) -> None:
+        """Changes what happens to frames from now on, one way and the other; None: as before."""
+        self._order([None if value is None else asdict(value) for value in (forth, back)])
+
+    def counters(self) -> tuple[dict[str, int], dict[str, int]]:
+        """``frames`` that came and how many were ``lost`` of them, forth and back."""
+        forth, back = self._order([None, None])
+        return forth, back
+
+    def close(self) -> None:
+        """Ends the process; the wire is cut."""
+        self._process.communicate()
+
+    def _order(self, values: list[dict[str, Any] | None]) -> list[dict[str, int]]:
+        """Raises `EnvironmentFailure` when the process is not there any more."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        line = ""
+        if stdin is not None and stdout is not None:
+            with suppress(OSError, ValueError):  # ValueError: closed here
+                stdin.write(json.dumps(values) + "\n")
+                stdin.flush()
+                line = stdout.readline()
+        if not line:
+            raise EnvironmentFailure(f"the impaired wire has gone (exit status {self._process.wait()})")
+        answer: list[dict[str, int]] = json.loads(line)
+        return answer
+
+
+def main() -> None:
+    bridge = Bridge((sys.argv[1], sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    prefer_this_process()
+    settle_memory()
+    bridge.run()
+
+
+if __name__ == "__main__":
+    main()
