@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mobility.control import listen
 from mobility.net import namespace, tun
+from mobility.net.capabilities import may_make_namespaces
 from mobility.net.loop import Loop, StopSignals
 from mobility.net.tun import TunSettings
 
@@ -39,6 +40,8 @@ class HostSettings:
     namespace: str | None
     "Name under which ``ip netns`` knows it; None: it has none. Only root can have one."
     runtime: Path
+    dns: tuple[IPv6Address | IPv4Address, ...] = ()
+    "The servers that programs in the host OS ask."
 
 
 class BadRequest(Exception):
@@ -54,17 +57,24 @@ class Holder:
         self._listener: socket.socket | None = None
         self._clients: dict[int, socket.socket] = {}
         self._ours = False
+        self._own_user = False
+        "The network namespace belongs to a user namespace of ours."
         self._mtu = settings.tun.mtu
         self._marker = settings.runtime / "namespace"
 
     def enter(self) -> None:
         """Makes or takes over the namespace, moves there, makes the TUN device.
 
-        Raises OSError: not permitted, no TUN device.
+        Who may make namespaces makes one as root does; everybody else by way of a user namespace, where all else is
+        the same. Raises `Forbidden` with the reason and the remedy, OSError.
         """
         name = self._settings.namespace
-        if os.geteuid() != 0:
+        if not may_make_namespaces():
+            if name is not None:
+                log.warning("the host OS gets no name %s: only root can give it one; use `mobility exec`", name)
             namespace.unshare_user_and_network()
+            namespace.open_to_its_user()
+            self._own_user = True
         elif name is None:
             namespace.unshare_network()
         elif namespace.exists(name):
@@ -154,7 +164,7 @@ class Holder:
                 case "socket":
                     return {"ok": True}, [_make_socket(asked)]
                 case "namespaces":
-                    names = ["net"] if os.geteuid() == 0 else ["user", "net"]
+                    names = ["user", "net"] if self._own_user else ["net"]
                     paths = [f"/proc/self/ns/{name}" for name in names]
                     return {"ok": True, "namespaces": names}, [os.open(path, os.O_RDONLY) for path in paths]
                 case "mtu":
@@ -186,7 +196,8 @@ class Holder:
             "address4": None if address4 is None else str(address4),
             "mtu": self._mtu,
             "interface": settings.tun.name,
-            "namespace": settings.namespace if os.geteuid() == 0 else None,
+            "dns": [str(server) for server in settings.dns],
+            "namespace": None if self._own_user else settings.namespace,
             "pid": os.getpid(),
         }
 

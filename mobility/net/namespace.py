@@ -6,17 +6,22 @@ Python 3.11 has neither `os.unshare` nor `os.setns`, so libc is called by ctypes
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import re
 import signal
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mobility.net.obstacles import Forbidden, forbidden_namespace
+
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
-MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 1 << 20
+MS_BIND, MS_REC, MS_SLAVE, MS_SHARED = 0x1000, 0x4000, 1 << 19, 1 << 20
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
+NS_GET_OWNER_UID = 0xB704
 
 NAMED = Path("/run/netns")
 "Where iproute2 keeps named namespaces; `ip netns exec NAME` looks here."
@@ -25,7 +30,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _call(name: str, *arguments: object) -> None:
+def call(name: str, *arguments: object) -> None:
+    """A function of libc. Raises OSError."""
     if getattr(_libc, name)(*arguments) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
@@ -41,32 +47,56 @@ def die_with_parent(sig: signal.Signals, parent: int) -> None:
 
     To be called again after a change of credentials (entering a user namespace), which clears it.
     """
-    _call("prctl", PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
+    call("prctl", PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
     if os.getppid() != parent:
         raise SystemExit(1)
 
 
 def unshare_network() -> None:
     """This process moves to a new, empty network namespace (needs root)."""
-    _call("unshare", CLONE_NEWNET)
+    call("unshare", CLONE_NEWNET)
 
 
 def unshare_user_and_network() -> None:
     """This process moves to a new network namespace without being root, by way of a new user namespace.
 
-    User and group keep their numbers inside. Raises OSError where the system forbids it (``user.max_user_namespaces``,
-    ``kernel.unprivileged_userns_clone``, AppArmor's ``apparmor_restrict_unprivileged_userns``).
+    User and group keep their numbers inside. Raises `Forbidden` with the reason where the system does not allow it.
     """
     uid, gid = os.geteuid(), os.getegid()
-    _call("unshare", CLONE_NEWUSER | CLONE_NEWNET)
-    Path("/proc/self/setgroups").write_text("deny")  # the kernel wants this before an unprivileged gid_map
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    try:
+        call("unshare", CLONE_NEWUSER | CLONE_NEWNET)
+        Path("/proc/self/setgroups").write_text("deny")  # the kernel wants this before an unprivileged gid_map
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    except OSError as error:
+        raise Forbidden(error.errno, forbidden_namespace(error)) from error
+
+
+def open_to_its_user() -> None:
+    """In a network namespace of an ordinary user: no need of root to ping, or to listen at a port below 1024.
+
+    Nobody else is in there, so nobody else could be tricked. A kernel that does not let us is no obstacle.
+    """
+    gid = os.getegid()
+    for name, value in (("ping_group_range", f"{gid} {gid}"), ("ip_unprivileged_port_start", "0")):
+        with suppress(OSError):
+            Path("/proc/sys/net/ipv4", name).write_text(value)
+
+
+def same(descriptor: int, kind: str) -> bool:
+    """Whether this thread is in the namespace behind a descriptor already; ``kind`` as in /proc/self/ns."""
+    there, here = os.fstat(descriptor), os.stat(f"/proc/thread-self/ns/{kind}")
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+
+def owner(descriptor: int) -> int:
+    """The user who owns the user namespace behind a descriptor, seen from here (ioctl_ns(2)). Raises OSError."""
+    return int(struct.unpack("I", fcntl.ioctl(descriptor, NS_GET_OWNER_UID, bytes(4)))[0])
 
 
 def enter(descriptor: int, kind: int = CLONE_NEWNET) -> None:
     """This process (thread) moves to the namespace behind a descriptor."""
-    _call("setns", descriptor, kind)
+    call("setns", descriptor, kind)
 
 
 @contextmanager
@@ -101,14 +131,14 @@ def publish(name: str) -> None:
     NAMED.mkdir(parents=True, exist_ok=True)
     # iproute2 does the same: mounts made here must be seen by processes in other mount namespaces.
     try:
-        _call("mount", b"", os.fsencode(NAMED), b"none", MS_SHARED | MS_REC, None)
+        call("mount", b"", os.fsencode(NAMED), b"none", MS_SHARED | MS_REC, None)
     except OSError:
-        _call("mount", os.fsencode(NAMED), os.fsencode(NAMED), b"none", MS_BIND | MS_REC, None)
-        _call("mount", b"", os.fsencode(NAMED), b"none", MS_SHARED | MS_REC, None)
+        call("mount", os.fsencode(NAMED), os.fsencode(NAMED), b"none", MS_BIND | MS_REC, None)
+        call("mount", b"", os.fsencode(NAMED), b"none", MS_SHARED | MS_REC, None)
     target = NAMED / name
     os.close(os.open(target, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     try:
-        _call("mount", b"/proc/self/ns/net", os.fsencode(target), b"none", MS_BIND, None)
+        call("mount", b"/proc/self/ns/net", os.fsencode(target), b"none", MS_BIND, None)
     except OSError:
         target.unlink()
         raise
@@ -118,7 +148,7 @@ def withdraw(name: str) -> None:
     """Takes the name of a namespace away; the namespace goes when nobody is in it any more. Unknown: no error."""
     target = NAMED / name
     try:
-        _call("umount2", os.fsencode(target), MNT_DETACH)
+        call("umount2", os.fsencode(target), MNT_DETACH)
     except OSError:
         pass  # not mounted (any more): the file is what is left to remove
     target.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from mobility.net.netlink import RouteSocket
+from mobility.net.obstacles import Forbidden, forbidden_tun
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
@@ -38,18 +39,28 @@ def create(settings: TunSettings, device: str | None = None) -> int:
     """Makes the interface in the current network namespace and returns its descriptor (non-blocking).
 
     The interface is up, has its addresses, the default route and no link-local address, and lives as long as a copy
-    of the descriptor is open. Raises OSError: no such device, not permitted, name taken.
+    of the descriptor is open. Raises `Forbidden` with the reason (no such device, not permitted, name taken), OSError.
     """
     path = device_path() if device is None else device
-    tun = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        request = struct.pack("16sH22x", settings.name.encode(), IFF_TUN | IFF_NO_PI)
-        fcntl.ioctl(tun, TUNSETIFF, request)
+        tun = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Forbidden(error.errno, forbidden_tun(path, error)) from error
+    try:
+        _attach(tun, path, settings.name)
         _configure(settings)
     except BaseException:
         os.close(tun)
         raise
     return tun
+
+
+def _attach(tun: int, path: str, name: str) -> None:
+    request = struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI)
+    try:
+        fcntl.ioctl(tun, TUNSETIFF, request)
+    except OSError as error:
+        raise Forbidden(error.errno, forbidden_tun(path, error)) from error
 
 
 def set_mtu(name: str, mtu: int) -> None:

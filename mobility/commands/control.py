@@ -1,0 +1,33 @@
+"""``mobility command``: has a running node do something."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from mobility.client import ControlClient
+from mobility.commands.common import DONE, add_runtime, runtime, say
+
+if TYPE_CHECKING:
+    from mobility.commands.common import Commands
+
+
+def add(commands: Commands) -> None:
+    command = commands.add_parser("command", help="have a running node do something")
+    command.add_argument(
+        "name",
+        nargs="+",
+        help="mobile node: reregister (send a binding update now), move LINK (prefer it), return-home",
+    )
+    add_runtime(command)
+    command.set_defaults(run=lambda options: asyncio.run(_command(options)))
+
+
+async def _command(options: argparse.Namespace) -> int:
+    async with ControlClient(runtime(options) / "control.sock") as control:
+        result = await control.command(" ".join(options.name))
+        if result is not None:
+            say(json.dumps(result))
+    return DONE
