@@ -120,8 +120,8 @@ def _tun(home: Path) -> Path:
 def _within_reach() -> list[str]:
     """A prefix that opens the way to Python and to the project, for the started process alone.
 
-    Where a directory on the way is closed (Python in /root/.pyenv), a mount namespace has an empty one in its place, with
-    nothing in it but what is needed.
+    Where a directory on the way is closed (Python in /root/.pyenv), a mount namespace has an empty one in its place,
+    with nothing in it but what is needed.
     """
     needed = {Path(path).resolve() for path in (sys.base_prefix, sys.prefix, PROJECT)}
     closed = {path: barrier for path in sorted(needed) if (barrier := _barrier(path)) is not None}

@@ -14,7 +14,9 @@ from pathlib import Path
 
 SETTINGS = Path("/proc/sys")
 "Where the kernel shows its settings; tests look elsewhere."
-DIRECT_MODE = "Until then the phone can be used in its direct mode: access to the network without mobility works without all this."
+DIRECT_MODE = (
+    "Until then the phone works in its direct mode: access to the network without mobility needs none of this."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,10 @@ def forbidden_namespace(error: OSError, settings: Path = SETTINGS) -> Obstacle:
         )
     return Obstacle(
         f"this system does not let you make a user namespace ({error.strerror})",
-        "No setting of the kernel forbids it: probably a container or a security module does (seccomp, SELinux, chroot).\n"
-        "Run the terminal outside of the container, give the container CAP_SYS_ADMIN and CAP_NET_ADMIN, or allow it the\n"
-        "system calls unshare, setns and mount (Docker, Podman: --security-opt seccomp=unconfined).",
+        "No setting of the kernel forbids it: probably a container or a security\n"
+        "module does (seccomp, SELinux, chroot). Run the terminal outside of the\n"
+        "container, give it CAP_SYS_ADMIN and CAP_NET_ADMIN, or allow it the system\n"
+        "calls unshare, setns and mount (--security-opt seccomp=unconfined).",
     )
 
 
@@ -97,13 +100,14 @@ def forbidden_tun(path: str, error: OSError) -> Obstacle:
                 f"you may not use the TUN device {path}",
                 f"As root: chmod 0666 {path}\n"
                 'For good: echo \'KERNEL=="tun", MODE="0666"\' > /etc/udev/rules.d/90-roamphone.rules\n'
-                "(0666 is what most systems have: making an interface takes more than opening the device.)",
+                "(Most systems have 0666: making an interface takes more than opening this.)",
             )
         case errno.EACCES | errno.EPERM:
             return Obstacle(
                 f"the system does not let you use the TUN device {path} ({error.strerror})",
-                "Its mode would allow it: probably a container forbids the device, or the file system is mounted nodev.\n"
-                "Start the container with --device /dev/net/tun, or name another with ROAMPHONE_TUN_DEVICE.",
+                "Its mode would allow it: probably a container forbids the device, or the\n"
+                "file system is mounted nodev. Start the container with --device\n"
+                "/dev/net/tun, or name another device with ROAMPHONE_TUN_DEVICE.",
             )
         case errno.EBUSY:
             return Obstacle(
@@ -127,9 +131,9 @@ def apparmor_remedy(interpreter: str | None = None) -> str:
         "      userns,\n"
         "    }\n"
         "then: apparmor_parser -r /etc/apparmor.d/roamphone\n"
-        "It holds for every program that this Python runs; for roamphone alone, install it in an environment with a\n"
-        "Python of its own (python3 -m venv --copies). For all programs: sysctl -w\n"
-        "kernel.apparmor_restrict_unprivileged_userns=0"
+        "It holds for every program that this Python runs; for roamphone alone,\n"
+        "install it in an environment with its own Python (python3 -m venv --copies).\n"
+        "For all programs: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     )
 
 

@@ -1,8 +1,8 @@
 """What a program in the host OS sees around it: the resolver and the interfaces of the home network, no others.
 
-A network namespace alone does not do it: ``/etc/resolv.conf`` names servers of the network outside, resolver daemons are
-reached by Unix sockets, and ``/sys/class/net`` shows the namespace that it was mounted in. So the program gets a mount
-namespace, in which these are replaced.
+A network namespace alone does not do it: ``/etc/resolv.conf`` names servers of the network outside, resolver daemons
+are reached by Unix sockets, and ``/sys/class/net`` shows the namespace that it was mounted in. So the program gets a
+mount namespace, in which these are replaced.
 """
 
 from __future__ import annotations

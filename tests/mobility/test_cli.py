@@ -65,7 +65,7 @@ def test_nobody_there(command: list[str], tmp_path: Path, capsys: pytest.Capture
     assert "start one with `mobility mn --config FILE`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["mn"], ["keys", "--algorithm", "rot13"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["status", "now"], ["keys", "--algorithm", "rot13"]])
 def test_wrong_use(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
