@@ -10,8 +10,9 @@ from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.links import unmapped
 from mobility.mipv6.binding_update_list import BindingUpdateList
-from mobility.mipv6.tunnel import TunnelForm, checked, decapsulate, encapsulate, room
+from mobility.mipv6.tunnel import TunnelForm, checked, decapsulate, encapsulate, from_datagram, room, seal
 from mobility.wire import ip6
 from mobility.wire.errors import WireError
 
@@ -44,7 +45,10 @@ class Forwarding:
         self.at_home = False
         self._home = home_address.packed
         self._agent = home_agent.packed
+        self.datagrams = False
+        "The tunnel is UDP: what is sent and received are payloads of datagrams."
         self._outbound_ends = b""
+        self._logical_ends = home_address.packed + home_agent.packed
         self.lost_address = b""
         "Care-of address that was given up as lost (16 bytes): what still comes to it comes again elsewhere."
 
@@ -84,6 +88,8 @@ class Forwarding:
             raise Discard(Reason.POLICY_DISCARD, "no scenario with route optimization is enabled")
         if self.tunnel is None:
             raise Discard(Reason.NO_BINDING, f"to {IPv6Address(packet[24:40])}")
+        if self.datagrams:
+            return seal(packet, self._logical_ends, self.form, self.security)[1]
         return encapsulate(packet, self._outbound_ends, self.form, self.security)  # steps 108 to 111, 107
 
     def receive(self, packet: bytes) -> bytes:
@@ -100,6 +106,18 @@ class Forwarding:
         if packet[24:40] == self.lost_address:
             raise Discard(Reason.CARE_OF_ADDRESS_LOST, str(IPv6Address(packet[24:40])))
         inner = decapsulate(packet, self.form, self.security)  # steps 124 to 126, 128, 129, 131
+        if inner[24:40] != self._home:
+            raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
+        return inner  # step 127
+
+    def receive_datagram(self, payload: bytes, local: bytes) -> bytes:
+        """Receive routine 120 where the tunnel is UDP; the caller knows that the home agent sent it.
+
+        ``local``: our address that it came to, 16 octets. Raises `Discard` (step 130).
+        """
+        if local == self.lost_address:
+            raise Discard(Reason.CARE_OF_ADDRESS_LOST, str(IPv6Address(local)))
+        inner = from_datagram(payload, self._agent + self._home, self.form, self.security)
         if inner[24:40] != self._home:
             raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
         return inner  # step 127
@@ -126,6 +144,10 @@ class Forwarding:
             "form": self.form.value,
             "tunnel": None
             if tunnel is None
-            else {"home_agent": str(tunnel.home_agent), "care_of_address": str(tunnel.care_of_address)},
+            else {
+                "home_agent": str(tunnel.home_agent),
+                "care_of_address": str(unmapped(tunnel.care_of_address)),
+                "udp": self.datagrams,
+            },
             "policies": self.security.spd.describe(),
         }

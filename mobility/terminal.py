@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
@@ -13,12 +13,25 @@ from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, P
 from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import Mode
-from mobility.links import LinkSettings, link_scope
+from mobility.links import MOBILITY_PORT, UDP4, LinkSettings, describe_endpoint, endpoint, is_udp, link_scope, mapped
 from mobility.mipv6.again import SentLately
 from mobility.mipv6.binding_update_list import BindingUpdateList
+from mobility.mipv6.liveness import Liveness, Verdict
 from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
+from mobility.mipv6.movement import Attachment
 from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
-from mobility.mipv6.tunnel import MobileAssociations, TunnelForm, checked, decapsulate, encapsulate, terminal_policies
+from mobility.mipv6.tunnel import (
+    Content,
+    MobileAssociations,
+    TunnelForm,
+    checked,
+    content,
+    decapsulate,
+    encapsulate,
+    from_datagram,
+    seal,
+    terminal_policies,
+)
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
 from mobility.scenario.policy import ScenarioPolicy
 from mobility.waiting import WaitingRoom
@@ -37,8 +50,10 @@ class TerminalSettings:
 
     home_address: IPv6Address
     home_agent: IPv6Address
-    links: tuple[LinkSettings, ...]
-    "In order of preference."
+    links: tuple[LinkSettings, ...] = ()
+    "Interfaces that it has a link of its own on (packet socket); UDP comes by `Terminal.udp_changed`."
+    interfaces: tuple[str, ...] = ()
+    "In order of preference; empty: as in ``links``."
     home_prefix_length: int = 64
     tunnel: TunnelForm = TunnelForm.ESP
     lifetime: int = 420
@@ -46,6 +61,15 @@ class TerminalSettings:
     key_management: bool = False
     scenarios: frozenset[int] | None = None
     "Numbers of the enabled rows of the scenario policy table; None: all."
+    home_agent4: IPv4Address | None = None
+    "Where the home agent is reached through IPv4; None: not at all."
+    udp_port: int = MOBILITY_PORT
+    overlap: float = 0.5
+    "Seconds for which an old place is kept beside a new one; 0: always break before make."
+    home_address4: IPv4Address | None = None
+    "IPv4 home address to ask for; 0.0.0.0: any; None: none is wanted."
+    keepalive: float = 20.0
+    "Seconds of silence after which the home agent is asked through UDP, so that NAT keeps its mapping."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +93,8 @@ class _Path:
     inbound_spi: bytes | None
     "None: the tunnel is not protected."
     next_hop: Callable[[bytes], bytes | None]
+    endpoint: bytes | None = None
+    "Of the home agent, where the tunnel is UDP."
 
 
 class Terminal:
@@ -91,8 +117,8 @@ class Terminal:
     ) -> None:
         """Raises `ValueError`: no links, one twice, or associations that do not suit the form of the tunnel."""
         names = [link.name for link in settings.links]
-        if not names or len(set(names)) != len(names):
-            raise ValueError("a terminal needs at least one link, and each link only once")
+        if len(set(names)) != len(names):
+            raise ValueError("a terminal has each link only once")
         self.settings = settings
         self.application = application
         self.updates = BindingUpdateList()
@@ -108,10 +134,12 @@ class Terminal:
             MobileNodeSettings(
                 settings.home_address,
                 settings.home_agent,
-                names,
+                settings.interfaces or names,
                 settings.home_prefix_length,
                 settings.lifetime,
                 settings.key_management,
+                settings.overlap,
+                settings.home_address4,
             ),
             tunnel_security,
             self.updates,
@@ -140,7 +168,14 @@ class Terminal:
         self._timer: float | None = None
         self._announcements = 0
         self._announce_at: float | None = None
-        self._smallest_mtu = min(link.mtu for link in settings.links)
+        self._liveness = Liveness(settings.keepalive)
+        self._echo_identifier = int.from_bytes(random(2))
+        self._udp: dict[str, IPv6Address] = {}
+        "Links of UDP that there are, with our address."
+        self._endpoints = {6: endpoint(settings.home_agent, settings.udp_port)}
+        if settings.home_agent4 is not None:
+            self._endpoints[4] = endpoint(settings.home_agent4, settings.udp_port)
+        self._mtus = {link.name: link.mtu for link in settings.links}
         self.host_mtu = self._host_mtu()
         "Octets of the largest packet that the host OS may send."
 
@@ -162,6 +197,32 @@ class Terminal:
             return self._finish([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
         return self._finish(self._absorb(host.link_changed(up, now), now))
 
+    def udp_changed(self, link: str, address: IPv4Address | IPv6Address | None, mtu: int, now: float) -> list[Output]:
+        """A link of UDP has another address of ours from now on; None: it is gone."""
+        movement, before = self.mobile_node.movement, self._udp.pop(link, None)
+        present = None if address is None else mapped(address)
+        if before is not None and before != present:
+            movement.address_lost(link, before, now)
+        if present is not None and self._endpoint_of(link) is not None:
+            self._udp[link] = present
+            self._mtus[link] = mtu
+            movement.address_ready(link, present, now)
+        return self._finish(self._moved(now))
+
+    def interfaces_changed(self, order: tuple[str, ...], now: float) -> list[Output]:
+        """The order of preference of the interfaces is another one."""
+        self.mobile_node.movement.interfaces_changed(order)
+        return self._finish(self._moved(now))
+
+    def resumed(self, now: float) -> list[Output]:
+        """The machine was asleep: whether the links lead where they led is found out anew."""
+        outputs: list[Output] = []
+        for host in self.hosts.values():
+            if host.up:
+                outputs += self._absorb(host.link_changed(False, now), now)
+                outputs += self._absorb(host.link_changed(True, now), now)
+        return self._finish([*outputs, *self._absorb(self.mobile_node.refresh(now), now)])
+
     def from_host(self, packet: bytes, now: float) -> list[Output]:
         """A program sends a packet: application IPsec, then send routine 100."""
         path = self._path
@@ -175,15 +236,19 @@ class Terminal:
             and packet[0] >> 4 == 6
         ):
             # The short way: the same steps as `_outbound`, for packets that need no thought.
-            to = path.next_hop(path.agent)
+            udp = path.endpoint
+            to = path.next_hop(path.agent) if udp is None else udp
             if to is not None:
                 try:
                     protected = self.application.protect(packet)
-                    outer = encapsulate(protected, path.outbound_ends, self._form, self._security)
+                    if udp is None:
+                        outer = encapsulate(protected, path.outbound_ends, self._form, self._security)
+                    else:
+                        outer = seal(protected, path.outbound_ends, self._form, self._security)[1]
                 except Discard as discard:
                     return self._finish([Discarded.of(discard, "send-routine")])
                 self.sent_lately.sealed(protected, now)
-                if len(outer) <= path.mtu:
+                if udp is not None or len(outer) <= path.mtu:
                     self.sent += 1
                     return [Transmit(outer, to, path.link)]
                 return self._finish(self._absorb(self.hosts[path.link].send(outer, now), now))
@@ -192,28 +257,30 @@ class Terminal:
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
         """A packet arrived on a link: the host's, the mobile node's, or through receive routine 120 for a program."""
         path = self._path
-        if (
-            path is not None
-            and packet[8:40] == path.inbound_ends
-            and packet[6] == path.protocol
-            and (packet[40:44] == path.inbound_spi or path.inbound_spi is None)
-            and packet[4] << 8 | packet[5] == len(packet) - 40
-            and packet[0] >> 4 == 6
-            and link == path.link
-        ):
+        if path is not None and link == path.link:
             # The short way: the same steps as `Host.receive` and `Forwarding.receive`.
             try:
-                inner = decapsulate(packet, self._form, self._security)
+                if path.endpoint is not None:
+                    if sender != path.endpoint or packet[:4] != path.inbound_spi:
+                        return self._finish(self._datagram(link, packet, sender, now))
+                    inner = from_datagram(packet, path.inbound_ends, self._form, self._security)
+                elif (
+                    packet[8:40] == path.inbound_ends
+                    and packet[6] == path.protocol
+                    and (packet[40:44] == path.inbound_spi or path.inbound_spi is None)
+                    and packet[4] << 8 | packet[5] == len(packet) - 40
+                    and packet[0] >> 4 == 6
+                ):
+                    inner = decapsulate(packet, self._form, self._security)
+                else:
+                    return self._finish(self._absorb(self.hosts[link].receive(packet, sender, now), now))
                 if inner[24:40] != self._home:
                     raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
             except Discard as discard:
-                return self._finish([Discarded.of(discard, "receive-routine")])
-            try:
-                plain = self.application.accept(inner)
-            except Discard as discard:
-                return self._finish([Discarded.of(discard, "app-ipsec")])
-            self.delivered += 1
-            return [Deliver(plain)]
+                return self._finish(self._not_received(discard))
+            return self._from_tunnel(inner, now)
+        if is_udp(link):
+            return self._finish(self._datagram(link, packet, sender, now))
         host = self.hosts.get(link)
         if host is None:
             return self._finish([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
@@ -226,7 +293,8 @@ class Terminal:
             if host.timer is not None and host.timer <= now:
                 outputs += self._absorb(host.handle_timer(now), now)
         outputs += self._absorb(self.mobile_node.handle_timer(now), now)
-        outputs += self._follow(now)
+        outputs += self._look(now)
+        outputs += self._moved(now) if self.mobile_node.undecided else self._follow(now)
         outputs += self.waiting.expire(now)
         if self._announce_at is not None and self._announce_at <= now:
             outputs += self._announce(now)
@@ -300,7 +368,7 @@ class Terminal:
         if not self.forwarding.at_home:
             self.sent_lately.sealed(protected, now)
         self.sent += 1
-        return self._absorb(self.hosts[link].send(outer, now), now)
+        return self._absorb(self._send_on(link, outer, now), now)
 
     def _send_again(self, now: float) -> list[Output]:
         """What the home agent did not receive from the place that was left goes first."""
@@ -337,13 +405,80 @@ class Terminal:
         try:
             inner = self.forwarding.receive(packet)
         except Discard as discard:
-            return [Discarded.of(discard, "receive-routine")]
+            return self._not_received(discard)
+        return self._from_tunnel(inner, now)
+
+    def _datagram(self, link: str, payload: bytes, sender: bytes, now: float) -> list[Output]:
+        """The home agent, or somebody else, sent a datagram."""
+        local = self._udp.get(link)
+        if local is None:
+            return [Discarded(Reason.NO_SUCH_LINK, "terminal", link)]
+        if sender != self._endpoint_of(link):
+            return [Discarded(Reason.OUTER_SOURCE_WRONG, "terminal", f"a datagram of {describe_endpoint(sender)}")]
+        try:
+            match content(payload):
+                case Content.KEEPALIVE:
+                    self.counters["keepalives"] += 1
+                    return []
+                case Content.IPV4:
+                    raise Discard(Reason.NOT_TUNNELLED, "an IPv4 packet without an IPv4 home address")
+                case Content.IPV6 if self._is_signalling(payload):
+                    return self._signalling(payload, link, now)
+                case _:
+                    inner = self.forwarding.receive_datagram(payload, local.packed)
+        except Discard as discard:
+            return self._not_received(discard)
+        return self._from_tunnel(inner, now)
+
+    def _not_received(self, discard: Discard) -> list[Output]:
+        if discard.reason is Reason.REPLAYED and self.mobile_node.overlapping:
+            # The home agent sends to the old place and to the new one; this one came second.
+            self.counters["duplicates-removed"] += 1
+            return []
+        return [Discarded.of(discard, "receive-routine")]
+
+    def _from_tunnel(self, inner: bytes, now: float) -> list[Output]:
+        """Receive routine 120 is done: the application's IPsec, then the host OS."""
+        if inner[6] == ip6.ICMPV6 and inner[8:24] == self._agent and self._echoed(inner, now):
+            return []
         try:
             plain = self.application.accept(inner)
         except Discard as discard:
             return [Discarded.of(discard, "app-ipsec")]
         self.delivered += 1
         return [Deliver(plain)]
+
+    # ------------------------------------------------------------ whether anything comes through
+
+    def _look(self, now: float) -> list[Output]:
+        match self._liveness.look(now, self.sent, self.delivered):
+            case Verdict.NOTHING:
+                return []
+            case Verdict.DEAD:
+                return self._absorb(self.mobile_node.dead(now), now)
+            case Verdict.ASK:
+                present = self.mobile_node.present
+                if present is None or self.forwarding.tunnel is None:
+                    return []
+                question = icmp6.Echo(self._echo_identifier, self._liveness.sequence)
+                try:
+                    outer = self.forwarding.send(icmp6.packet(self._home, self._agent, question))
+                except Discard as discard:
+                    return [Discarded.of(discard, "liveness")]
+                return self._absorb(self._send_on(present.link, outer, now), now)
+
+    def _echoed(self, inner: bytes, now: float) -> bool:
+        """Whether this is an answer to `_look`."""
+        try:
+            message = icmp6.parse(inner[ip6.HEADER_SIZE :])
+        except WireError:
+            return False
+        return (
+            isinstance(message, icmp6.Echo)
+            and message.reply
+            and message.identifier == self._echo_identifier
+            and self._liveness.reply(message.sequence, now)
+        )
 
     def _is_signalling(self, packet: bytes) -> bool:
         try:
@@ -357,11 +492,12 @@ class Terminal:
     def _signalling(self, packet: bytes, link: str, now: float) -> list[Output]:
         """Routine 70, then routine 60 of scenario processing."""
         try:
-            outputs, handed_on = self.mobile_node.receive(packet, now)
+            outputs, handed_on = self.mobile_node.receive(packet, now, link)
         except Discard as discard:
             return [Discarded.of(discard, "ba-routine")]
         outputs = self._absorb(outputs, now)
-        outputs += self._absorb(self.hosts[link].confirm(packet[8:24], now), now)
+        if not is_udp(link):
+            outputs += self._absorb(self.hosts[link].confirm(packet[8:24], now), now)
         if handed_on is not None:
             try:
                 outputs += self.scenarios.process(handed_on, self.forwarding)
@@ -382,10 +518,10 @@ class Terminal:
             match output:
                 case AddressReady(link=link, address=address) | AddressDeprecated(link=link, address=address):
                     if address != home:
-                        movement.address_ready(link, address, isinstance(output, AddressDeprecated))
+                        movement.address_ready(link, address, now, isinstance(output, AddressDeprecated))
                         moved = True
                 case AddressLost(link=link, address=address) if address != home:
-                    movement.address_lost(link, address)
+                    movement.address_lost(link, address, now)
                     moved = True
                 case RouterFound(link=link, router=router):
                     movement.router_found(link, router)
@@ -407,14 +543,22 @@ class Terminal:
         return result
 
     def _send_on(self, link: str, packet: bytes, now: float) -> list[Output]:
+        if is_udp(link):
+            to = self._endpoint_of(link)
+            return [] if to is None or link not in self._udp else [Transmit(packet, to, link)]
         return self.hosts[link].send(packet, now)
+
+    def _endpoint_of(self, link: str) -> bytes | None:
+        """The home agent's, for a link of UDP; None: it cannot be reached that way."""
+        return self._endpoints.get(4 if link.endswith(UDP4) else 6)
 
     # ------------------------------------------------------------ following the mobile node
 
     def _moved(self, now: float) -> list[Output]:
-        before, decided = self.mobile_node.present, self.mobile_node.movement.decide()
-        if before == decided:
-            return []
+        if not self.mobile_node.would_replace(now):
+            # Nothing changes, or the old place is used until the new one has proven to work.
+            return self._absorb(self.mobile_node.moved(now), now) + self._follow(now)
+        decided = self.mobile_node.movement.decide(now)
         outputs: list[Output] = []
         if self._home_link is not None and (decided is None or not decided.at_home or decided.link != self._home_link):
             host, self._home_link = self.hosts[self._home_link], None
@@ -462,10 +606,13 @@ class Terminal:
     def _follow(self, now: float) -> list[Output]:
         """Forwarding follows the registration: no binding, no tunnel; with one, whatever waits goes on its way."""
         forwarding, registration = self.forwarding, self.mobile_node.registration
+        present = self.mobile_node.present
         if forwarding.tunnel is not None and not registration.bound:
             forwarding.clear_tunnel()
+        forwarding.datagrams = present is not None and present.udp
         outputs: list[Output] = []
-        self._path = self._make_path()
+        path, self._path = self._path, self._make_path(present)
+        self._watch(path, now)
         mtu = self._host_mtu()
         if mtu != self.host_mtu:
             self.host_mtu = mtu
@@ -476,29 +623,55 @@ class Terminal:
                 outputs += self._outbound(packet, now)
         return outputs
 
-    def _make_path(self) -> _Path | None:
-        tunnel, present = self.forwarding.tunnel, self.mobile_node.present
+    def _watch(self, before: _Path | None, now: float) -> None:
+        """Has the path that is in use looked after."""
+        path = self._path
+        if path is None:
+            self._liveness.end()
+        elif self._liveness.timer is None or before is None or before.link != path.link:
+            self._liveness.keepalive = self.settings.keepalive if path.endpoint is not None else 0.0
+            self._liveness.begin(now, self.sent, self.delivered)
+
+    def _make_path(self, present: Attachment | None) -> _Path | None:
+        tunnel = self.forwarding.tunnel
         if tunnel is None or present is None or self.updates.has_routes:
             return None
+        protocol = ip6.IPV6 if self._form is TunnelForm.PLAIN else ip6.ESP
+        agent = tunnel.home_agent.packed
+        if present.udp:
+            to = self._endpoint_of(present.link)
+            if to is None or self._tunnel_spi is None:
+                return None
+            ends, back = self._home + agent, agent + self._home
+            return _Path(
+                present.link, ends, back, agent, self._path_mtu(present.link), protocol, self._tunnel_spi, _nowhere, to
+            )
         host = self.hosts[present.link]
-        care_of, agent = tunnel.care_of_address.packed, tunnel.home_agent.packed
+        care_of = tunnel.care_of_address.packed
         return _Path(
             link=present.link,
             outbound_ends=care_of + agent,
             inbound_ends=agent + care_of,
             agent=agent,
             mtu=host.path_mtu(agent),
-            protocol=ip6.IPV6 if self._form is TunnelForm.PLAIN else ip6.ESP,
+            protocol=protocol,
             inbound_spi=self._tunnel_spi,
             next_hop=host.next_hop,
         )
 
+    def _path_mtu(self, link: str) -> int:
+        """Octets for an outer IPv6 packet on the way to the home agent, or what corresponds to it where UDP carries."""
+        if link not in self.hosts:
+            return (
+                self._mtus.get(link, 1500)
+                + ip6.HEADER_SIZE
+                - (_UDP4_OVERHEAD if link.endswith(UDP4) else _UDP6_OVERHEAD)
+            )
+        return self.hosts[link].path_mtu(self._agent)
+
     def _host_mtu(self) -> int:
         """What is left of the narrowest link, or of the path to the home agent, after both IPsec layers."""
-        present = self.mobile_node.present
-        path = self._smallest_mtu
-        if present is not None:
-            path = min(path, self.hosts[present.link].path_mtu(self._agent))
+        path = min((self._path_mtu(link) for link in (*self.hosts, *self._udp)), default=ip6.MINIMUM_MTU)
         inner = self.forwarding.tunnel_room(path)
         body = inner - ip6.HEADER_SIZE
         for policy in self.application.spd.policies:
@@ -514,8 +687,23 @@ class Terminal:
             if isinstance(output, Discarded):
                 self.counters[f"discarded-{output.reason}"] += 1
         earliest = self.mobile_node.timer
-        for time in (self.waiting.timer, self._announce_at, *(host.timer for host in self.hosts.values())):
+        for time in (
+            self.waiting.timer,
+            self._announce_at,
+            self._liveness.timer,
+            *(host.timer for host in self.hosts.values()),
+        ):
             if time is not None and (earliest is None or time < earliest):
                 earliest = time
         self._timer = earliest
         return outputs
+
+
+_UDP4_OVERHEAD = 28
+_UDP6_OVERHEAD = 48
+"Octets of outer IP and UDP headers."
+
+
+def _nowhere(_destination: bytes) -> bytes | None:
+    """Where UDP carries, nobody asks for a link-layer address."""
+    return None

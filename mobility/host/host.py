@@ -169,6 +169,11 @@ class Host:
         """
         return self._resolved.get(destination)
 
+    @property
+    def up(self) -> bool:
+        """Whether the link has a carrier."""
+        return self._interface.up
+
     def path_mtu(self, destination: bytes) -> int:
         """Octets of the largest packet to ``destination``, IPv6 header included."""
         return self._path_mtus.get(destination)

@@ -1,24 +1,73 @@
-"""The mobile node: movement, binding updates, acknowledgements (IPv6 processing part 25; RFC 6275 section 11)."""
+"""The mobile node: movement, binding updates, acknowledgements (IPv6 processing part 25; RFC 6275, RFC 5648).
+
+A terminal whose new place is on another link than the old one, which still works, makes before it breaks: it
+registers the new place beside the old one, goes on with the old one until the home agent's acknowledgement has come
+through the new one, and takes the old binding away a little later. In all other cases the new place replaces the old.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from zlib import crc32
 
 from mobility.discards import Discard, Reason
 from mobility.mipv6.again import Loss, Progress, progress_in
 from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
-from mobility.mipv6.movement import Attachment, CareOfAddressChanged, HandoverFinished, HandoverStarted, Movement
-from mobility.mipv6.registration import BindingRequested, Registration, ReturnedHome
+from mobility.mipv6.movement import (
+    Attachment,
+    CareOfAddressChanged,
+    HandoverAbandoned,
+    HandoverFinished,
+    HandoverStarted,
+    Movement,
+)
+from mobility.mipv6.registration import (
+    BindingRequested,
+    BindingWithdrawn,
+    Registration,
+    ReturnedHome,
+    RoundTrip,
+    SequenceNumbers,
+)
 from mobility.mipv6.signalling import Protection, Received, from_terminal, open_message
-from mobility.outputs import Discarded, Output
+from mobility.outputs import Discarded, Event, Output
 from mobility.scenario.policy import ScenarioPolicy
 from mobility.scenario.situation import HandedOn, Situation
 from mobility.wire import mh
 
 Send = Callable[[str, bytes, float], list[Output]]
 "Puts a packet on a link: name of the link, packet, now."
+
+CANDIDATE_PATIENCE = 4.0
+"Seconds in which a new place has to prove that it works, while the old one is in use or there are others."
+WITHDRAWALS = 3
+"Binding updates that take an old binding away; after so many without an answer its lifetime has to end it."
+
+
+@dataclass(frozen=True, slots=True)
+class NatFound(Event):
+    """The home agent sees another address than the terminal has (RFC 5555 section 3.2.2)."""
+
+    link: str
+    refresh_time: int
+    "Seconds between packets that keep the mapping."
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAddress4Assigned(Event):
+    """The home agent hands out an IPv4 home address (RFC 5555)."""
+
+    address: IPv4Address
+    prefix_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAddress4Refused(Event):
+    """The home agent hands out none; ``status`` as in RFC 5555 section 3.2.1."""
+
+    status: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +76,17 @@ class MobileNodeSettings:
 
     home_address: IPv6Address
     home_agent: IPv6Address
-    links: Sequence[str]
+    interfaces: Sequence[str]
     "In order of preference."
     home_prefix_length: int = 64
     lifetime: int = 420
     "Seconds that binding updates ask for."
     key_management: bool = False
     "The K flag: key management follows the care-of address."
+    overlap: float = 0.5
+    "Seconds for which the old place is kept after the new one has proven to work; 0: always break before make."
+    home_address4: IPv4Address | None = None
+    "To ask for; 0.0.0.0: any; None: none is wanted."
 
 
 @dataclass(slots=True)
@@ -42,7 +95,22 @@ class Handover:
 
     origin: Attachment
     noticed: float
+    make_before_break: bool
     updated: float | None = None
+
+
+@dataclass(slots=True)
+class PlaceBinding:
+    """A place with its registration."""
+
+    place: Attachment
+    identifier: int
+    "Of RFC 5648; 0: the home agent is to know one binding only."
+    registration: Registration
+    since: float
+    nat: mh.NatDetection | None = None
+    proven: bool = False
+    "The home agent answered through this place."
 
 
 class MobileNode:
@@ -62,13 +130,24 @@ class MobileNode:
         self.settings = settings
         self.updates = updates
         network = IPv6Network((settings.home_address, settings.home_prefix_length), strict=False)
-        self.movement = Movement(settings.links, network)
-        self.registration = Registration(settings.home_agent, settings.lifetime, sequence)
+        self.movement = Movement(settings.interfaces, network)
+        self._numbers = SequenceNumbers(sequence)
+        self._round_trip = RoundTrip()
         self._protection = protection
         self._scenarios = scenarios
         self._send = send
-        self._handover: Handover | None = None
         self._received = received
+        self._idle = Registration(settings.home_agent, settings.lifetime, self._numbers)
+        self._current: PlaceBinding | None = None
+        "The place in use."
+        self._candidate: PlaceBinding | None = None
+        "The place that is to be next, while the present one works."
+        self._former: PlaceBinding | None = None
+        "The place that was left, until its binding is taken away."
+        self._leave_at: float | None = None
+        self._multiple = True
+        "The home agent knows RFC 5648, as far as is known."
+        self._handover: Handover | None = None
         self.loss: Loss | None = None
         "Of the last care-of address that was lost."
         self._untold = False
@@ -77,6 +156,10 @@ class MobileNode:
         "Moved, and not acknowledged yet."
         self.progress: Progress | None = None
         "What the home agent of this new place had received; whoever sends again takes it away."
+        self.home_address4: IPv4Address | None = None
+        "Handed out by the home agent."
+        self.undecided = False
+        "`moved` is to be called: by the passing of time another place may be better."
 
     @property
     def present(self) -> Attachment | None:
@@ -84,26 +167,95 @@ class MobileNode:
         return self.movement.present
 
     @property
+    def registration(self) -> Registration:
+        """Of the place in use."""
+        return self._idle if self._current is None else self._current.registration
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to the home agent and back, smoothed; None: never measured."""
+        return self._round_trip.smoothed
+
+    @property
+    def nat(self) -> mh.NatDetection | None:
+        """What the home agent said of a NAT on the way from the place in use."""
+        return None if self._current is None else self._current.nat
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether the home agent may send the same packet to two places: duplicates are expected."""
+        return self._candidate is not None or self._former is not None
+
+    @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = [time for time in (self.registration.timer, self.updates.timer) if time is not None]
-        return min(times, default=None)
+        times = [binding.registration.timer for binding in self._bindings()]
+        times += [self.updates.timer, self._leave_at, self.movement.timer, self._patience()]
+        return min((time for time in times if time is not None), default=None)
+
+    # ------------------------------------------------------------ moving
 
     def moved(self, now: float) -> list[Output]:
         """An address came or went, or the preference changed: decide anew where to be."""
-        old, new = self.movement.present, self.movement.decide()
+        self.undecided = False
+        old, new = self.movement.present, self.movement.decide(now)
         if new == old:
+            return self._stay(now)
+        if old is not None and new is not None and self._can_make_before_break(old, new):
+            return self._begin_beside(old, new, now)
+        return self._replace(old, new, now)
+
+    def would_replace(self, now: float) -> bool:
+        """Whether `moved` is about to leave the present place at once."""
+        old, new = self.movement.present, self.movement.decide(now)
+        return new != old and not (old is not None and new is not None and self._can_make_before_break(old, new))
+
+    def _can_make_before_break(self, old: Attachment, new: Attachment) -> bool:
+        return (
+            self.settings.overlap > 0
+            and self._multiple
+            and old.link != new.link
+            and not (old.at_home or new.at_home)
+            and not self.movement.is_lost(old)
+            and self.registration.bound
+        )
+
+    def _stay(self, now: float) -> list[Output]:
+        """The present place is the best (again)."""
+        if self._candidate is None:
             return []
+        outputs = self._give_up(self._candidate, "the old place is better again", now)
+        self._candidate = None
+        # The home agent may have begun to send to the other place.
+        return outputs + self.refresh(now)
+
+    def _begin_beside(self, old: Attachment, new: Attachment, now: float) -> list[Output]:
+        """Make before break: the new place is registered beside the old one."""
+        if self._candidate is not None:
+            if self._candidate.place == new:
+                return []
+            outputs = self._give_up(self._candidate, f"{new.link} is better", now)
+        else:
+            outputs = []
+        self._handover = Handover(old, now, make_before_break=True, updated=now)
+        outputs.append(HandoverStarted(old.link, old.address, new.link, make_before_break=True))
+        self._candidate = self._binding(new, now)
+        return outputs + self._carry_out(self._candidate, self._candidate.registration.bind(new.address, now), now)
+
+    def _replace(self, old: Attachment | None, new: Attachment | None, now: float) -> list[Output]:
+        """Break before make, and everything that concerns the home link."""
+        lost = old is not None and self.movement.is_lost(old)
+        outputs: list[Output] = []
+        if old is not None and (self._handover is None or self._handover.make_before_break):
+            self._handover = Handover(old, now, make_before_break=False)
+            outputs.append(HandoverStarted(old.link, old.address, new.link if new is not None else ""))
+        if old is not None and lost:
+            highest = 0 if self._received is None else self._received()
+            self.loss = Loss(highest, self._numbers.last, old.address)
+            self._untold = True
         self.movement.present = new
         self._between_places = True
         self.progress = None
-        if old is not None and self._received is not None and self.movement.is_lost(old):
-            self.loss = Loss(self._received(), self.registration.sequence, old.address)
-            self._untold = True
-        outputs: list[Output] = []
-        if old is not None and self._handover is None:
-            self._handover = Handover(old, now)
-            outputs.append(HandoverStarted(old.link, old.address, new.link if new is not None else ""))
         outputs.append(
             CareOfAddressChanged(
                 "" if new is None else new.link,
@@ -112,33 +264,137 @@ class MobileNode:
                 new is not None and new.at_home,
             )
         )
+        former = self._current
+        self._forget(self._former)
+        self._former, self._leave_at = None, None
         if new is None:
-            self.registration.abandon()
-            self._write_list(now)
+            self._forget(self._candidate)
+            self._candidate = None
+            if former is not None:
+                former.registration.abandon()
+                self._write_list(former, now)
             return outputs
         if self._handover is not None:
             self._handover.updated = now
-        if new.at_home:
-            requests = self.registration.release(self.settings.home_address, now)
+        if self._candidate is not None and self._candidate.place == new:
+            self._forget(former)
+            self._current = self._candidate
         else:
-            requests = self.registration.bind(new.address, now)
-        return outputs + self._carry_out(requests, now)
+            self._forget(self._candidate)
+            if former is not None and former.place.link == new.link and not new.at_home and not former.place.at_home:
+                former.place, former.nat, former.proven, former.since = new, None, False, now
+                self._current = former
+            else:
+                self._forget(former)
+                self._current = self._binding(new, now)
+        self._candidate = None
+        if new.at_home:
+            requests = self._current.registration.release(self.settings.home_address, now)
+        else:
+            requests = self._current.registration.bind(new.address, now)
+        return outputs + self._carry_out(self._current, requests, now)
+
+    def _binding(self, place: Attachment, now: float) -> PlaceBinding:
+        settings = self.settings
+        registration = Registration(settings.home_agent, settings.lifetime, self._numbers, round_trip=self._round_trip)
+        return PlaceBinding(place, self._identifier(place), registration, now)
+
+    def _identifier(self, place: Attachment) -> int:
+        """The same for the same link, whenever and however often the terminal is started."""
+        if self.settings.overlap <= 0 or not self._multiple or place.at_home:
+            return 0
+        taken = {each.identifier for each in self._bindings() if each.place.link != place.link}
+        identifier = crc32(place.link.encode()) % 0xFFFF + 1
+        while identifier in taken:
+            identifier = identifier % 0xFFFF + 1
+        return identifier
+
+    def _bindings(self) -> list[PlaceBinding]:
+        return [each for each in (self._current, self._candidate, self._former) if each is not None]
+
+    def _forget(self, binding: PlaceBinding | None) -> None:
+        if binding is not None:
+            binding.registration.abandon()
+            self.updates.delete(self.settings.home_agent, binding.identifier)
+
+    def _give_up(self, binding: PlaceBinding, why: str, now: float) -> list[Output]:
+        """A place that was to be the next one is not."""
+        present = self.movement.present
+        self._handover = None
+        event = HandoverAbandoned("" if present is None else present.link, binding.place.link, why)
+        return [event, *self._leave(binding, now)]
+
+    def _leave(self, binding: PlaceBinding, now: float) -> list[Output]:
+        """Takes the binding of a place away at the home agent, by the place in use."""
+        if self._former is not None and self._former is not binding:
+            self._forget(self._former)
+        self._former, self._leave_at = binding, None
+        return self._carry_out(binding, binding.registration.withdraw(now), now)
+
+    # ------------------------------------------------------------ time
 
     def refresh(self, now: float) -> list[Output]:
-        """Register again now; the user asks for it."""
-        return self._carry_out(self.registration.refresh(now), now)
+        """Register again now; the user asks for it, or the path is in doubt."""
+        current = self._current
+        return [] if current is None else self._carry_out(current, current.registration.refresh(now), now)
 
     def handle_timer(self, now: float) -> list[Output]:
-        """Refresh, retransmit; forget what has expired."""
-        if self.registration.expire(now):
-            self.updates.delete(self.settings.home_agent)
-        outputs = self._carry_out(self.registration.handle_timer(now), now)
+        """Refresh, retransmit; leave old places; give up new ones that do not work; forget what has expired."""
+        outputs: list[Output] = []
+        for binding in self._bindings():
+            if binding.registration.expire(now):
+                self.updates.delete(self.settings.home_agent, binding.identifier)
+            outputs += self._carry_out(binding, binding.registration.handle_timer(now), now)
+        former = self._former
+        if self._leave_at is not None and self._leave_at <= now and former is not None:
+            outputs += self._leave(former, now)
+        elif former is not None and former.registration.unanswered_for > WITHDRAWALS:
+            self._forget(former)
+            self._former = None
+        patience = self._patience()
+        if patience is not None and patience <= now:
+            outputs += self._out_of_patience(now)
+        if self.movement.timer is not None and self.movement.timer <= now:
+            self.undecided = True
         self.updates.expire(now)
         return outputs
 
-    def receive(self, packet: bytes, now: float) -> tuple[list[Output], HandedOn | None]:
+    def _patience(self) -> float | None:
+        """When a place counts as one where nothing comes through."""
+        if self._candidate is not None:
+            return self._candidate.since + CANDIDATE_PATIENCE
+        current = self._current
+        if current is None or current.proven or current.place.at_home or not self.movement.alternatives(current.place):
+            return None
+        return current.since + CANDIDATE_PATIENCE
+
+    def _out_of_patience(self, now: float) -> list[Output]:
+        binding = self._candidate or self._current
+        if binding is None:
+            return []
+        outputs: list[Output] = [self.movement.dead(binding.place.link, now)]
+        if binding is self._candidate:
+            self._candidate = None
+            outputs += self._give_up(binding, "the home agent does not answer through it", now)
+        self.undecided = True
+        return outputs
+
+    def dead(self, now: float) -> list[Output]:
+        """Nothing comes through the place in use: leave it if there is another, else ask the home agent there."""
+        present = self.movement.present
+        if present is None or present.at_home:
+            return []
+        if not self.movement.alternatives(present):
+            return self.refresh(now)
+        self.undecided = True
+        return [self.movement.dead(present.link, now)]
+
+    # ------------------------------------------------------------ acknowledgements
+
+    def receive(self, packet: bytes, now: float, link: str = "") -> tuple[list[Output], HandedOn | None]:
         """Routine 70: a packet with a mobility message for this terminal. Raises `Discard` (step 77).
 
+        ``link``: where it came; for a packet that came in a datagram, its link of UDP.
         Returns what to do now, and what scenario processing has to judge.
         """
         received = open_message(packet, self._protection)  # steps 71 to 74
@@ -148,7 +404,7 @@ class MobileNode:
             raise Discard(Reason.ACKNOWLEDGEMENT_UNEXPECTED, f"from {received.source}, which was sent no update")
         match received.message:
             case mh.BindingAcknowledgement() as acknowledgement:
-                return self._acknowledged(acknowledgement, received, now)
+                return self._acknowledged(acknowledgement, received, now, link)
             case mh.BindingRefreshRequest():
                 if not self.registration.bound:
                     raise Discard(Reason.MESSAGE_UNEXPECTED, "binding refresh request without a binding")
@@ -159,7 +415,7 @@ class MobileNode:
     def settle(self, now: float, sent_again: int = 0, received_again: int = 0) -> list[Output]:
         """The forwarding follows the present place: the handover, if there was one, is over."""
         present, handover = self.movement.present, self._handover
-        if present is None or handover is None:
+        if present is None or handover is None or self._candidate is not None:
             return []
         self._handover = None
         since_update = now - (handover.noticed if handover.updated is None else handover.updated)
@@ -173,34 +429,125 @@ class MobileNode:
                 round(since_update * 1000, 3),
                 sent_again,
                 received_again,
+                handover.make_before_break,
             )
         ]
 
     def _acknowledged(
-        self, acknowledgement: mh.BindingAcknowledgement, received: Received, now: float
+        self, acknowledgement: mh.BindingAcknowledgement, received: Received, now: float, link: str
     ) -> tuple[list[Output], HandedOn | None]:
-        registration = self.registration
-        if received.outer_destination not in (registration.care_of_address, self.settings.home_address):
+        binding = self._meant(acknowledgement)
+        via = binding if binding is not self._former else self._current
+        if via is None:
+            raise Discard(Reason.ACKNOWLEDGEMENT_UNEXPECTED, "the terminal is nowhere")
+        if via.place.udp:
+            here = link == via.place.link
+        else:
+            here = received.outer_destination in (via.registration.care_of_address, self.settings.home_address)
+        if not here:
             # It may have been sent for an update of an earlier place; this one is still to be acknowledged.
-            raise Discard(Reason.ACKNOWLEDGEMENT_UNEXPECTED, f"sent to {received.outer_destination}, left long ago")
+            raise Discard(Reason.ACKNOWLEDGEMENT_UNEXPECTED, f"by {link or received.outer_destination}, left long ago")
         situation = Situation(
             acknowledgement,
             received.source,
-            received.outer_destination,
+            binding.place.address if binding.place.udp else received.outer_destination,
             received.destination,
             from_home_agent=True,
             under_ipsec=received.under_ipsec,
         )
-        events = registration.acknowledged(acknowledgement, now)
-        if acknowledgement.accepted and not any(isinstance(event, BindingRequested) for event in events):
-            self._heard_of_progress(acknowledgement, received)
-        outputs = self._carry_out(events, now)  # step 75
-        if any(isinstance(event, ReturnedHome | BindingRequested) for event in events):
+        events = binding.registration.acknowledged(acknowledgement, now)
+        asked_again = any(isinstance(event, BindingRequested) for event in events)
+        outputs: list[Output] = []
+        if not asked_again:
+            outputs += self._settled(binding, acknowledgement, received, now)
+        outputs += self._carry_out(binding, events, now)  # step 75
+        if asked_again or any(isinstance(event, ReturnedHome | BindingWithdrawn) for event in events):
             return outputs, None
         try:
             return outputs, self._scenarios.choose(situation)  # step 76
         except Discard as discard:
             return [*outputs, Discarded.of(discard, "scenario")], None
+
+    def _meant(self, acknowledgement: mh.BindingAcknowledgement) -> PlaceBinding:
+        """Which of the bindings an acknowledgement is about. Raises `Discard`."""
+        bindings = self._bindings()
+        for binding in bindings:
+            if binding.registration.answers(acknowledgement):
+                return binding
+        named = _identifier_in(acknowledgement)
+        for binding in bindings:
+            if named is None or named.identifier == binding.identifier:
+                return binding
+        raise Discard(Reason.ACKNOWLEDGEMENT_UNEXPECTED, "no such binding is under way")
+
+    def _settled(
+        self, binding: PlaceBinding, acknowledgement: mh.BindingAcknowledgement, received: Received, now: float
+    ) -> list[Output]:
+        """What an answer says beside the state of the registration."""
+        outputs: list[Output] = []
+        if binding is self._former:
+            self._former = None
+            return outputs
+        if acknowledgement.accepted:
+            binding.proven = True
+            self.movement.proven(binding.place.link)
+            if binding.identifier and _identifier_in(acknowledgement) is None:
+                self._multiple = False  # the home agent has replaced all bindings by this one
+                self.updates.delete(self.settings.home_agent, binding.identifier)
+                binding.identifier = 0
+            if binding is not self._candidate:
+                self._heard_of_progress(acknowledgement, received)
+            outputs += self._options(binding, acknowledgement)
+        if binding is self._candidate:
+            self._candidate = None
+            if not acknowledgement.accepted:
+                outputs.append(self.movement.dead(binding.place.link, now))
+                self._handover = None
+                binding.registration.abandon()
+                present = self.movement.present
+                why = f"the home agent refuses it with status {acknowledgement.status}"
+                return [
+                    *outputs,
+                    HandoverAbandoned("" if present is None else present.link, binding.place.link, why),
+                ]
+            outputs += self._change_over(binding, now)
+        return outputs
+
+    def _change_over(self, binding: PlaceBinding, now: float) -> list[Output]:
+        """The new place works: it is the present one from now on, and the old one is left a little later."""
+        old = self._current
+        self._current = binding
+        self.movement.present = binding.place
+        if self._former is not None:
+            self._forget(self._former)
+        self._former, self._leave_at = (old, now + self.settings.overlap) if self._multiple else (None, None)
+        if old is not None:
+            if not self._multiple:
+                self._forget(old)
+            return [CareOfAddressChanged(binding.place.link, binding.place.address, old.place.address, False)]
+        return []
+
+    def _options(self, binding: PlaceBinding, acknowledgement: mh.BindingAcknowledgement) -> list[Output]:
+        outputs: list[Output] = []
+        nat: mh.NatDetection | None = None
+        for option in acknowledgement.options:
+            match option:
+                case mh.NatDetection():
+                    nat = option
+                    if binding.nat is None:
+                        outputs.append(NatFound(binding.place.link, option.refresh_time))
+                case mh.IPv4AddressAcknowledgement(status=status) if status >= 128:
+                    if self.home_address4 is not None:
+                        self.home_address4 = None
+                    outputs.append(HomeAddress4Refused(status))
+                case mh.IPv4AddressAcknowledgement(address=address, prefix_length=length):
+                    if self.home_address4 != address:
+                        self.home_address4 = address
+                        outputs.append(HomeAddress4Assigned(address, length))
+                case _:
+                    pass
+        binding.nat = nat
+        return outputs
 
     def _heard_of_progress(self, acknowledgement: mh.BindingAcknowledgement, received: Received) -> None:
         self._untold = False
@@ -209,46 +556,60 @@ class MobileNode:
         # Later acknowledgements overtake packets that are on their way: nothing may be sent again for them.
         self._between_places = False
 
-    def _carry_out(self, events: list[Output], now: float) -> list[Output]:
+    # ------------------------------------------------------------ updates
+
+    def _carry_out(self, binding: PlaceBinding, events: list[Output], now: float) -> list[Output]:
         """Sends what is requested and writes the list; every event is passed on as well."""
         outputs: list[Output] = []
         for event in events:
             outputs.append(event)
             if isinstance(event, BindingRequested):
-                outputs += self._send_update(event, now)
-        self._write_list(now)
+                outputs += self._send_update(binding, event, now)
+        self._write_list(binding, now)
         return outputs
 
-    def _send_update(self, request: BindingRequested, now: float) -> list[Output]:
-        present = self.movement.present
-        if present is None:
+    def _send_update(self, binding: PlaceBinding, request: BindingRequested, now: float) -> list[Output]:
+        via = self._current if binding is self._former else binding
+        if via is None:
             return []
         settings = self.settings
         flags = mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.HOME_REGISTRATION
         if settings.key_management:
             flags |= mh.UpdateFlag.KEY_MANAGEMENT
-        # The alternate care-of address is inside ESP, the source address of the packet is not (section 11.7.1).
-        options: tuple[mh.Option, ...] = (mh.AlternateCareOfAddress(request.care_of_address),)
-        if self._untold and self.loss is not None and self.loss.address != request.care_of_address:
-            # Back at the same address packets may still arrive as they are, so there nothing is asked for.
-            options = (*options, self.loss.option())
-        update = mh.BindingUpdate(request.sequence, flags, request.lifetime, options)
+        update = mh.BindingUpdate(request.sequence, flags, request.lifetime, self._update_options(binding, request))
+        # In a datagram it goes from the home address itself (RFC 5555 section 4.3.1).
+        source = settings.home_address if via.place.udp or via.place.at_home else via.place.address
         try:
-            packet = from_terminal(
-                update, settings.home_address, request.care_of_address, settings.home_agent, self._protection
-            )
+            packet = from_terminal(update, settings.home_address, source, settings.home_agent, self._protection)
         except Discard as discard:
             return [Discarded.of(discard, "mobile-node")]
-        return self._send(present.link, packet, now)
+        return self._send(via.place.link, packet, now)
 
-    def _write_list(self, now: float) -> None:
-        registration = self.registration
+    def _update_options(self, binding: PlaceBinding, request: BindingRequested) -> tuple[mh.Option, ...]:
+        address4 = request.care_of_address.ipv4_mapped
+        # The care-of address is inside ESP, the source address of the packet is not (section 11.7.1).
+        options: list[mh.Option] = [
+            mh.AlternateCareOfAddress(request.care_of_address) if address4 is None else mh.IPv4CareOfAddress(address4)
+        ]
+        if binding.identifier:
+            options.append(mh.BindingIdentifier(binding.identifier))
+        if binding is self._current and request.lifetime and self.settings.home_address4 is not None:
+            wanted = self.settings.home_address4 if self.home_address4 is None else self.home_address4
+            options.append(mh.IPv4HomeAddress(wanted))
+        loss = self.loss
+        if binding is self._current and self._untold and loss is not None and loss.address != request.care_of_address:
+            # Back at the same address packets may still arrive as they are, so there nothing is asked for.
+            options.append(loss.option())
+        return tuple(options)
+
+    def _write_list(self, binding: PlaceBinding, now: float) -> None:
+        registration = binding.registration
         care_of = registration.care_of_address
         if care_of is None:
             return
         expires = registration.expires
         if expires is None and registration.timer is None:
-            self.updates.delete(registration.home_agent)
+            self.updates.delete(registration.home_agent, binding.identifier)
             return
         granted = registration.granted if expires is not None else registration.wanted_lifetime
         self.updates.put(
@@ -262,15 +623,35 @@ class MobileNode:
                 registration.state.name.lower(),
                 sent_at=registration.sent_at,
                 retransmissions=max(registration.transmissions - 1, 0),
+                identifier=binding.identifier,
+                link=binding.place.link,
             )
         )
 
     def snapshot(self, now: float) -> dict[str, object]:
         """For people, JSON-ready."""
+        roles = (("in use", self._current), ("next", self._candidate), ("former", self._former))
         return {
             "home_address": str(self.settings.home_address),
-            "movement": self.movement.snapshot(),
+            "home_address4": None if self.home_address4 is None else str(self.home_address4),
+            "movement": self.movement.snapshot(now),
             "registration": self.registration.snapshot(now),
+            "places": [
+                {
+                    "role": role,
+                    **binding.place.describe(),
+                    "identifier": binding.identifier,
+                    "nat": binding.nat is not None,
+                    **binding.registration.snapshot(now),
+                }
+                for role, binding in roles
+                if binding is not None
+            ],
+            "several_bindings": self._multiple and self.settings.overlap > 0,
             "binding_update_list": self.updates.snapshot(now),
             "handover_under_way": self._handover is not None,
         }
+
+
+def _identifier_in(acknowledgement: mh.BindingAcknowledgement) -> mh.BindingIdentifier | None:
+    return next((each for each in acknowledgement.options if isinstance(each, mh.BindingIdentifier)), None)

@@ -13,6 +13,7 @@ from enum import Enum, auto
 from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
+from mobility.links import unmapped
 from mobility.outputs import Event, Output
 from mobility.wire import mh
 
@@ -145,13 +146,59 @@ class ReturnedHome(Event):
     "Seconds."
 
 
+@dataclass(frozen=True, slots=True)
+class BindingWithdrawn(Event):
+    """The home agent forgot this binding, as it was asked to; others of the home address stay (RFC 5648)."""
+
+    home_agent: IPv6Address
+    care_of_address: IPv6Address
+
+
+class SequenceNumbers:
+    """Of binding updates to one home agent, modulo 2**16; all its registrations share them."""
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last & 0xFFFF
+
+    def next(self) -> int:
+        self.last = (self.last + 1) & 0xFFFF
+        return self.last
+
+
+class RoundTrip:
+    """Time between binding updates and their acknowledgements, smoothed (RFC 6298 section 2)."""
+
+    def __init__(self) -> None:
+        self.smoothed: float | None = None
+        "Seconds; None: never measured."
+        self.variation = 0.0
+
+    def measured(self, sample: float) -> None:
+        """Every transmission has a number of its own, so it is clear which one was answered."""
+        if self.smoothed is None:
+            self.smoothed, self.variation = sample, sample / 2
+        else:
+            self.variation += (abs(self.smoothed - sample) - self.variation) / 4
+            self.smoothed += (sample - self.smoothed) / 8
+
+
 class Registration:
     """One binding with one home agent. Sends nothing itself: `BindingRequested` says what to send."""
 
-    def __init__(self, home_agent: IPv6Address, lifetime: int, sequence: int = 0) -> None:
+    def __init__(
+        self,
+        home_agent: IPv6Address,
+        lifetime: int,
+        numbers: SequenceNumbers | None = None,
+        *,
+        round_trip: RoundTrip | None = None,
+    ) -> None:
+        """``round_trip``: what another registration with this home agent measured: it is known to answer."""
         self.home_agent = home_agent
         self.wanted_lifetime = lifetime
-        self.sequence = sequence & 0xFFFF
+        self._numbers = SequenceNumbers() if numbers is None else numbers
+        self.sequence = self._numbers.last
+        "Of the last binding update of this registration."
         self.state = State.IDLE
         self.care_of_address: IPv6Address | None = None
         self.expires: float | None = None
@@ -163,10 +210,9 @@ class Registration:
         self.timer: float | None = None
         self._outstanding: dict[int, float] = {}
         self._timeout = INITIAL_BINDACK_TIMEOUT
-        self._ever_bound = False
-        self._round_trip: float | None = None
-        "Seconds, smoothed (RFC 6298 section 2); None: never measured."
-        self._variation = 0.0
+        self.round_trip = RoundTrip() if round_trip is None else round_trip
+        self._ever_bound = self.round_trip.smoothed is not None
+        self._withdrawing = False
         self._told_unreachable = False
         self._renumbered = 0
 
@@ -182,8 +228,25 @@ class Registration:
         """Deregister: the terminal is at home (section 11.5.5)."""
         self._forget_binding()
         self.care_of_address = home_address
+        self._withdrawing = False
         self._move(Move.RELEASE)
         return self._begin(now)
+
+    def withdraw(self, now: float) -> list[Output]:
+        """Deregister this binding; the terminal has another one with the same home agent (RFC 5648 section 5.3)."""
+        self._forget_binding()
+        self._withdrawing = True
+        self._move(Move.RELEASE)
+        return self._begin(now)
+
+    @property
+    def unanswered_for(self) -> int:
+        """So many binding updates were sent since the last answer."""
+        return self.transmissions if self.state in WAITING else 0
+
+    def answers(self, acknowledgement: mh.BindingAcknowledgement) -> bool:
+        """Whether an acknowledgement has the number of a binding update of this registration that is under way."""
+        return self.state in WAITING and acknowledgement.sequence in self._outstanding
 
     def abandon(self) -> None:
         """No care-of address is left; nothing can be sent."""
@@ -216,7 +279,7 @@ class Registration:
         sent_at = self._outstanding.get(ack.sequence)
         if sent_at is None:
             raise Discard(Reason.SEQUENCE_UNEXPECTED, f"{ack.sequence} is not the number of an update under way")
-        self._measured(now - sent_at)
+        self.round_trip.measured(now - sent_at)
         self.transmissions = 0
         self._renumbered = 0
         self._told_unreachable = False
@@ -274,23 +337,16 @@ class Registration:
     def _first_timeout(self) -> float:
         if not self._ever_bound:
             return INITIAL_BINDACK_TIMEOUT_FIRST_REGISTRATION
-        if self._round_trip is None:
+        smoothed = self.round_trip.smoothed
+        if smoothed is None:
             return INITIAL_BINDACK_TIMEOUT
         # Twice, because the next place may be farther away than the last one.
-        wait = 2 * self._round_trip + 4 * self._variation
+        wait = 2 * smoothed + 4 * self.round_trip.variation
         return min(max(wait, SHORTEST_TIMEOUT), INITIAL_BINDACK_TIMEOUT)
-
-    def _measured(self, sample: float) -> None:
-        # Every transmission has a number of its own, so it is clear which one was answered.
-        if self._round_trip is None:
-            self._round_trip, self._variation = sample, sample / 2
-        else:
-            self._variation += (abs(self._round_trip - sample) - self._variation) / 4
-            self._round_trip += (sample - self._round_trip) / 8
 
     def _send(self, now: float) -> list[Output]:
         care_of_address = self._present_address()
-        self.sequence = (self.sequence + 1) & 0xFFFF
+        self.sequence = self._numbers.next()
         self.sent_at = now
         self.transmissions += 1
         self._outstanding[self.sequence] = now
@@ -319,14 +375,17 @@ class Registration:
         self._renumbered += 1
         if self._renumbered > RENUMBER_LIMIT:
             raise Discard(Reason.SEQUENCE_UNEXPECTED, "the home agent corrects the sequence number again and again")
-        self.sequence = last_accepted
+        self.sequence = self._numbers.last = last_accepted
         self._outstanding.clear()
         return self._send(now)
 
     def _released(self, status: int, round_trip: float) -> list[Output]:
         # A refusal (133: no such binding) leaves nothing to deregister either.
+        care_of_address = self._present_address()
         self._move(Move.ACCEPTED if status < 128 else Move.REFUSED)
         self.timer = None
+        if self._withdrawing:
+            return [BindingWithdrawn(self.home_agent, care_of_address)]
         return [ReturnedHome(self.home_agent, round_trip)]
 
     def _refused(self, status: int, now: float) -> list[Output]:
@@ -352,11 +411,11 @@ class Registration:
         return {
             "home_agent": str(self.home_agent),
             "state": self.state.name.lower(),
-            "care_of_address": None if self.care_of_address is None else str(self.care_of_address),
+            "care_of_address": None if self.care_of_address is None else str(unmapped(self.care_of_address)),
             "sequence": self.sequence,
             "lifetime": self.granted,
             "remaining": None if self.expires is None else round(max(self.expires - now, 0.0), 3),
-            "unanswered": self.transmissions if self.state in WAITING else 0,
-            "round_trip": None if self._round_trip is None else round(self._round_trip, 4),
+            "unanswered": self.unanswered_for,
+            "round_trip": None if self.round_trip.smoothed is None else round(self.round_trip.smoothed, 4),
             "next_action_in": None if self.timer is None else round(max(self.timer - now, 0.0), 3),
         }

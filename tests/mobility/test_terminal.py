@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobility.discards import Reason
+from mobility.links import LinkSettings
 from mobility.mipv6.movement import CareOfAddressChanged
 from mobility.mipv6.registration import BindingRefused, BindingRequested, Bound
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm, encapsulate
@@ -33,7 +34,7 @@ def bound(form: TunnelForm = TunnelForm.ESP, *, quick: bool = True) -> Network:
     network.talk(0.1)  # neighbours are resolved on the way
     network.run(1)
     if not quick:
-        network.terminal._make_path = lambda: None  # type: ignore[method-assign]
+        network.terminal._make_path = lambda _present: None  # type: ignore[method-assign]
         network.terminal._follow(network.world.now)
     assert (network.terminal._path is not None) is quick
     return network
@@ -283,8 +284,11 @@ def test_snapshots_hold_no_secrets_and_are_json() -> None:
 
 def test_settings_that_cannot_work() -> None:
     network = bound()
-    with pytest.raises(ValueError, match="at least one link"):
+    with pytest.raises(ValueError, match="needs associations"):
         Terminal(TerminalSettings(MN, HA, ()), network.mn_application, MobileAssociations(), bytes)
+    link = LinkSettings("eth0", bytes(6))
+    with pytest.raises(ValueError, match="each link only once"):
+        Terminal(TerminalSettings(MN, HA, (link, link)), network.mn_application, MobileAssociations(), bytes)
 
 
 def test_silent_change_of_network_is_noticed() -> None:

@@ -29,12 +29,12 @@ NONE = mh.AckFlag(0)
 class Bench:
     """A mobile node and the home agent's side of its associations."""
 
-    def __init__(self, *, signalling: bool = True, enabled: frozenset[int] | None = None) -> None:
+    def __init__(self, *, signalling: bool = True, enabled: frozenset[int] | None = None, overlap: float = 0.0) -> None:
         pair = mobile_pair(TunnelForm.ESP, signalling=signalling)
         self.sent: list[tuple[str, bytes]] = []
         self.updates = BindingUpdateList()
         self.node = MobileNode(
-            MobileNodeSettings(MN, HA, ("wlan0", "wlan1"), key_management=True),
+            MobileNodeSettings(MN, HA, ("wlan0", "wlan1"), key_management=True, overlap=overlap),
             terminal_policies(MN, HA, TunnelForm.ESP, pair.terminal),
             self.updates,
             ScenarioPolicy(enabled=enabled),
@@ -47,7 +47,7 @@ class Bench:
         return [Transmit(packet, bytes(6), link)]
 
     def arrive(self, address: IPv6Address = COA, link: str = "wlan0", now: float = 0.0) -> list[Output]:
-        self.node.movement.address_ready(link, address)
+        self.node.movement.address_ready(link, address, now)
         return self.node.moved(now)
 
     def ack(self, sequence: int, status: int = 0, *, to: IPv6Address = COA, lifetime: int = 400) -> bytes:
@@ -129,7 +129,7 @@ def test_movement_binds_anew_and_an_earlier_acknowledgement_counts_no_more() -> 
     bench = Bench()
     bench.arrive()
     bench.node.receive(bench.ack(1), 0.5)
-    bench.node.movement.address_lost("wlan0", COA)
+    bench.node.movement.address_lost("wlan0", COA, 0.5)
     outputs = bench.arrive(COA2, "wlan1", 1.0)
     assert HandoverStarted("wlan0", COA, "wlan1") in outputs
     assert not bench.node.registration.bound

@@ -22,6 +22,7 @@ from mobility.mipv6.registration import (
     Move,
     Registration,
     ReturnedHome,
+    SequenceNumbers,
     State,
     status_name,
 )
@@ -110,7 +111,7 @@ def test_wrong_sequence_changes_nothing() -> None:
 
 
 def test_sequence_wraps() -> None:
-    registration = Registration(HA, 420, sequence=0xFFFE)
+    registration = Registration(HA, 420, SequenceNumbers(0xFFFE))
     assert [request.sequence for request in requests(registration.bind(COA, 0.0))] == [0xFFFF]
     assert [request.sequence for request in requests(registration.bind(OTHER, 1.0))] == [0]
 
@@ -255,7 +256,7 @@ def test_refresh_by_hand_does_nothing_without_a_registration() -> None:
     )
 )
 def test_nothing_breaks_whatever_happens(steps: list[tuple[str, object]]) -> None:
-    registration = Registration(HA, 420, sequence=0xFFFD)
+    registration = Registration(HA, 420, SequenceNumbers(0xFFFD))
     now = 0.0
     for name, value in steps:
         match name, value:

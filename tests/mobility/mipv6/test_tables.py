@@ -73,53 +73,53 @@ def movement() -> Movement:
 
 def test_links_by_preference() -> None:
     moving = movement()
-    assert moving.decide() is None
-    moving.address_ready("wlan0", COA)
-    assert moving.decide() == Attachment("wlan0", COA, at_home=False)
-    moving.address_ready("eth0", CN)
-    assert moving.decide() == Attachment("eth0", CN, at_home=False)
+    assert moving.decide(0.0) is None
+    moving.address_ready("wlan0", COA, 0.0)
+    assert moving.decide(0.0) == Attachment("wlan0", COA, at_home=False)
+    moving.address_ready("eth0", CN, 0.0)
+    assert moving.decide(0.0) == Attachment("eth0", CN, at_home=False)
     moving.prefer("wlan0")
-    assert moving.decide() == Attachment("wlan0", COA, at_home=False)
-    moving.address_lost("wlan0", COA)
-    assert moving.decide() == Attachment("eth0", CN, at_home=False)
+    assert moving.decide(0.0) == Attachment("wlan0", COA, at_home=False)
+    moving.address_lost("wlan0", COA, 0.0)
+    assert moving.decide(0.0) == Attachment("eth0", CN, at_home=False)
     with pytest.raises(ValueError, match="there is no link 'ppp0'; the terminal has eth0, wlan0"):
         moving.prefer("ppp0")
 
 
 def test_home_by_its_prefix_and_link_local_never() -> None:
     moving = movement()
-    moving.address_ready("wlan0", IPv6Address("fe80::1"))
-    assert moving.decide() is None
+    moving.address_ready("wlan0", IPv6Address("fe80::1"), 0.0)
+    assert moving.decide(0.0) is None
     assert moving.home_link() is None
-    moving.address_ready("wlan0", COA)
-    moving.address_ready("wlan0", IPv6Address("2001:db8:1::77"))
-    assert moving.decide() == Attachment("wlan0", IPv6Address("2001:db8:1::77"), at_home=True)
+    moving.address_ready("wlan0", COA, 0.0)
+    moving.address_ready("wlan0", IPv6Address("2001:db8:1::77"), 0.0)
+    assert moving.decide(0.0) == Attachment("wlan0", IPv6Address("2001:db8:1::77"), at_home=True)
     assert moving.home_link() == "wlan0"
 
 
 def test_present_address_is_kept_until_deprecated_or_lost() -> None:
     moving = movement()
     second = IPv6Address("2001:db8:b::2")
-    moving.address_ready("eth0", COA)
-    moving.present = moving.decide()
-    moving.address_ready("eth0", second)
-    assert moving.decide() == moving.present
-    moving.address_ready("eth0", COA, deprecated=True)
-    assert moving.decide() == Attachment("eth0", second, at_home=False)
-    moving.address_lost("eth0", second)
-    assert moving.decide() == moving.present  # better than nothing
+    moving.address_ready("eth0", COA, 0.0)
+    moving.present = moving.decide(0.0)
+    moving.address_ready("eth0", second, 0.0)
+    assert moving.decide(0.0) == moving.present
+    moving.address_ready("eth0", COA, 0.0, deprecated=True)
+    assert moving.decide(0.0) == Attachment("eth0", second, at_home=False)
+    moving.address_lost("eth0", second, 0.0)
+    assert moving.decide(0.0) == moving.present  # better than nothing
 
 
 def test_link_whose_router_fell_silent_is_the_last_choice() -> None:
     moving = movement()
     router = IPv6Address("fe80::1")
-    moving.address_ready("eth0", CN)
+    moving.address_ready("eth0", CN, 0.0)
     moving.router_found("eth0", router)
-    moving.address_ready("wlan0", COA)
+    moving.address_ready("wlan0", COA, 0.0)
     moving.router_lost("eth0", router)
-    assert moving.decide() == Attachment("wlan0", COA, at_home=False)
-    moving.address_lost("wlan0", COA)
-    assert moving.decide() == Attachment("eth0", CN, at_home=False)
-    moving.address_ready("wlan0", COA)
+    assert moving.decide(0.0) == Attachment("wlan0", COA, at_home=False)
+    moving.address_lost("wlan0", COA, 0.0)
+    assert moving.decide(0.0) == Attachment("eth0", CN, at_home=False)
+    moving.address_ready("wlan0", COA, 0.0)
     moving.router_found("eth0", router)
-    assert moving.decide() == Attachment("eth0", CN, at_home=False)
+    assert moving.decide(0.0) == Attachment("eth0", CN, at_home=False)
