@@ -17,6 +17,7 @@ from typing import Protocol, runtime_checkable
 from mobility.client import HostClient
 from mobility.config import Configuration
 from mobility.control import ControlServer, Operation, Refused
+from mobility.heartbeat import BEAT, Heartbeat
 from mobility.net import netlink
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop, StopSignals, prefer_this_process, settle_memory
@@ -31,6 +32,8 @@ from mobility.trace import Trace
 
 log = logging.getLogger(__name__)
 
+READY, RELOADED, REFUSED = "ready", "reloaded", "refused"
+"What a data plane reports to its supervisor."
 RESTART = 75
 "Exit status: nothing is wrong, but the node has to be built anew (an interface changed)."
 
@@ -61,8 +64,21 @@ class Life:
     "Counts from 1."
     lifeline: int | None = None
     "A pipe whose other end the supervisor holds."
-    ready: int | None = None
-    "A pipe that wants a line when all is ready."
+    reports: int | None = None
+    "A pipe that wants a line when all is ready, and after each reading anew of the configuration."
+    heartbeat: Heartbeat | None = None
+    owner: str = ""
+    "Names all lives of one supervisor's data plane; no two live at a time."
+
+    def report(self, what: str) -> None:
+        """Tells the supervisor; one that does not read is no reason to wait."""
+        if self.reports is not None:
+            with contextlib.suppress(OSError):
+                os.write(self.reports, what.encode() + b"\n")
+
+    def beat(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.beat()
 
 
 def run(configuration: Configuration, build: Build, life: Life) -> int:
@@ -103,10 +119,10 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         stack.callback(server.close)
         process["scheduling"] = prefer_this_process()
         settle_memory()
-        if life.ready is not None:
-            os.write(life.ready, b"ready\n")
-            os.close(life.ready)
-        plane.run()
+        life.report(READY)
+        while not loop.stopping:
+            plane.turn(BEAT)
+            life.beat()
         return 0 if plane.must_restart is None else RESTART
 
 

@@ -1,8 +1,10 @@
-"""``mobility mn|ha|cn``: starts the host-OS holder and the data plane as children, and starts again what dies.
+"""``mobility mn|ha|cn``: starts the host-OS holder and the data plane as children, starts again what dies or hangs.
 
 Children are forked and not executed anew: everything is imported already, so that a data plane is back in some
 hundredths of a second. They go when the supervisor goes, however it goes: the kernel kills them (PDEATHSIG), and a pipe
-ends (the lifeline).
+ends (the lifeline). A data plane that does not turn its loop any more is killed and started again
+(`mobility.heartbeat`). SIGHUP has a home agent read its configuration anew: it is checked here, applied in the data
+plane, and adopted here for the next start.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 from mobility import holder, service
 from mobility.client import MobilityError
-from mobility.config import Configuration, ConfigurationError
+from mobility.config import Configuration, ConfigurationError, Role, load
+from mobility.heartbeat import BEAT, MISSED, MISSED_AT_START, Heartbeat
 from mobility.holder import HostSettings
 from mobility.net import namespace
 from mobility.net.loop import Loop, StopSignals
 from mobility.net.tun import TunSettings
+from mobility.notify import ServiceManager
 from mobility.sequences import SequenceFileError
 from mobility.service import Build, Life
 from mobility.values import SMALLEST_MTU
@@ -47,19 +52,21 @@ class AlreadyRunning(Exception):
 
 
 class _Child:
-    """A forked process, its lifeline, and the pipe on which it says that it is ready."""
+    """A forked process, its lifeline, its heartbeat, and the pipe on which it says that it is ready."""
 
-    def __init__(self, name: str, pid: int, lifeline: int, ready: int) -> None:
+    def __init__(self, name: str, pid: int, lifeline: int, reports: int, heartbeat: Heartbeat | None) -> None:
         self.name = name
         self.pid = pid
         self.process = os.pidfd_open(pid)
         self.lifeline = lifeline
-        self.ready = ready
+        self.reports = reports
+        self.heartbeat = heartbeat
         self.is_ready = False
         self.since = time.monotonic()
+        self.next_look = self.since + BEAT
 
     def descriptors(self) -> tuple[int, ...]:
-        return self.process, self.lifeline, self.ready
+        return self.process, self.lifeline, self.reports
 
 
 class Supervisor:
@@ -69,6 +76,9 @@ class Supervisor:
         self._configuration = configuration
         self._build = build
         self._tell_ready = ready
+        self._manager = ServiceManager()
+        self._owner = f"{os.uname().nodename}/{os.urandom(8).hex()}"
+        "Names all lives of this supervisor's data plane: each follows one that is surely dead."
         self._loop = Loop()
         self._children: dict[str, _Child] = {}
         self._due: dict[str, float] = {}
@@ -77,6 +87,8 @@ class Supervisor:
         self._told = False
         self._status = 0
         self._lock = -1
+        self._reload_wanted = False
+        self._next_look = 0.0
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; returns the exit status. Raises AlreadyRunning, OSError."""
@@ -93,12 +105,18 @@ class Supervisor:
                 f"a mobility process runs in {runtime} already (`mobility status` shows it)"
             ) from error
         signals = StopSignals(self._loop)
+        before = signal.signal(signal.SIGHUP, self._hung_up)  # the wakeup descriptor of StopSignals ends the wait
         gc.freeze()  # what exists now is shared with the children as long as nobody touches it
         try:
             self._due[_first(self._configuration)] = 0.0
             while not self._loop.stopping:
                 self._loop.turn(self._start_what_is_due())
+                self._look()
+                if self._reload_wanted:
+                    self._reload()
         finally:
+            self._manager.stopping()
+            signal.signal(signal.SIGHUP, before)
             for name in ("data plane", "host OS"):
                 self._end(name)
             self._clean_up(runtime)
@@ -115,13 +133,14 @@ class Supervisor:
         for name in [name for name, due in self._due.items() if due <= now]:
             del self._due[name]
             self._start(name)
-        return min((due - now for due in self._due.values()), default=None)
+        return min((due - now for due in (*self._due.values(), self._next_look)), default=None)
 
     def _start(self, name: str) -> None:
         self._starts += name == "data plane"
         lifeline, our_lifeline = os.pipe()
-        our_ready, ready = os.pipe()
-        stopping = {signal.SIGTERM, signal.SIGINT}
+        our_reports, reports = os.pipe2(os.O_NONBLOCK)
+        heartbeat = Heartbeat() if name == "data plane" else None
+        stopping = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # one that comes now must not be lost between two handlers
         sys.stdout.flush()
         sys.stderr.flush()
@@ -129,17 +148,17 @@ class Supervisor:
         if pid == 0:
             status = START_FAILED
             try:
-                for descriptor in (our_lifeline, our_ready, self._lock):
+                for descriptor in (our_lifeline, our_reports, self._lock):
                     os.close(descriptor)
                 for sibling in self._children.values():
                     for descriptor in sibling.descriptors():
                         os.close(descriptor)
                 signal.set_wakeup_fd(-1)
                 for sig in stopping:
-                    signal.signal(sig, signal.SIG_DFL)
+                    signal.signal(sig, signal.SIG_IGN if sig == signal.SIGHUP else signal.SIG_DFL)
                 self._loop.close()
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping)
-                status = self._live(name, Life(self._starts, lifeline, ready))
+                status = self._live(name, Life(self._starts, lifeline, reports, heartbeat, self._owner))
             except EXPECTED as error:
                 log.error("%s: %s", name, error)
             except BaseException:
@@ -149,31 +168,89 @@ class Supervisor:
                 os._exit(status)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping)
         os.close(lifeline)
-        os.close(ready)
-        child = self._children[name] = _Child(name, pid, our_lifeline, our_ready)
+        os.close(reports)
+        child = self._children[name] = _Child(name, pid, our_lifeline, our_reports, heartbeat)
         self._loop.watch(child.process, lambda _events: self._ended(child))
-        self._loop.watch(child.ready, lambda _events: self._heard(child))
+        self._loop.watch(child.reports, lambda _events: self._heard(child))
 
     def _live(self, name: str, life: Life) -> int:
         if name == "data plane":
             return service.run(self._configuration, self._build, life)
         settings = host_settings(self._configuration)
         if settings is not None:
-            holder.run(settings, lifeline=life.lifeline, ready=life.ready)
+            holder.run(settings, lifeline=life.lifeline, ready=life.reports)
         return 0
 
     # ------------------------------------------------------------ what children do
 
     def _heard(self, child: _Child) -> None:
-        self._loop.unwatch(child.ready)
-        child.is_ready = bool(os.read(child.ready, 16))
-        if not child.is_ready:
-            return  # it ended, which the process descriptor tells too
-        if child.name == "host OS":
-            self._due["data plane"] = 0.0
-        elif not self._told:
-            self._told = True
-            self._tell_ready()
+        reports = os.read(child.reports, 4096).split()
+        if not reports:
+            self._loop.unwatch(child.reports)  # it ended, which the process descriptor tells too
+        for report in reports:
+            match report.decode():
+                case service.READY if child.name == "host OS":
+                    child.is_ready = True
+                    self._due["data plane"] = 0.0
+                case service.READY:
+                    child.is_ready = True
+                    if not self._told:
+                        self._told = True
+                        self._tell_ready()
+                    self._manager.ready("serving")
+                case service.RELOADED:
+                    self._adopt()
+                    self._manager.ready("serving, configuration read anew")
+                case service.REFUSED:
+                    self._manager.ready("serving, the configuration that was to be read anew cannot be used")
+
+    def _look(self) -> None:
+        """Now and then: whether the children live; tells the service manager that this process does."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + (BEAT if self._manager.watchdog is None else min(BEAT, self._manager.watchdog))
+        self._manager.alive()
+        for child in self._children.values():
+            if child.heartbeat is None or now < child.next_look:
+                continue
+            child.next_look = now + BEAT
+            missed = child.heartbeat.look()
+            if missed >= (MISSED if child.is_ready else MISSED_AT_START):
+                log.error("the %s (process %d) hangs for %d seconds: killed", child.name, child.pid, missed)
+                signal.pidfd_send_signal(child.process, signal.SIGKILL)  # which works on a stopped process too
+
+    # ------------------------------------------------------------ the configuration read anew
+
+    def _hung_up(self, _number: int, _frame: FrameType | None) -> None:
+        if self._configuration.role is Role.HOME_AGENT:
+            self._reload_wanted = True
+        else:
+            self._loop.stop()  # the user closed the terminal window that it ran in
+
+    def _reload(self) -> None:
+        """Checks the file, so that a wrong one is refused before anything changes, and has the data plane apply it."""
+        self._reload_wanted = False
+        self._manager.reloading()
+        child = self._children.get("data plane")
+        try:
+            load(self._configuration.path, role=self._configuration.role)
+        except ConfigurationError as error:
+            log.error("the configuration is not read anew, nothing changes: %s", error)
+            self._manager.ready("serving, the configuration that was to be read anew cannot be used")
+        else:
+            if child is not None and child.is_ready:
+                signal.pidfd_send_signal(child.process, signal.SIGHUP)
+            else:
+                self._adopt()
+                self._manager.ready("starting")
+
+    def _adopt(self) -> None:
+        """What the data plane applied is what its successor starts with."""
+        try:
+            self._configuration = load(self._configuration.path, role=self._configuration.role)
+        except ConfigurationError as error:
+            log.error("the next start will be with the configuration of before: %s", error)
 
     def _ended(self, child: _Child) -> None:
         status = self._reap(child)
@@ -200,7 +277,7 @@ class Supervisor:
         if child is None:
             return
         self._loop.unwatch(child.process)
-        self._loop.unwatch(child.ready)
+        self._loop.unwatch(child.reports)
         signal.pidfd_send_signal(child.process, signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE
         while os.waitid(os.P_PIDFD, child.process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -213,10 +290,12 @@ class Supervisor:
 
     def _reap(self, child: _Child) -> int:
         self._loop.unwatch(child.process)
-        self._loop.unwatch(child.ready)
+        self._loop.unwatch(child.reports)
         _, status = os.waitpid(child.pid, 0)
         for descriptor in child.descriptors():
             os.close(descriptor)
+        if child.heartbeat is not None:
+            child.heartbeat.close()
         del self._children[child.name]
         return os.waitstatus_to_exitcode(status)
 

@@ -355,3 +355,18 @@ def test_an_ordinary_user_gets_a_host_os_too(wire: Cable, tmp_path: Path) -> Non
             holder.wait()
         holder.stdin.close()
         holder.stdout.close()
+
+
+def test_a_data_plane_that_hangs_is_killed_and_started_again(running: Process) -> None:
+    with running.host.socket(bind=(OURS, 5069)) as ours, running.wire.peer_socket(port=5069) as peer:
+        heard(ours, peer, 5)
+        pid = running.data_plane()
+        os.kill(pid, signal.SIGSTOP)
+        assert 3.0 < heard(ours, peer, 9) < 8.0
+        assert running.data_plane() != pid
+    assert "hangs for 5 seconds" in running.log.read_text()
+
+
+def test_a_closed_terminal_window_ends_a_node(running: Process) -> None:
+    running.process.send_signal(signal.SIGHUP)
+    assert running.process.wait(10) == 0
