@@ -9,11 +9,12 @@ from ipaddress import IPv4Address, IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
+from mobility.homecoming import Homecoming
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import Mode
-from mobility.links import MOBILITY_PORT, UDP4, LinkSettings, describe_endpoint, endpoint, is_udp, link_scope, mapped
+from mobility.links import MOBILITY_PORT, LinkSettings, describe_endpoint, is_udp, link_scope
 from mobility.mipv6.again import SentLately
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.liveness import Liveness, Verdict
@@ -34,14 +35,10 @@ from mobility.mipv6.tunnel import (
 )
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
 from mobility.scenario.policy import ScenarioPolicy
+from mobility.uplinks import Uplinks
 from mobility.waiting import WaitingRoom
-from mobility.wire import icmp6, ip6, ndisc
+from mobility.wire import icmp6, ip6
 from mobility.wire.errors import WireError
-
-ANNOUNCEMENTS = 3
-"Of the home address after the return (MAX_NEIGHBOR_ADVERTISEMENT, RFC 4861 section 10)."
-ANNOUNCEMENT_INTERVAL = 1.0
-"Seconds."
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +127,8 @@ class Terminal:
         self.hosts = {
             link.name: Host(link.name, link.link_address, link.mtu, random, secret=secret) for link in settings.links
         }
+        self.uplinks = Uplinks(self.hosts, settings.home_agent, settings.home_agent4, settings.udp_port)
+        self._homecoming = Homecoming(settings.home_address, settings.home_agent, self.hosts)
         self.mobile_node = MobileNode(
             MobileNodeSettings(
                 settings.home_address,
@@ -144,7 +143,7 @@ class Terminal:
             tunnel_security,
             self.updates,
             self.scenarios,
-            self._send_on,
+            self.uplinks.send,
             sequence,
             None if (tunnel_in := associations.tunnel_in) is None else lambda: tunnel_in.top,
         )
@@ -162,20 +161,10 @@ class Terminal:
         signalling, data = associations.signalling_in, associations.tunnel_in
         self._signalling_spi = None if signalling is None else signalling.spi.to_bytes(4)
         self._tunnel_spi = None if data is None else data.spi.to_bytes(4)
-        self._home_link: str | None = None
-        "Where the home address is configured at the moment."
         self._path: _Path | None = None
         self._timer: float | None = None
-        self._announcements = 0
-        self._announce_at: float | None = None
-        self._liveness = Liveness(settings.keepalive)
+        self._liveness = Liveness()
         self._echo_identifier = int.from_bytes(random(2))
-        self._udp: dict[str, IPv6Address] = {}
-        "Links of UDP that there are, with our address."
-        self._endpoints = {6: endpoint(settings.home_agent, settings.udp_port)}
-        if settings.home_agent4 is not None:
-            self._endpoints[4] = endpoint(settings.home_agent4, settings.udp_port)
-        self._mtus = {link.name: link.mtu for link in settings.links}
         self.host_mtu = self._host_mtu()
         "Octets of the largest packet that the host OS may send."
 
@@ -199,13 +188,11 @@ class Terminal:
 
     def udp_changed(self, link: str, address: IPv4Address | IPv6Address | None, mtu: int, now: float) -> list[Output]:
         """A link of UDP has another address of ours from now on; None: it is gone."""
-        movement, before = self.mobile_node.movement, self._udp.pop(link, None)
-        present = None if address is None else mapped(address)
+        movement, before = self.mobile_node.movement, self.uplinks.address(link)
+        present = self.uplinks.udp_changed(link, address, mtu)
         if before is not None and before != present:
             movement.address_lost(link, before, now)
-        if present is not None and self._endpoint_of(link) is not None:
-            self._udp[link] = present
-            self._mtus[link] = mtu
+        if present is not None:
             movement.address_ready(link, present, now)
         return self._finish(self._moved(now))
 
@@ -296,8 +283,7 @@ class Terminal:
         outputs += self._look(now)
         outputs += self._moved(now) if self.mobile_node.undecided else self._follow(now)
         outputs += self.waiting.expire(now)
-        if self._announce_at is not None and self._announce_at <= now:
-            outputs += self._announce(now)
+        outputs += self._absorb(self._homecoming.handle_timer(now), now)
         return self._finish(outputs)
 
     def command(self, name: str, now: float) -> list[Output]:
@@ -368,7 +354,7 @@ class Terminal:
         if not self.forwarding.at_home:
             self.sent_lately.sealed(protected, now)
         self.sent += 1
-        return self._absorb(self._send_on(link, outer, now), now)
+        return self._absorb(self.uplinks.send(link, outer, now), now)
 
     def _send_again(self, now: float) -> list[Output]:
         """What the home agent did not receive from the place that was left goes first."""
@@ -410,10 +396,10 @@ class Terminal:
 
     def _datagram(self, link: str, payload: bytes, sender: bytes, now: float) -> list[Output]:
         """The home agent, or somebody else, sent a datagram."""
-        local = self._udp.get(link)
+        local = self.uplinks.address(link)
         if local is None:
             return [Discarded(Reason.NO_SUCH_LINK, "terminal", link)]
-        if sender != self._endpoint_of(link):
+        if sender != self.uplinks.endpoint_of(link):
             return [Discarded(Reason.OUTER_SOURCE_WRONG, "terminal", f"a datagram of {describe_endpoint(sender)}")]
         try:
             match content(payload):
@@ -465,7 +451,7 @@ class Terminal:
                     outer = self.forwarding.send(icmp6.packet(self._home, self._agent, question))
                 except Discard as discard:
                     return [Discarded.of(discard, "liveness")]
-                return self._absorb(self._send_on(present.link, outer, now), now)
+                return self._absorb(self.uplinks.send(present.link, outer, now), now)
 
     def _echoed(self, inner: bytes, now: float) -> bool:
         """Whether this is an answer to `_look`."""
@@ -533,7 +519,7 @@ class Terminal:
                     changed = True
                 case ReturnedHome():
                     result += self._settle_at_home(now)
-                case HomeAgentUnreachable() if self._home_link is not None:
+                case HomeAgentUnreachable() if self._homecoming.link is not None:
                     # Nobody answers for the home address, so nobody is in the way of using it.
                     result += self._settle_at_home(now)
         if moved:
@@ -541,16 +527,6 @@ class Terminal:
         elif changed:
             result += self._follow(now)
         return result
-
-    def _send_on(self, link: str, packet: bytes, now: float) -> list[Output]:
-        if is_udp(link):
-            to = self._endpoint_of(link)
-            return [] if to is None or link not in self._udp else [Transmit(packet, to, link)]
-        return self.hosts[link].send(packet, now)
-
-    def _endpoint_of(self, link: str) -> bytes | None:
-        """The home agent's, for a link of UDP; None: it cannot be reached that way."""
-        return self._endpoints.get(4 if link.endswith(UDP4) else 6)
 
     # ------------------------------------------------------------ following the mobile node
 
@@ -560,48 +536,24 @@ class Terminal:
             return self._absorb(self.mobile_node.moved(now), now) + self._follow(now)
         decided = self.mobile_node.movement.decide(now)
         outputs: list[Output] = []
-        if self._home_link is not None and (decided is None or not decided.at_home or decided.link != self._home_link):
-            host, self._home_link = self.hosts[self._home_link], None
-            outputs += self._absorb(host.remove_address(self.settings.home_address, now), now)
+        home = decided.link if decided is not None and decided.at_home else None
+        if self._homecoming.link not in (None, home):
+            outputs += self._absorb(self._homecoming.leave(now), now)
         self.forwarding.left_home()
         self.forwarding.clear_tunnel()
-        if decided is not None and decided.at_home:
-            # Quiet: until it is told otherwise the home agent defends the home address (RFC 6275 section 11.5.5).
-            self._home_link = decided.link
-            host = self.hosts[decided.link]
-            outputs += self._absorb(host.add_address(self.settings.home_address, now, quiet=True), now)
-            outputs.append(self._ask_for_agent(decided.link))
+        if home is not None:
+            outputs += self._absorb(self._homecoming.arrive(home, now), now)
         outputs += self._absorb(self.mobile_node.moved(now), now)
         loss = self.mobile_node.loss
         here = decided is not None and loss is not None and decided.address == loss.address
         self.forwarding.lost_address = b"" if loss is None or here else loss.address.packed
         return outputs + self._follow(now)
 
-    def _ask_for_agent(self, link: str) -> Output:
-        """Ask for the home agent's link-layer address from nobody's address: no other is free of doubt as yet.
-
-        The answer goes to all nodes (RFC 6275 section 11.5.5; RFC 4429: never from an optimistic address).
-        """
-        agent = self.settings.home_agent
-        group = ndisc.solicited_node(agent).packed
-        question = ndisc.packet(bytes(16), group, ndisc.NeighborSolicitation(agent))
-        return Transmit(question, ndisc.ethernet_multicast(group), link)
-
     def _settle_at_home(self, now: float) -> list[Output]:
-        if self._home_link is None:
+        if self._homecoming.link is None:
             return []
         self.forwarding.arrived_home()
-        self._announcements = ANNOUNCEMENTS
-        return self._announce(now) + self._follow(now)
-
-    def _announce(self, now: float) -> list[Output]:
-        """Tell the neighbours that the home address is here; several times, for nobody says that he heard it."""
-        if self._home_link is None:
-            self._announce_at = None
-            return []
-        self._announcements -= 1
-        self._announce_at = now + ANNOUNCEMENT_INTERVAL if self._announcements > 0 else None
-        return self._absorb(self.hosts[self._home_link].announce(self.settings.home_address, now), now)
+        return self._absorb(self._homecoming.settle(now), now) + self._follow(now)
 
     def _follow(self, now: float) -> list[Output]:
         """Forwarding follows the registration: no binding, no tunnel; with one, whatever waits goes on its way."""
@@ -611,8 +563,8 @@ class Terminal:
             forwarding.clear_tunnel()
         forwarding.datagrams = present is not None and present.udp
         outputs: list[Output] = []
-        path, self._path = self._path, self._make_path(present)
-        self._watch(path, now)
+        self._path = self._make_path(present)
+        self._watch(present, now)
         mtu = self._host_mtu()
         if mtu != self.host_mtu:
             self.host_mtu = mtu
@@ -623,14 +575,14 @@ class Terminal:
                 outputs += self._outbound(packet, now)
         return outputs
 
-    def _watch(self, before: _Path | None, now: float) -> None:
+    def _watch(self, present: Attachment | None, now: float) -> None:
         """Has the path that is in use looked after."""
-        path = self._path
-        if path is None:
-            self._liveness.end()
-        elif self._liveness.timer is None or before is None or before.link != path.link:
-            self._liveness.keepalive = self.settings.keepalive if path.endpoint is not None else 0.0
-            self._liveness.begin(now, self.sent, self.delivered)
+        liveness = self._liveness
+        if present is None or self.forwarding.tunnel is None:
+            liveness.end()
+        elif liveness.timer is None or liveness.link != present.link:
+            keepalive = self.settings.keepalive if present.udp else 0.0
+            liveness.begin(present.link, keepalive, now, self.sent, self.delivered)
 
     def _make_path(self, present: Attachment | None) -> _Path | None:
         tunnel = self.forwarding.tunnel
@@ -639,12 +591,20 @@ class Terminal:
         protocol = ip6.IPV6 if self._form is TunnelForm.PLAIN else ip6.ESP
         agent = tunnel.home_agent.packed
         if present.udp:
-            to = self._endpoint_of(present.link)
+            to = self.uplinks.endpoint_of(present.link)
             if to is None or self._tunnel_spi is None:
                 return None
             ends, back = self._home + agent, agent + self._home
             return _Path(
-                present.link, ends, back, agent, self._path_mtu(present.link), protocol, self._tunnel_spi, _nowhere, to
+                present.link,
+                ends,
+                back,
+                agent,
+                self.uplinks.path_mtu(present.link),
+                protocol,
+                self._tunnel_spi,
+                _nowhere,
+                to,
             )
         host = self.hosts[present.link]
         care_of = tunnel.care_of_address.packed
@@ -659,20 +619,9 @@ class Terminal:
             next_hop=host.next_hop,
         )
 
-    def _path_mtu(self, link: str) -> int:
-        """Octets for an outer IPv6 packet on the way to the home agent, or what corresponds to it where UDP carries."""
-        if link not in self.hosts:
-            return (
-                self._mtus.get(link, 1500)
-                + ip6.HEADER_SIZE
-                - (_UDP4_OVERHEAD if link.endswith(UDP4) else _UDP6_OVERHEAD)
-            )
-        return self.hosts[link].path_mtu(self._agent)
-
     def _host_mtu(self) -> int:
         """What is left of the narrowest link, or of the path to the home agent, after both IPsec layers."""
-        path = min((self._path_mtu(link) for link in (*self.hosts, *self._udp)), default=ip6.MINIMUM_MTU)
-        inner = self.forwarding.tunnel_room(path)
+        inner = self.forwarding.tunnel_room(self.uplinks.smallest_mtu())
         body = inner - ip6.HEADER_SIZE
         for policy in self.application.spd.policies:
             sa = policy.outbound_sa
@@ -689,7 +638,7 @@ class Terminal:
         earliest = self.mobile_node.timer
         for time in (
             self.waiting.timer,
-            self._announce_at,
+            self._homecoming.timer,
             self._liveness.timer,
             *(host.timer for host in self.hosts.values()),
         ):
@@ -697,11 +646,6 @@ class Terminal:
                 earliest = time
         self._timer = earliest
         return outputs
-
-
-_UDP4_OVERHEAD = 28
-_UDP6_OVERHEAD = 48
-"Octets of outer IP and UDP headers."
 
 
 def _nowhere(_destination: bytes) -> bytes | None:

@@ -31,11 +31,10 @@ class Verdict(Enum):
 class Liveness:
     """Of the path in use. Reset it whenever another is. Times are monotonic seconds."""
 
-    def __init__(self, keepalive: float) -> None:
-        """``keepalive``: seconds of silence after which the home agent is asked even if there is nothing to send;
-        0: never.
-        """
-        self.keepalive = keepalive
+    def __init__(self) -> None:
+        self.link = ""
+        "That is looked after."
+        self._keepalive = 0.0
         self.timer: float | None = None
         "When `look` wants to be called."
         self.sequence = 0
@@ -51,8 +50,12 @@ class Liveness:
         self._proven = False
         "The home agent has answered an echo request once; before that its silence says nothing."
 
-    def begin(self, now: float, sent: int, received: int) -> None:
-        """A path is in use from now on; the counters are those of the terminal."""
+    def begin(self, link: str, keepalive: float, now: float, sent: int, received: int) -> None:
+        """A path is in use from now on; the counters are those of the terminal.
+
+        ``keepalive``: seconds of silence after which the home agent is asked with nothing to send; 0: never.
+        """
+        self.link, self._keepalive = link, keepalive
         self._heard(now, sent, received)
         self.timer = now + TICK
 
@@ -70,7 +73,7 @@ class Liveness:
         quiet, sending = now - self._heard_at, sent != self._sent
         self.timer = now + (TICK if sending else IDLE_TICK)
         if not self._unanswered:
-            due = (sending and quiet >= SILENCE) or (self.keepalive > 0 and quiet >= self.keepalive)
+            due = (sending and quiet >= SILENCE) or (self._keepalive > 0 and quiet >= self._keepalive)
             return self._ask(now) if due or not self._proven else Verdict.NOTHING
         last = max(self._unanswered.values())
         if now - last < self._wait():
@@ -80,7 +83,7 @@ class Liveness:
             return self._ask(now)
         self._unanswered.clear()
         if not self._proven:
-            self.timer = now + max(self.keepalive, IDLE_TICK)
+            self.timer = now + max(self._keepalive, IDLE_TICK)
             return Verdict.NOTHING
         self._heard_at = now  # not again at once
         return Verdict.DEAD

@@ -34,7 +34,7 @@ def bound(form: TunnelForm = TunnelForm.ESP, *, quick: bool = True) -> Network:
     network.talk(0.1)  # neighbours are resolved on the way
     network.run(1)
     if not quick:
-        network.terminal._make_path = lambda _present: None  # type: ignore[method-assign]
+        network.terminal._make_path = lambda present: None  # type: ignore[method-assign]
         network.terminal._follow(network.world.now)
     assert (network.terminal._path is not None) is quick
     return network
