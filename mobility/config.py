@@ -7,220 +7,133 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
-from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 from mobility import values
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
 from mobility.ipsec.spd import Action
+from mobility.links import MOBILITY_PORT
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.settings import ANY_INTERFACE as ANY_INTERFACE
+from mobility.settings import Access as Access
+from mobility.settings import Association as Association
+from mobility.settings import AssociationPair as AssociationPair
+from mobility.settings import Configuration as Configuration
+from mobility.settings import CorrespondentSettings as CorrespondentSettings
+from mobility.settings import HomeAgentSettings as HomeAgentSettings
+from mobility.settings import HostOsSettings as HostOsSettings
+from mobility.settings import KeyLife as KeyLife
+from mobility.settings import MetricsSettings as MetricsSettings
+from mobility.settings import MobileNodeSettings as MobileNodeSettings
+from mobility.settings import PolicyRow as PolicyRow
+from mobility.settings import Role as Role
+from mobility.settings import ServedTerminal as ServedTerminal
+from mobility.settings import Signalling as Signalling
+from mobility.settings import StoreKind as StoreKind
+from mobility.settings import StoreSettings as StoreSettings
+from mobility.settings import Use as Use
 from mobility.values import ConfigurationError as ConfigurationError
 from mobility.values import Table
 
-
-class Role(StrEnum):
-    MOBILE_NODE = "mn"
-    HOME_AGENT = "ha"
-    CORRESPONDENT = "cn"
-
-
-class Signalling(StrEnum):
-    """How binding updates and acknowledgements are protected."""
-
-    ESP = "esp"
-    "ESP transport mode (RFC 3776)."
-    NONE = "none"
-
-
-class Use(StrEnum):
-    """What a pair of security associations is for."""
-
-    SIGNALLING = "signalling"
-    TUNNEL = "tunnel"
-    APPLICATION = "application"
-
-
-class KeyLife(StrEnum):
-    """How long keys are used."""
-
-    STATIC = "static"
-    SESSION = "session"
-
-
-@dataclass(frozen=True, slots=True)
-class Association:
-    """One direction of a pair: an SPI with its keys."""
-
-    spi: int
-    algorithm: Algorithm
-    keys: Keys
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationPair:
-    """Two security associations, there and back. ``outbound`` is what this node sends with."""
-
-    name: str
-    use: Use
-    peer: IPv6Address
-    "The other end: home agent, home address of a terminal, or correspondent."
-    outbound: Association
-    inbound: Association
-    session_keys: bool
-    "The keys are made for this session, never used in another: the condition for AEAD algorithms."
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyRow:
-    """A row of the application's security policy database, seen from this node."""
-
-    name: str
-    remote: IPv6Network
-    protocol: int | None
-    local_port: int | range | None
-    remote_port: int | range | None
-    action: Action
-    association: str | None
-    "Name of the pair that protects."
-
-
-@dataclass(frozen=True, slots=True)
-class MobileNodeSettings:
-    home_address: IPv6Interface
-    home_agent: IPv6Address
-    interfaces: tuple[str, ...]
-    "In order of preference."
-    tunnel: TunnelForm
-    signalling: Signalling
-    lifetime: int
-    "Seconds asked for in binding updates."
-    scenarios: frozenset[int] | None
-    "Numbers of the enabled rows of the scenario policy table; None: all."
-
-
-@dataclass(frozen=True, slots=True)
-class ServedTerminal:
-    """A mobile node that the home agent serves."""
-
-    home_address: IPv6Address
-    tunnel: TunnelForm
-    signalling: Signalling
-
-
-@dataclass(frozen=True, slots=True)
-class HomeAgentSettings:
-    address: IPv6Interface
-    interface: str
-    max_lifetime: int
-    "Seconds; longer wishes are granted this much."
-    terminals: tuple[ServedTerminal, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CorrespondentSettings:
-    interface: str
-    address: IPv6Interface
-
-
-@dataclass(frozen=True, slots=True)
-class HostOsSettings:
-    """The network namespace in which programs run."""
-
-    namespace: str | None
-    interface: str
-    mtu: int | None
-    "At most this; None: as much as goes through both layers of IPsec."
-    address4: IPv4Address | None
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """One node. Exactly one of the three role settings is present, the one of ``role``."""
-
-    path: Path
-    role: Role
-    runtime: Path
-    "Directory of ``control.sock`` and ``host.sock``."
-    state: Path
-    "Directory of what outlives a reboot: the sequence numbers of security associations."
-    mobile_node: MobileNodeSettings | None
-    home_agent: HomeAgentSettings | None
-    correspondent: CorrespondentSettings | None
-    host_os: HostOsSettings | None
-    associations: tuple[AssociationPair, ...]
-    policies: tuple[PolicyRow, ...]
-
-    @property
-    def interfaces(self) -> tuple[str, ...]:
-        """Names of all interfaces that the node uses."""
-        if self.mobile_node is not None:
-            return self.mobile_node.interfaces
-        if self.home_agent is not None:
-            return (self.home_agent.interface,)
-        return () if self.correspondent is None else (self.correspondent.interface,)
-
-    @property
-    def host_address(self) -> IPv6Address | None:
-        """What programs in the host OS have as their address; None for a node without host OS."""
-        if self.mobile_node is not None:
-            return self.mobile_node.home_address.ip
-        return None if self.correspondent is None else self.correspondent.address.ip
-
-    def pair(self, use: Use, peer: IPv6Address) -> AssociationPair | None:
-        """The pair for a use and a peer, or None."""
-        return next((pair for pair in self.associations if (pair.use, pair.peer) == (use, peer)), None)
+Files = Callable[[Path], Iterable[tuple[Path, str]]]
+"Gives the files in a directory, with their text. Raises ConfigurationError."
 
 
 def load(path: Path, *, role: Role | None = None) -> Configuration:
-    """Reads a file. ``role``: what it must be for. Raises ConfigurationError."""
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: is not UTF-8 text") from error
-    configuration = parse(text, path)
+    """Reads a file, and those of a home agent's terminals. ``role``: what it must be for. Raises ConfigurationError."""
+    text, open_to_others = _read(path)
+    configuration = parse(text, path, _files)
     if role is not None and configuration.role is not role:
         raise ConfigurationError(
             f"{path}: is for role {configuration.role}: start it with `mobility {configuration.role} --config {path}`"
         )
-    if configuration.associations and mode & 0o077:
-        raise ConfigurationError(f"{path}: holds keys and can be read by others: chmod 600 {path}")
+    store = configuration.store
+    secrets = configuration.associations or (store is not None and store.url is not None and "@" in store.url)
+    if secrets and open_to_others:
+        raise _open_to_others(path)
     return configuration
 
 
-def parse(text: str, path: Path) -> Configuration:
-    """Checks the text of a file; ``path`` is for messages. Raises ConfigurationError."""
-    try:
-        top = Table(path, "", tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path}: is not TOML: {error}") from error
+def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Configuration:
+    """Checks the text of a file; ``path`` is for messages, and ``files`` gives the home agent's further files.
+
+    Raises ConfigurationError.
+    """
+    top = _top(text, path)
     node = top.table("node")
     role = node.required("role", values.one_of(Role))
     runtime = node.optional("runtime", values.runtime_directory, default_runtime(role))
     state = node.optional("state", values.directory, default_state(role))
     node.end()
-    mobile_node, home_agent, correspondent, host_os = None, None, None, None
+    mobile_node, home_agent, correspondent, host_os, store, metrics = None, None, None, None, None, None
+    further: list[AssociationPair] = []
     if role is Role.MOBILE_NODE:
         mobile_node = _mobile_node(top.table("mobile_node"))
     elif role is Role.HOME_AGENT:
-        home_agent = _home_agent(top.table("home_agent"))
+        home_agent = _home_agent(top.table("home_agent"), path, files, further)
+        store = _store(top.table("store", missing={}), state)
+        metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     else:
         correspondent = _correspondent(top.table("correspondent"))
     if role is not Role.HOME_AGENT:
-        host_os = _host_os(top.table("host_os", missing={}))
+        host_os = _host_os(top.table("host_os", missing={}), mobile_node)
     peer = None if mobile_node is None else mobile_node.home_agent
     pairs = tuple(_association_pair(table, peer) for table in top.tables("association"))
     policies = tuple(_policy(table, pairs) for table in top.tables("policy"))
     top.end()
     configuration = Configuration(
-        path, role, runtime, state, mobile_node, home_agent, correspondent, host_os, pairs, policies
+        path,
+        role,
+        runtime,
+        state,
+        mobile_node,
+        home_agent,
+        correspondent,
+        host_os,
+        (*pairs, *further),
+        policies,
+        store,
+        metrics,
     )
     _check_whole(configuration)
     return configuration
+
+
+def _read(path: Path) -> tuple[str, bool]:
+    """The text, and whether others may read it."""
+    try:
+        return path.read_text(encoding="utf-8"), bool(path.stat().st_mode & 0o077)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: is not UTF-8 text") from error
+
+
+def _files(directory: Path) -> Iterable[tuple[Path, str]]:
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix == ".toml" and path.name[0] != ".")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigurationError(f"{directory}: cannot be read: {error.strerror}") from error
+    for path in paths:
+        text, open_to_others = _read(path)
+        if open_to_others:
+            raise _open_to_others(path)
+        yield path, text
+
+
+def _open_to_others(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"{path}: holds keys and can be read by others: chmod 600 {path}")
+
+
+def _top(text: str, path: Path) -> Table:
+    try:
+        return Table(path, "", tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: is not TOML: {error}") from error
 
 
 def default_runtime(role: Role) -> Path:
@@ -242,10 +155,19 @@ def default_state(role: Role) -> Path:
 
 
 def _mobile_node(table: Table) -> MobileNodeSettings:
+    any_interface: tuple[str, ...] = (ANY_INTERFACE,)
+    interfaces = table.optional("interfaces", values.interfaces, any_interface)
     settings = MobileNodeSettings(
         home_address=table.required("home_address", values.address_with_prefix),
         home_agent=table.required("home_agent", values.address),
-        interfaces=table.required("interfaces", values.interfaces),
+        interfaces=tuple(name for name in interfaces if name != ANY_INTERFACE),
+        others=ANY_INTERFACE in interfaces,
+        access=table.optional("access", values.one_of(Access), Access.AUTO),
+        home_agent4=table.optional("home_agent4", values.unicast4, None),
+        udp_port=table.optional("udp_port", values.port, MOBILITY_PORT),
+        home_address4=table.optional("home_address4", values.home_address4, None),
+        overlap=table.optional("overlap", values.overlap, 0.5),
+        keepalive=table.optional("keepalive", values.keepalive, 20.0),
         tunnel=table.optional("tunnel", values.one_of(TunnelForm), TunnelForm.ESP),
         signalling=table.optional("signalling", values.one_of(Signalling), Signalling.ESP),
         lifetime=table.optional("lifetime", values.lifetime, 420),
@@ -254,33 +176,82 @@ def _mobile_node(table: Table) -> MobileNodeSettings:
     table.end()
     if settings.home_agent == settings.home_address.ip:
         raise table.error("home_agent", "is the home address itself")
+    if settings.access is Access.NATIVE and settings.others:
+        raise table.error(
+            "interfaces", f'has to name each interface where access = "native": "{ANY_INTERFACE}" is for UDP'
+        )
     return settings
 
 
-def _home_agent(table: Table) -> HomeAgentSettings:
+def _home_agent(table: Table, path: Path, files: Files, pairs: list[AssociationPair]) -> HomeAgentSettings:
+    """Adds the associations of further files to ``pairs``."""
+    default = path.with_suffix(".d")
+    named = table.optional("terminals", values.path, None)
+    directory = default if named is None else path.parent / named
+    if named is not None and not directory.is_dir():
+        raise table.error("terminals", f"there is no directory {directory}: make it with `mkdir -m 700 {directory}`")
+    terminals = [_served_terminal(row) for row in table.tables("terminal")]
+    for file, text in files(directory):
+        top = _top(text, file)
+        agent = top.table("home_agent", missing={})
+        terminals += [_served_terminal(row) for row in agent.tables("terminal")]
+        agent.end()
+        pairs += [_association_pair(row, None) for row in top.tables("association")]
+        top.end()
     settings = HomeAgentSettings(
         address=table.required("address", values.address_with_prefix),
         interface=table.required("interface", values.interface),
         max_lifetime=table.optional("max_lifetime", values.lifetime, 420),
-        terminals=tuple(_served_terminal(row) for row in table.tables("terminal")),
+        udp=table.optional("udp", values.unicast_addresses, ()),
+        udp_port=table.optional("udp_port", values.port_or_none, MOBILITY_PORT),
+        overlap=table.optional("overlap", values.overlap, 1.0),
+        ipv4_pool=table.optional("ipv4_pool", values.network4, None),
+        ipv4_interface=table.optional("ipv4_interface", values.interface, "roam4"),
+        directory=directory,
+        terminals=tuple(terminals),
     )
     table.end()
-    seen: set[IPv6Address] = set()
-    for number, terminal in enumerate(settings.terminals):
-        key = f"terminal[{number}].home_address"
-        if terminal.home_address in seen or terminal.home_address == settings.address.ip:
-            raise table.error(key, f"{terminal.home_address} is taken already")
-        if terminal.home_address not in settings.address.network:
-            raise table.error(key, f"{terminal.home_address} is not in the home network {settings.address.network}")
-        seen.add(terminal.home_address)
+    if settings.address.ip in settings.udp:
+        raise table.error("udp", f"{settings.address.ip} need not be listed: the home agent itself listens there")
+    if settings.udp and not settings.udp_port:
+        raise table.error("udp_port", "has to be a port where addresses to listen at are listed in udp")
+    _check_terminals(settings)
     return settings
 
 
+def _check_terminals(settings: HomeAgentSettings) -> None:
+    addresses: set[IPv6Address | IPv4Address] = {settings.address.ip}
+    names: set[str] = set()
+    for terminal in settings.terminals:
+        at, home, home4 = terminal.where, terminal.home_address, terminal.home_address4
+        if home in addresses:
+            raise ConfigurationError(f"{at}.home_address: {home} is taken already")
+        if home not in settings.address.network:
+            raise ConfigurationError(f"{at}.home_address: {home} is not in the home network {settings.address.network}")
+        if terminal.name in names:
+            raise ConfigurationError(f"{at}.name: {terminal.name!r} is taken already")
+        addresses.add(home)
+        names.add(terminal.name)
+        if home4 is None:
+            continue
+        if settings.ipv4_pool is None or home4 not in settings.ipv4_pool:
+            known = "there is none" if settings.ipv4_pool is None else f"it is {settings.ipv4_pool}"
+            raise ConfigurationError(f"{at}.home_address4: {home4} is not in home_agent.ipv4_pool ({known})")
+        if home4 in addresses:
+            raise ConfigurationError(f"{at}.home_address4: {home4} is taken already")
+        addresses.add(home4)
+
+
 def _served_terminal(table: Table) -> ServedTerminal:
+    home_address = table.required("home_address", values.address)
     terminal = ServedTerminal(
-        home_address=table.required("home_address", values.address),
+        home_address=home_address,
         tunnel=table.optional("tunnel", values.one_of(TunnelForm), TunnelForm.ESP),
         signalling=table.optional("signalling", values.one_of(Signalling), Signalling.ESP),
+        name=table.optional("name", values.text, str(home_address)),
+        home_address4=table.optional("home_address4", values.unicast4, None),
+        admitted=table.optional("admitted", values.truth, True),
+        where=table.where,
     )
     table.end()
     return terminal
@@ -295,14 +266,41 @@ def _correspondent(table: Table) -> CorrespondentSettings:
     return settings
 
 
-def _host_os(table: Table) -> HostOsSettings:
+def _store(table: Table, state: Path) -> StoreSettings:
+    settings = StoreSettings(
+        kind=table.optional("kind", values.one_of(StoreKind), StoreKind.SQLITE),
+        path=state / "bindings.sqlite",
+        url=table.optional("url", values.store_url, None),
+    )
+    table.end()
+    if settings.kind is StoreKind.REDIS and settings.url is None:
+        raise table.error("url", f'is missing; kind = "redis" needs {values.expectation(values.store_url)}')
+    if settings.kind is not StoreKind.REDIS and settings.url is not None:
+        raise table.error("url", 'only goes with kind = "redis"')
+    return settings
+
+
+def _metrics(table: Table) -> MetricsSettings:
+    address, port = table.required("listen", values.listen)
+    table.end()
+    return MetricsSettings(address, port)
+
+
+def _host_os(table: Table, mobile_node: MobileNodeSettings | None) -> HostOsSettings:
     settings = HostOsSettings(
         namespace=table.optional("namespace", values.namespace, None),
         interface=table.optional("interface", values.interface, "home0"),
         mtu=table.optional("mtu", values.mtu, None),
         address4=table.optional("address4", values.address4, None),
+        dns=table.optional("dns", values.unicast_addresses, ()),
     )
     table.end()
+    home4 = None if mobile_node is None else mobile_node.home_address4
+    if home4 is not None and settings.address4 is not None:
+        raise table.error("address4", "is what mobile_node.home_address4 gives; leave one of the two out")
+    for server in settings.dns:
+        if isinstance(server, IPv4Address) and home4 is None:
+            raise table.error("dns", f"{server} can only be asked with mobile_node.home_address4")
     return settings
 
 
@@ -320,8 +318,17 @@ def _association_pair(table: Table, home_agent: IPv6Address | None) -> Associati
         outbound=_association(table.table("outbound"), session_keys),
         inbound=_association(table.table("inbound"), session_keys),
         session_keys=session_keys,
+        where=table.where,
     )
     table.end()
+    if use is Use.TUNNEL:
+        for way, one in (("outbound", pair.outbound), ("inbound", pair.inbound)):
+            if one.spi >> 28 in (4, 6):
+                raise table.error(
+                    f"{way}.spi",
+                    f"{one.spi:#010x} begins with the digit {one.spi >> 28} of eight, which in a datagram of the tunnel"
+                    " means a packet of this version of IP: choose another",
+                )
     if implied is not None and peer != implied:
         raise table.error("peer", f"has to be the home agent {implied}, or to be left out")
     if pair.outbound.keys == pair.inbound.keys and pair.outbound.keys.encryption:
@@ -376,28 +383,28 @@ def _policy(table: Table, pairs: tuple[AssociationPair, ...]) -> PolicyRow:
 
 def _check_whole(configuration: Configuration) -> None:
     """What only shows when all tables are known: every need has its pair, every pair its need, no SPI comes twice."""
-    path = configuration.path
-    needs: set[tuple[Use, IPv6Address]] = set()
+    needs: dict[tuple[Use, IPv6Address], str] = {}
     node, agent = configuration.mobile_node, configuration.home_agent
     if node is not None:
-        needs |= _needs(node.home_agent, node.tunnel, node.signalling)
+        needs |= dict.fromkeys(_needs(node.home_agent, node.tunnel, node.signalling), str(configuration.path))
     for terminal in () if agent is None else agent.terminals:
-        needs |= _needs(terminal.home_address, terminal.tunnel, terminal.signalling)
-    there = [(pair.use, pair.peer) for pair in configuration.associations]
-    for use, peer in sorted(needs - set(there)):
-        raise ConfigurationError(
-            f'{path}: association: one with use = "{use}" and peer = "{peer}" is missing; write one, or choose a'
-            f" {use} without ESP"
-        )
+        file, _, _ = terminal.where.partition(": ")
+        needs |= dict.fromkeys(_needs(terminal.home_address, terminal.tunnel, terminal.signalling), file)
+    for (use, peer), file in needs.items():
+        if configuration.pair(use, peer) is None:
+            raise ConfigurationError(
+                f'{file}: association: one with use = "{use}" and peer = "{peer}" is missing; write one, or choose a'
+                f" {use} without ESP"
+            )
     names: set[str] = set()
     spis: set[tuple[bool, int]] = set()
-    for number, pair in enumerate(configuration.associations):
-        key = f"{path}: association[{number}]"
+    for pair in configuration.associations:
+        key = pair.where
         if pair.use is Use.APPLICATION and agent is not None:
             raise ConfigurationError(f"{key}.use: a home agent has no applications")
         if pair.use is not Use.APPLICATION and (pair.use, pair.peer) not in needs:
             raise ConfigurationError(f"{key}.use: nothing here uses a {pair.use} association with {pair.peer}")
-        if there.index((pair.use, pair.peer)) != number and pair.use is not Use.APPLICATION:
+        if configuration.pair(pair.use, pair.peer) is not pair and pair.use is not Use.APPLICATION:
             raise ConfigurationError(f"{key}.peer: there is a {pair.use} association with {pair.peer} already")
         if pair.name in names:
             raise ConfigurationError(f"{key}.name: {pair.name!r} is taken already")
@@ -408,6 +415,6 @@ def _check_whole(configuration: Configuration) -> None:
         spis.add(spi)
 
 
-def _needs(peer: IPv6Address, tunnel: TunnelForm, signalling: Signalling) -> set[tuple[Use, IPv6Address]]:
-    needs = {(Use.TUNNEL, peer)} if tunnel is not TunnelForm.PLAIN else set()
-    return needs | ({(Use.SIGNALLING, peer)} if signalling is Signalling.ESP else set())
+def _needs(peer: IPv6Address, tunnel: TunnelForm, signalling: Signalling) -> list[tuple[Use, IPv6Address]]:
+    needs = [(Use.SIGNALLING, peer)] if signalling is Signalling.ESP else []
+    return needs if tunnel is TunnelForm.PLAIN else [*needs, (Use.TUNNEL, peer)]

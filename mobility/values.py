@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.sa import RESERVED_SPIS
@@ -24,6 +24,7 @@ LONGEST_LIFETIME = 0xFFFF * 4
 LONGEST_RUNTIME = 90
 "Bytes."
 
+STORE_SCHEMES = ("redis://", "rediss://", "unix://")
 PROTOCOLS = {"icmpv6": 58, "tcp": 6, "udp": 17}
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 
@@ -71,6 +72,14 @@ class Table:
         for key in self._left:
             raise self.error(key, f"is not known here; there are {', '.join(sorted(self._known))}")
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._left
+
+    @property
+    def where(self) -> str:
+        """File and name of the table, for messages."""
+        return f"{self._path}: {self._name}"
+
     def error(self, key: str, why: str) -> ConfigurationError:
         return ConfigurationError(f"{self._path}: {self._at(key)}: {why}")
 
@@ -79,7 +88,8 @@ class Table:
         try:
             return check(value)
         except ValueError:
-            shown = "this" if check is key_material else repr(value)  # keys are not for error messages
+            # Keys and passwords are not for error messages.
+            shown = "this" if check in (key_material, store_url) else repr(value)
             raise self.error(key, f"{shown} is not {expectation(check)}") from None
 
     def _at(self, key: str) -> str:
@@ -87,7 +97,7 @@ class Table:
 
 
 def expectation(check: Callable[..., object]) -> str:
-    return check.__doc__ or "something else"
+    return " ".join((check.__doc__ or "something else").split())
 
 
 def one_of(kind: Callable[[str], T]) -> Callable[[object], T]:
@@ -129,6 +139,34 @@ def address(value: object) -> IPv6Address:
     return read
 
 
+def unicast_addresses(value: object) -> tuple[IPv4Address | IPv6Address, ...]:
+    """a list of different unicast addresses such as ["192.0.2.1", "2001:db8::1"]"""
+    if not isinstance(value, list):
+        raise ValueError
+    read = tuple(unicast4(one) if "." in text(one) and ":" not in one else address(one) for one in value)
+    if len(set(read)) != len(read):
+        raise ValueError
+    return read
+
+
+def unicast4(value: object) -> IPv4Address:
+    """a unicast IPv4 address such as "192.0.2.1\""""
+    read = IPv4Address(text(value))
+    if read.is_multicast or read.is_unspecified or read.is_loopback or read.is_link_local or read.is_reserved:
+        raise ValueError
+    return read
+
+
+def home_address4(value: object) -> IPv4Address | Literal["request"]:
+    """ "request" (the home agent chooses) or an IPv4 address such as "192.0.2.1\""""
+    return "request" if value == "request" else unicast4(value)
+
+
+def network4(value: object) -> IPv4Network:
+    """an IPv4 prefix such as "10.64.0.0/16\""""
+    return IPv4Network(text(value))
+
+
 def address4(value: object) -> IPv4Address:
     """an IPv4 address such as "192.0.2.1\""""
     return IPv4Address(text(value))
@@ -152,16 +190,19 @@ def network(value: object) -> IPv6Network:
 def interface(value: object) -> str:
     """the name of an interface such as "eth0\""""
     name = text(value)
-    if not _INTERFACE.fullmatch(name) or name in (".", "..", "host"):  # traces call the host OS's side "host"
+    # Traces call the host OS's side "host", and links of a home agent's sockets begin with "udp/".
+    if not _INTERFACE.fullmatch(name) or name in (".", "..", "host", "udp", "*"):
         raise ValueError
     return name
 
 
 def interfaces(value: object) -> tuple[str, ...]:
-    """a list of different interface names, the preferred one first, such as ["eth0", "wlan0"]"""
+    """a list of different interface names, the preferred one first, such as ["eth0", "wlan0"]; the last may be "*": all
+    others"""
     if not isinstance(value, list) or not value:
         raise ValueError
-    names = tuple(interface(name) for name in value)
+    named = value[:-1] if value[-1] == "*" else value
+    names = (*(interface(name) for name in named), *value[len(named) :])
     if len(set(names)) != len(names):
         raise ValueError
     return names
@@ -199,6 +240,63 @@ def lifetime(value: object) -> int:
     if seconds % 4:
         raise ValueError
     return seconds
+
+
+def truth(value: object) -> bool:
+    """true or false"""
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _number(value: object, smallest: float, largest: float) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not smallest <= value <= largest:
+        raise ValueError
+    return float(value)
+
+
+def overlap(value: object) -> float:
+    """a number of seconds from 0 to 10"""
+    return _number(value, 0, 10)
+
+
+def keepalive(value: object) -> float:
+    """a number of seconds from 1 to 300"""
+    return _number(value, 1, 300)
+
+
+def port(value: object) -> int:
+    """a port number from 1 to 65535"""
+    return _integer(value, 1, 65535)
+
+
+def port_or_none(value: object) -> int:
+    """a port number from 1 to 65535, or 0 for none"""
+    return _integer(value, 0, 65535)
+
+
+def listen(value: object) -> tuple[IPv4Address | IPv6Address, int]:
+    """an address with a port such as "127.0.0.1:9464" or "[::1]:9464\""""
+    host, colon, number = text(value).rpartition(":")
+    if not colon or not (number.isascii() and number.isdecimal()):
+        raise ValueError
+    bracketed = host.startswith("[") and host.endswith("]")
+    return IPv6Address(host[1:-1]) if bracketed else IPv4Address(host), port(int(number))
+
+
+def store_url(value: object) -> str:
+    """a URL such as "redis://10.0.0.5:6379/0\""""
+    url = text(value)
+    if not url.startswith(STORE_SCHEMES) or not url.partition("://")[2]:
+        raise ValueError
+    return url
+
+
+def path(value: object) -> Path:
+    """a path, absolute or relative to this file"""
+    if "\0" in text(value):
+        raise ValueError
+    return Path(text(value))
 
 
 def spi(value: object) -> int:

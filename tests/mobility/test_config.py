@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobility.config import (
+    Access,
     Configuration,
     ConfigurationError,
+    MetricsSettings,
     Role,
     Signalling,
+    StoreKind,
     Use,
     default_runtime,
     default_state,
@@ -123,6 +126,81 @@ def test_a_home_agent() -> None:
     assert read.host_os is None
     assert read.host_address is None
     assert read.interfaces == ("eth0",)
+
+
+def test_what_a_mobile_node_gets_when_nothing_is_said() -> None:
+    node = parse(MN.replace('interfaces = ["eth0", "wlan0"]\n', "") + PAIRS, PATH).mobile_node
+    assert node is not None
+    assert (node.interfaces, node.others, node.access) == ((), True, Access.AUTO)
+    assert (node.home_agent4, node.udp_port, node.home_address4) == (None, 4191, None)
+    assert (node.overlap, node.keepalive) == (0.5, 20.0)
+
+
+def test_a_mobile_node_by_udp() -> None:
+    keys = (
+        'access = "udp"\nhome_agent4 = "198.51.100.10"\nudp_port = 4500\nhome_address4 = "request"\noverlap = 0\n'
+        "keepalive = 5\n"
+    )
+    names = MN.replace('"wlan0"]', '"wlan0", "*"]')
+    read = parse(names + keys + PAIRS + '[host_os]\ndns = ["2001:db8:1::53", "192.0.2.53"]\n', PATH)
+    node = read.mobile_node
+    assert node is not None
+    assert (node.interfaces, node.others, node.access) == (("eth0", "wlan0"), True, Access.UDP)
+    assert (node.home_agent4, node.udp_port, node.home_address4) == (IPv4Address("198.51.100.10"), 4500, "request")
+    assert (node.overlap, node.keepalive) == (0.0, 5.0)
+    assert read.host_os is not None
+    assert read.host_os.dns == (IPv6Address("2001:db8:1::53"), IPv4Address("192.0.2.53"))
+    fixed = parse(names + keys.replace("request", "192.0.2.7") + PAIRS, PATH).mobile_node
+    assert fixed is not None
+    assert fixed.home_address4 == IPv4Address("192.0.2.7")
+
+
+def agent(keys: str = "", terminal: str = "", after: str = "") -> str:
+    head, _, rest = HA.partition("[[home_agent.terminal]]")
+    return f"{head}{keys}\n[[home_agent.terminal]]{rest}{terminal}\n{HA_PAIRS}{after}"
+
+
+def test_what_a_home_agent_gets_when_nothing_is_said() -> None:
+    read = parse(agent(), PATH)
+    settings = read.home_agent
+    assert settings is not None
+    assert (settings.udp, settings.udp_port, settings.overlap) == ((), 4191, 1.0)
+    assert (settings.ipv4_pool, settings.ipv4_interface, settings.directory) == (None, "roam4", Path("node.d"))
+    (terminal,) = settings.terminals
+    assert (terminal.name, terminal.home_address4, terminal.admitted) == ("2001:db8:1::100", None, True)
+    assert read.store is not None
+    assert (read.store.kind, read.store.path, read.store.url) == (
+        StoreKind.SQLITE,
+        read.state / "bindings.sqlite",
+        None,
+    )
+    assert read.metrics is None
+
+
+def test_a_home_agent_for_operators() -> None:
+    read = parse(
+        agent(
+            'udp = ["198.51.100.10", "2001:db8:ff::10"]\nudp_port = 4500\noverlap = 0.5\nipv4_pool = "10.64.0.0/16"\n'
+            'ipv4_interface = "v4"',
+            'name = "alice"\nhome_address4 = "10.64.0.7"\nadmitted = false',
+            '[store]\nkind = "redis"\nurl = "redis://:secret@10.0.0.5:6379/0"\n[metrics]\nlisten = "127.0.0.1:9464"\n',
+        ),
+        PATH,
+    )
+    settings = read.home_agent
+    assert settings is not None
+    assert settings.udp == (IPv4Address("198.51.100.10"), IPv6Address("2001:db8:ff::10"))
+    assert (settings.udp_port, settings.overlap) == (4500, 0.5)
+    assert (settings.ipv4_pool, settings.ipv4_interface) == (IPv4Network("10.64.0.0/16"), "v4")
+    (terminal,) = settings.terminals
+    assert (terminal.name, terminal.home_address4, terminal.admitted) == ("alice", IPv4Address("10.64.0.7"), False)
+    assert read.store is not None
+    assert (read.store.kind, read.store.url) == (StoreKind.REDIS, "redis://:secret@10.0.0.5:6379/0")
+    assert "secret" not in repr(read)
+    assert read.metrics == MetricsSettings(IPv4Address("127.0.0.1"), 9464)
+    assert parse(agent(after='[metrics]\nlisten = "[::1]:80"\n'), PATH).metrics == MetricsSettings(
+        IPv6Address("::1"), 80
+    )
 
 
 def test_a_correspondent() -> None:
@@ -242,6 +320,81 @@ MISTAKES = {
         HA.replace("1::100", "2::100"),
         "home_agent.terminal[0].home_address: 2001:db8:2::100 is not in the home network 2001:db8:1::/64",
     ),
+    "everything first": (
+        MN.replace('"eth0", "wlan0"', '"*", "wlan0"'),
+        "mobile_node.interfaces: ['*', 'wlan0'] is not",
+    ),
+    "native everywhere": (
+        MN.replace('"wlan0"', '"*"') + 'access = "native"',
+        'mobile_node.interfaces: has to name each interface where access = "native"',
+    ),
+    "wrong access": (MN + 'access = "tcp"', 'mobile_node.access: \'tcp\' is not one of "auto", "native", "udp"'),
+    "multicast IPv4 home agent": (MN + 'home_agent4 = "224.0.0.1"', "mobile_node.home_agent4: '224.0.0.1' is not a"),
+    "terminal without a port": (MN + "udp_port = 0", "mobile_node.udp_port: 0 is not a port number"),
+    "some IPv4 home address": (MN + 'home_address4 = "any"', "mobile_node.home_address4: 'any' is not \"request\""),
+    "negative overlap": (MN + "overlap = -0.5", "mobile_node.overlap: -0.5 is not a number of seconds from 0 to 10"),
+    "endless overlap": (MN + "overlap = nan", "mobile_node.overlap: nan"),
+    "keepalive is a text": (MN + 'keepalive = "20"', "mobile_node.keepalive: '20' is not a number of seconds"),
+    "tunnel like IPv6": (
+        MN + pair("signalling", 0x1001) + pair("tunnel", 0x6000_0001),
+        "association[1].outbound.spi: 0x60000001 begins with the digit 6",
+    ),
+    "tunnel like IPv4": (
+        MN + pair("signalling", 0x1001) + pair("tunnel", 0x3FFF_FFFF),
+        "association[1].inbound.spi: 0x40000000 begins with the digit 4",
+    ),
+    "DNS of IPv4 without an address": (
+        MN + PAIRS + '[host_os]\ndns = ["192.0.2.53"]',
+        "host_os.dns: 192.0.2.53 can only be asked with mobile_node.home_address4",
+    ),
+    "DNS here": (MN + PAIRS + '[host_os]\ndns = ["127.0.0.53"]', "host_os.dns: ['127.0.0.53'] is not a list of"),
+    "two IPv4 addresses": (
+        MN + 'home_address4 = "request"\n' + PAIRS + '[host_os]\naddress4 = "192.0.2.1"',
+        "host_os.address4: is what mobile_node.home_address4 gives",
+    ),
+    "listening everywhere": (agent('udp = ["0.0.0.0"]'), "home_agent.udp: ['0.0.0.0'] is not a list"),
+    "listening twice": (agent('udp = ["192.0.2.1", "192.0.2.1"]'), "home_agent.udp"),
+    "listening at home": (agent('udp = ["2001:db8:1::a"]'), "home_agent.udp: 2001:db8:1::a need not be listed"),
+    "listening without a port": (agent('udp = ["192.0.2.1"]\nudp_port = 0'), "home_agent.udp_port: has to be a port"),
+    "pool with host bits": (agent('ipv4_pool = "10.0.0.1/8"'), "home_agent.ipv4_pool: '10.0.0.1/8' is not an IPv4"),
+    "no pool": (
+        agent(terminal='home_address4 = "10.0.0.1"'),
+        "home_agent.terminal[0].home_address4: 10.0.0.1 is not in home_agent.ipv4_pool (there is none)",
+    ),
+    "beside the pool": (
+        agent('ipv4_pool = "10.1.0.0/16"', 'home_address4 = "10.0.0.1"'),
+        "home_address4: 10.0.0.1 is not in home_agent.ipv4_pool (it is 10.1.0.0/16)",
+    ),
+    "IPv4 home address twice": (
+        agent(
+            'ipv4_pool = "10.0.0.0/16"',
+            'home_address4 = "10.0.0.1"\n[[home_agent.terminal]]\nhome_address = "2001:db8:1::101"\n'
+            'home_address4 = "10.0.0.1"',
+        ),
+        "home_agent.terminal[1].home_address4: 10.0.0.1 is taken",
+    ),
+    "terminal's name twice": (
+        agent(
+            terminal='name = "a"\n[[home_agent.terminal]]\nhome_address = "2001:db8:1::101"\nname = "a"',
+        ),
+        "home_agent.terminal[1].name: 'a' is taken",
+    ),
+    "admitted perhaps": (agent(terminal='admitted = "yes"'), "terminal[0].admitted: 'yes' is not true or false"),
+    "no directory of terminals": (
+        agent('terminals = "nowhere"'),
+        "home_agent.terminals: there is no directory nowhere: make it with `mkdir -m 700 nowhere`",
+    ),
+    "unknown store": (agent(after='[store]\nkind = "files"'), 'store.kind: \'files\' is not one of "sqlite", "redis"'),
+    "redis nowhere": (agent(after='[store]\nkind = "redis"'), "store.url: is missing"),
+    "url of a file": (agent(after='[store]\nurl = "redis://h"'), 'store.url: only goes with kind = "redis"'),
+    "url of the web": (
+        agent(after='[store]\nkind = "redis"\nurl = "http://:0101@h"'),
+        'store.url: this is not a URL such as "redis://',
+    ),
+    "store of a terminal": (MN + PAIRS + "[store]\n", "store: is not known here"),
+    "metrics nowhere": (agent(after="[metrics]\n"), "metrics.listen: is missing"),
+    "metrics without a port": (agent(after='[metrics]\nlisten = "127.0.0.1"'), "metrics.listen: '127.0.0.1' is not an"),
+    "metrics without brackets": (agent(after='[metrics]\nlisten = "::1:80"'), "metrics.listen: '::1:80'"),
     "host OS of an agent": (HA + HA_PAIRS + "[host_os]\n", "host_os: is not known here"),
 }
 
@@ -318,6 +471,104 @@ def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
         load(path)
     path.write_text(MN + 'tunnel = "plain"\nsignalling = "none"\n')
     assert load(path).associations == ()
+
+
+def terminal_file(number: int, *, pairs: bool = True) -> str:
+    peer = f"2001:db8:1::{number}"
+    text = f'[[home_agent.terminal]]\nhome_address = "{peer}"\nname = "t{number}"\n'
+    if pairs:
+        text += pair("signalling", 0x1000 + number, f'peer = "{peer}"') + pair(
+            "tunnel", 0x2000 + number, f'peer = "{peer}"'
+        )
+    return text
+
+
+def agent_files(tmp_path: Path, files: dict[str, str], keys: str = "", directory: str = "ha.d") -> Path:
+    path = tmp_path / "ha.toml"
+    path.touch(0o600)
+    path.write_text(agent(keys))
+    (tmp_path / directory).mkdir(mode=0o700)
+    for name, text in files.items():
+        file = tmp_path / directory / name
+        file.touch(0o600)
+        file.write_text(text)
+    return path
+
+
+def test_terminals_have_files_of_their_own(tmp_path: Path) -> None:
+    files = {
+        "b.toml": terminal_file(300),
+        "a.toml": terminal_file(200),
+        "c.toml.new": "= half written",
+        ".d.toml": "= an editor's",
+    }
+    read = load(agent_files(tmp_path, files))
+    assert read.home_agent is not None
+    assert read.home_agent.directory == tmp_path / "ha.d"
+    assert [terminal.name for terminal in read.home_agent.terminals] == ["2001:db8:1::100", "t200", "t300"]
+    assert len(read.associations) == 6
+    tunnel = read.pair(Use.TUNNEL, IPv6Address("2001:db8:1::300"))
+    assert tunnel is not None
+    assert (tunnel.inbound.spi, tunnel.where) == (0x2000 + 301, f"{tmp_path}/ha.d/b.toml: association[1]")
+
+
+def test_the_directory_of_terminals_may_be_anywhere(tmp_path: Path) -> None:
+    path = agent_files(tmp_path, {"a.toml": terminal_file(200)}, 'terminals = "people"', "people")
+    read = load(path)
+    assert read.home_agent is not None
+    assert len(read.home_agent.terminals) == 2
+
+
+TERMINAL_MISTAKES = {
+    "no toml": ("=", "a.toml: is not TOML"),
+    "other tables": (
+        terminal_file(200) + "[node]\n",
+        "a.toml: node: is not known here; there are association, home_agent",
+    ),
+    "other keys": (
+        "[home_agent]\nudp_port = 1\n",
+        "a.toml: home_agent.udp_port: is not known here; there are terminal",
+    ),
+    "no keys": (
+        terminal_file(200, pairs=False),
+        'a.toml: association: one with use = "signalling" and peer = "2001:db8:1:',
+    ),
+    "taken": (terminal_file(100), "a.toml: home_agent.terminal[0].home_address: 2001:db8:1::100 is taken already"),
+    "taken SPI": (
+        terminal_file(200).replace("= 4297,", "= 4098,"),
+        "a.toml: association[0].inbound.spi: 0x1002 is taken",
+    ),
+    "application": (
+        terminal_file(200) + pair("application", 0x7000, 'peer = "2001:db8::1"'),
+        "a.toml: association[2].use: a home agent has no applications",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), TERMINAL_MISTAKES.values(), ids=TERMINAL_MISTAKES.keys())
+def test_mistakes_in_files_of_terminals_are_named(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(agent_files(tmp_path, {"a.toml": text}))
+    assert str(caught.value).startswith(f"{tmp_path}/ha.d/")
+    assert expected in str(caught.value)
+
+
+def test_files_of_terminals_that_others_can_read_are_refused(tmp_path: Path) -> None:
+    path = agent_files(tmp_path, {"a.toml": terminal_file(200)})
+    (tmp_path / "ha.d/a.toml").chmod(0o604)
+    with pytest.raises(ConfigurationError, match=f"chmod 600 {tmp_path}/ha.d/a.toml"):
+        load(path)
+
+
+def test_a_password_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ha.toml"
+    bare = HA + 'tunnel = "plain"\nsignalling = "none"\n'
+    path.write_text(bare + '[store]\nkind = "redis"\nurl = "redis://:word@h"\n')
+    path.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        load(path)
+    path.write_text(bare + '[store]\nkind = "redis"\nurl = "redis://h"\n')
+    assert load(path).store is not None
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

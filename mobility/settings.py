@@ -1,0 +1,250 @@
+"""What a configuration says: the values that `mobility.config` reads from files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from pathlib import Path
+from typing import Literal
+
+from mobility.ipsec.algorithms import Algorithm, Keys
+from mobility.ipsec.spd import Action
+from mobility.mipv6.tunnel import TunnelForm
+
+ANY_INTERFACE = "*"
+
+
+class Role(StrEnum):
+    MOBILE_NODE = "mn"
+    HOME_AGENT = "ha"
+    CORRESPONDENT = "cn"
+
+
+class Signalling(StrEnum):
+    """How binding updates and acknowledgements are protected."""
+
+    ESP = "esp"
+    "ESP transport mode (RFC 3776)."
+    NONE = "none"
+
+
+class Access(StrEnum):
+    """How a mobile node reaches its home agent."""
+
+    AUTO = "auto"
+    "Mobile IPv6 itself where that is permitted and possible, UDP elsewhere."
+    NATIVE = "native"
+    UDP = "udp"
+    "In datagrams (RFC 5555), without any privilege."
+
+
+class StoreKind(StrEnum):
+    """Where a home agent keeps its bindings."""
+
+    SQLITE = "sqlite"
+    REDIS = "redis"
+    "Shared by several home agents."
+    NONE = "none"
+
+
+class Use(StrEnum):
+    """What a pair of security associations is for."""
+
+    SIGNALLING = "signalling"
+    TUNNEL = "tunnel"
+    APPLICATION = "application"
+
+
+class KeyLife(StrEnum):
+    """How long keys are used."""
+
+    STATIC = "static"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """One direction of a pair: an SPI with its keys."""
+
+    spi: int
+    algorithm: Algorithm
+    keys: Keys
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationPair:
+    """Two security associations, there and back. ``outbound`` is what this node sends with."""
+
+    name: str
+    use: Use
+    peer: IPv6Address
+    "The other end: home agent, home address of a terminal, or correspondent."
+    outbound: Association
+    inbound: Association
+    session_keys: bool
+    "The keys are made for this session, never used in another: the condition for AEAD algorithms."
+    where: str = field(default="", compare=False)
+    "File and key, for messages."
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """A row of the application's security policy database, seen from this node."""
+
+    name: str
+    remote: IPv6Network
+    protocol: int | None
+    local_port: int | range | None
+    remote_port: int | range | None
+    action: Action
+    association: str | None
+    "Name of the pair that protects."
+
+
+@dataclass(frozen=True, slots=True)
+class MobileNodeSettings:
+    home_address: IPv6Interface
+    home_agent: IPv6Address
+    interfaces: tuple[str, ...]
+    "Those that are named, in order of preference."
+    others: bool
+    "All other interfaces with a default route are used as well, after those (by UDP)."
+    access: Access
+    home_agent4: IPv4Address | None
+    "The home agent's IPv4 address, where it listens for datagrams."
+    udp_port: int
+    home_address4: IPv4Address | Literal["request"] | None
+    overlap: float
+    "Seconds for which the former access stays in use after a handover; 0: break before make."
+    keepalive: float
+    "Seconds between signs of life over UDP."
+    tunnel: TunnelForm
+    signalling: Signalling
+    lifetime: int
+    "Seconds asked for in binding updates."
+    scenarios: frozenset[int] | None
+    "Numbers of the enabled rows of the scenario policy table; None: all."
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTerminal:
+    """A mobile node that the home agent serves."""
+
+    home_address: IPv6Address
+    tunnel: TunnelForm
+    signalling: Signalling
+    name: str
+    "Unique; for displays and commands."
+    home_address4: IPv4Address | None
+    "Always this one from the pool."
+    admitted: bool
+    "False: known, but refused."
+    where: str = field(default="", compare=False)
+    "File and key, for messages."
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAgentSettings:
+    address: IPv6Interface
+    interface: str
+    max_lifetime: int
+    "Seconds; longer wishes are granted this much."
+    udp: tuple[IPv4Address | IPv6Address, ...]
+    "Addresses of the kernel to listen at for datagrams."
+    udp_port: int
+    "0: no UDP at all."
+    overlap: float
+    "Seconds for which packets go to the former access as well after a handover."
+    ipv4_pool: IPv4Network | None
+    "IPv4 home addresses are taken from here."
+    ipv4_interface: str
+    "Name of the TUN device behind which the kernel routes the pool."
+    directory: Path
+    "Where further files of terminals are; it need not exist."
+    terminals: tuple[ServedTerminal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CorrespondentSettings:
+    interface: str
+    address: IPv6Interface
+
+
+@dataclass(frozen=True, slots=True)
+class HostOsSettings:
+    """The network namespace in which programs run."""
+
+    namespace: str | None
+    interface: str
+    mtu: int | None
+    "At most this; None: as much as goes through both layers of IPsec."
+    address4: IPv4Address | None
+    dns: tuple[IPv4Address | IPv6Address, ...]
+    "Servers that programs ask, through the home network."
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where a home agent keeps its bindings."""
+
+    kind: StoreKind
+    path: Path
+    "The file of the kind ``sqlite``."
+    url: str | None = field(repr=False)
+    "The server of the kind ``redis``; may hold a password."
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Where metrics can be fetched by HTTP."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One node. Exactly one of the three role settings is present, the one of ``role``."""
+
+    path: Path
+    role: Role
+    runtime: Path
+    "Directory of ``control.sock`` and ``host.sock``."
+    state: Path
+    "Directory of what outlives a reboot: the sequence numbers of security associations."
+    mobile_node: MobileNodeSettings | None
+    home_agent: HomeAgentSettings | None
+    correspondent: CorrespondentSettings | None
+    host_os: HostOsSettings | None
+    associations: tuple[AssociationPair, ...]
+    policies: tuple[PolicyRow, ...]
+    store: StoreSettings | None
+    "Of a home agent."
+    metrics: MetricsSettings | None
+    _pairs: dict[tuple[Use, IPv6Address], AssociationPair] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # The first of a kind counts; a home agent looks up thousands.
+        pairs = {(pair.use, pair.peer): pair for pair in reversed(self.associations)}
+        object.__setattr__(self, "_pairs", pairs)
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """Names of all interfaces that are named."""
+        if self.mobile_node is not None:
+            return self.mobile_node.interfaces
+        if self.home_agent is not None:
+            return (self.home_agent.interface,)
+        return () if self.correspondent is None else (self.correspondent.interface,)
+
+    @property
+    def host_address(self) -> IPv6Address | None:
+        """What programs in the host OS have as their address; None for a node without host OS."""
+        if self.mobile_node is not None:
+            return self.mobile_node.home_address.ip
+        return None if self.correspondent is None else self.correspondent.address.ip
+
+    def pair(self, use: Use, peer: IPv6Address) -> AssociationPair | None:
+        """The pair for a use and a peer, or None."""
+        return self._pairs.get((use, peer))
