@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 from sip_test_env import namespace
 from sip_test_env.errors import EnvironmentFailure
+from sip_test_env.faults import Access
 from sip_test_env.network import TestNetwork
-from sip_test_env.plan import NODES, Plan
+from sip_test_env.plan import CABLES, INTERFACE, NODES, Plan
 from sip_test_env.state import Store, instances
 
 
 def _parser() -> argparse.ArgumentParser:
-    links = [link.name for link in Plan().access_links]
+    links = [link.name for link in Plan().links]
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--instance", default="default", metavar="ID", help="which network (default: %(default)s)")
     common.add_argument("--json", action="store_true", help="print one JSON object")
@@ -27,8 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", parents=[common], help="build the network; it stays until `down`")
     up.add_argument("--digest", choices=["MD5", "SHA-256"], default="MD5", help="Kamailio's digest algorithm")
     commands.add_parser("status", parents=[common], help="what stands")
-    move = commands.add_parser("move", parents=[common], help="plug the terminal into another link")
-    move.add_argument("link", choices=links)
+    move = commands.add_parser("move", parents=[common], help="plug a terminal's cable into another link")
+    move.add_argument("link", choices=[*links, "nowhere"])
+    move.add_argument("--interface", choices=CABLES, default=INTERFACE, help="which cable (default: %(default)s of mn)")
+    access = commands.add_parser("access", parents=[common], help="say what the router of a link lets through")
+    access.add_argument("link", choices=links)
+    access.add_argument("access", choices=[str(item) for item in Access])
+    commands.add_parser("nat-rebind", parents=[common], help="have the hotspot's NAT forget its mappings")
     execute = commands.add_parser("exec", parents=[common], help="run a program in a node: exec NODE -- CMD ...")
     execute.add_argument("node", choices=NODES)
     execute.add_argument("program", nargs=argparse.REMAINDER, metavar="-- CMD")
@@ -71,9 +77,20 @@ def _run(arguments: argparse.Namespace) -> int:
                 return 1
             _show({"up": True, **TestNetwork.attach(arguments.instance).status()}, arguments.json)
         case "move":
-            moved = TestNetwork.attach(arguments.instance).move(arguments.link)
+            network = TestNetwork.attach(arguments.instance)
+            if arguments.link == "nowhere":
+                _show({"from": network.location_of(arguments.interface), "to": None}, arguments.json)
+                network.unplug(arguments.interface)
+                return 0
+            moved = network.move(arguments.link, arguments.interface)
             outage = round((moved.restored - moved.cut) * 1000, 3)
             _show({"from": moved.source, "to": moved.target, "outage_ms": outage}, arguments.json)
+        case "access":
+            TestNetwork.attach(arguments.instance).set_access(arguments.link, Access(arguments.access))
+            _show({arguments.link: arguments.access}, arguments.json)
+        case "nat-rebind":
+            TestNetwork.attach(arguments.instance).nat_rebind()
+            _show({"nat": "has forgotten its mappings"}, arguments.json)
         case "exec":
             program = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
             if not program:

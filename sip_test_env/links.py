@@ -6,9 +6,9 @@ import array
 import fcntl
 import socket
 import struct
-import time
+import subprocess
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -16,7 +16,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from sip_test_env import namespace
 from sip_test_env.errors import EnvironmentFailure
-from sip_test_env.plan import BACKBONE_INTERFACE, CABLE, INTERFACE, ROUTER_INTERFACE, Plan
+from sip_test_env.plan import BACKBONE_INTERFACE, CABLES, INTERFACE, ROUTER_INTERFACE, HotspotLink, Plan
 
 # ioctl numbers and commands of <linux/sockios.h> and <linux/ethtool.h>
 _SIOCETHTOOL = 0x8946
@@ -33,35 +33,24 @@ class _Cable:
     ends: tuple[tuple[str, str], tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A change of link; monotonic seconds, comparable with ``time.monotonic()`` of every process on the machine."""
-
-    source: str | None
-    target: str
-    cut: float
-    "The carrier went away between this moment and `restored`."
-    restored: float
-
-
 def _cables(plan: Plan) -> list[_Cable]:
     cables = [
-        _Cable((("links", CABLE), ("mn", INTERFACE))),
+        *(_Cable((("links", cable.port), (cable.node, cable.interface))) for cable in CABLES.values()),
         _Cable((("links", "ha0"), ("ha", INTERFACE))),
         _Cable((("core", "to-proxy"), ("proxy", INTERFACE))),
         _Cable((("core", "to-cn"), ("cn", INTERFACE))),
     ]
-    for link in plan.access_links:
+    for link in plan.links:
         cables.append(_Cable((("links", link.router), (link.router, ROUTER_INTERFACE))))
         cables.append(_Cable((("core", f"to-{link.router}"), (link.router, BACKBONE_INTERFACE))))
     return cables
 
 
-def _set(path: str, value: int) -> None:
+def set_kernel(path: str, value: int) -> None:
     Path("/proc/sys/net", path).write_text(f"{value}\n")
 
 
-def _switch_offloads_off(interface: str) -> None:
+def switch_offloads_off(interface: str) -> None:
     """No half-checksummed and no giant frames: a packet socket must see what would be on a wire."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         for command in (_ETHTOOL_STXCSUM, _ETHTOOL_STSO, _ETHTOOL_SGSO, _ETHTOOL_SGRO):
@@ -70,7 +59,7 @@ def _switch_offloads_off(interface: str) -> None:
             fcntl.ioctl(control, _SIOCETHTOOL, request)
 
 
-def _index(netlink: IPRoute, name: str) -> int:
+def index_of(netlink: IPRoute, name: str) -> int:
     return int(netlink.link_lookup(ifname=name)[0])
 
 
@@ -80,18 +69,18 @@ def _lay_cables(plan: Plan) -> None:
     an interface whose peer has the same index as if it had no peer.
     """
     with IPRoute() as netlink:
-        _set("ipv6/conf/default/disable_ipv6", 1)  # a bridge is a cable, not a node
+        set_kernel("ipv6/conf/default/disable_ipv6", 1)  # a bridge is a cable, not a node
         descriptors = {}
-        for link in plan.access_links:
+        for link in plan.links:
             netlink.link("add", ifname=link.bridge, kind="bridge", br_stp_state=0, br_mcast_snooping=0)
-            netlink.link("set", index=_index(netlink, link.bridge), state="up")
+            netlink.link("set", index=index_of(netlink, link.bridge), state="up")
         try:
             for number, cable in enumerate(_cables(plan)):
                 here = (f"v{number}a", f"v{number}b")
                 netlink.link("add", ifname=here[0], kind="veth", peer={"ifname": here[1]})
                 for name, (node, final) in zip(here, cable.ends, strict=True):
-                    _switch_offloads_off(name)
-                    index = _index(netlink, name)
+                    switch_offloads_off(name)
+                    index = index_of(netlink, name)
                     if node == "links":
                         netlink.link("set", index=index, ifname=final)
                         continue
@@ -101,11 +90,10 @@ def _lay_cables(plan: Plan) -> None:
         finally:
             for descriptor in descriptors.values():
                 descriptor.close()
-        ports = {CABLE: plan.home.bridge, "ha0": plan.home.bridge}
-        ports |= {link.router: link.bridge for link in plan.access_links}
+        ports = {"ha0": plan.home.bridge} | {link.router: link.bridge for link in plan.links}
         for port, bridge in ports.items():
-            index = _index(netlink, port)
-            netlink.link("set", index=index, master=_index(netlink, bridge))
+            index = index_of(netlink, port)
+            netlink.link("set", index=index, master=index_of(netlink, bridge))
             netlink.link("set", index=index, state="up")
 
 
@@ -116,18 +104,18 @@ def _configure(
     addresses: dict[str, tuple[Interface, ...]], routes: dict[str, str], *, router: bool = False, ipv6: bool = True
 ) -> None:
     """Runs in a node: kernel settings before any interface comes up, then addresses, then routes."""
-    _set("ipv6/conf/all/forwarding", int(router))
-    _set("ipv6/conf/default/forwarding", int(router))
-    _set("ipv4/ip_forward", int(router))
+    set_kernel("ipv6/conf/all/forwarding", int(router))
+    set_kernel("ipv6/conf/default/forwarding", int(router))
+    set_kernel("ipv4/ip_forward", int(router))
     with IPRoute() as netlink:
         netlink.link("set", index=1, state="up")
         for interface, values in addresses.items():
             # no duplicate address detection by the kernel's nodes: a second of waiting for addresses known to be unique
-            _set(f"ipv6/conf/{interface}/accept_dad", 0)
-            _set(f"ipv6/conf/{interface}/dad_transmits", 0)
-            _set(f"ipv6/conf/{interface}/accept_ra", 0)
-            _set(f"ipv6/conf/{interface}/disable_ipv6", int(not ipv6))
-            index = _index(netlink, interface)
+            set_kernel(f"ipv6/conf/{interface}/accept_dad", 0)
+            set_kernel(f"ipv6/conf/{interface}/dad_transmits", 0)
+            set_kernel(f"ipv6/conf/{interface}/accept_ra", 0)
+            set_kernel(f"ipv6/conf/{interface}/disable_ipv6", int(not ipv6))
+            index = index_of(netlink, interface)
             netlink.link("set", index=index, state="up")
             for value in values:
                 netlink.addr("add", index=index, address=str(value.ip), prefixlen=value.network.prefixlen)
@@ -136,7 +124,7 @@ def _configure(
 
 
 def build(plan: Plan) -> None:
-    """Cables, addresses and routes of the whole network; the terminal's cable is in visited-a.
+    """Cables, addresses and routes of the whole network; the terminals' cables hang out.
 
     Raises `EnvironmentFailure` where the kernel cannot do it.
     """
@@ -162,21 +150,46 @@ def _build(plan: Plan) -> None:
             IPv4Interface(f"{plan.cn_router4}/{plan.cn_network4.prefixlen}"),
         ),
     }
-    routes = {}
+    routes = {str(network): str(plan.home_backbone4[2]) for network in (plan.home_network4, plan.pool4)}
     for link in plan.access_links:
         core_end, router_end = link.backbone[1], link.backbone[2]
-        core[f"to-{link.router}"] = (IPv6Interface(f"{core_end}/64"),)
+        at_home = link is plan.home
+        core[f"to-{link.router}"] = (
+            IPv6Interface(f"{core_end}/64"),
+            *([_interface4(plan.home_backbone4, 1)] if at_home else []),
+        )
         routes[str(link.prefix)] = str(router_end)
         _in_node(
             plan,
             link.router,
             {
-                ROUTER_INTERFACE: (IPv6Interface(f"{link.router_address}/64"),),
-                BACKBONE_INTERFACE: (IPv6Interface(f"{router_end}/64"),),
+                ROUTER_INTERFACE: (
+                    IPv6Interface(f"{link.router_address}/64"),
+                    *([IPv4Interface(f"{plan.home_router4}/{plan.home_network4.prefixlen}")] if at_home else []),
+                ),
+                BACKBONE_INTERFACE: (
+                    IPv6Interface(f"{router_end}/64"),
+                    *([_interface4(plan.home_backbone4, 2)] if at_home else []),
+                ),
             },
-            {"::/0": str(core_end)},
+            {"::/0": str(core_end)}
+            | ({"0.0.0.0/0": str(plan.home_backbone4[1]), str(plan.pool4): str(plan.home_agent4)} if at_home else {}),
             router=True,
         )
+    hotspot = plan.hotspot
+    core[f"to-{hotspot.router}"] = (_interface4(hotspot.backbone, 1),)
+    _in_node(
+        plan,
+        hotspot.router,
+        {
+            ROUTER_INTERFACE: (IPv4Interface(f"{hotspot.router_address}/{hotspot.network.prefixlen}"),),
+            BACKBONE_INTERFACE: (_interface4(hotspot.backbone, 2),),
+        },
+        {"0.0.0.0/0": str(hotspot.backbone[1])},
+        router=True,
+        ipv6=False,
+    )
+    namespace.run_in(plan.namespace(hotspot.router), lambda: _configure_nat(hotspot))
     _in_node(plan, "core", core, routes, router=True)
     _in_node(
         plan,
@@ -191,7 +204,14 @@ def _build(plan: Plan) -> None:
     )
     # IPv6 of the terminal, the home agent and the correspondent is ours, in user space; the kernel keeps out of it.
     _in_node(plan, "mn", {INTERFACE: ()}, {}, ipv6=False)
-    _in_node(plan, "ha", {INTERFACE: ()}, {}, ipv6=False)
+    _in_node(
+        plan,
+        "ha",
+        {INTERFACE: (IPv4Interface(f"{plan.home_agent4}/{plan.home_network4.prefixlen}"),)},
+        {"0.0.0.0/0": str(plan.home_router4)},
+        router=True,
+        ipv6=False,
+    )
     _in_node(
         plan,
         "cn",
@@ -199,7 +219,47 @@ def _build(plan: Plan) -> None:
         {"0.0.0.0/0": str(plan.cn_router4)},
         ipv6=False,
     )
-    move(plan, plan.visited_a.name)
+    namespace.run_in(plan.namespace("laptop"), _configure_laptop)
+
+
+def _configure_laptop() -> None:
+    """A kernel as on a laptop, except that it does not wait a second for each of its addresses: not what is tested."""
+    with IPRoute() as netlink:
+        netlink.link("set", index=1, state="up")
+        for cable in CABLES.values():
+            if cable.node == "laptop":
+                settings = f"ipv6/conf/{cable.interface}"
+                for name in ("accept_dad", "dad_transmits", "router_solicitation_delay"):
+                    set_kernel(f"{settings}/{name}", 0)
+                set_kernel(f"{settings}/ra_defrtr_metric", cable.metric)
+                netlink.link("set", index=index_of(netlink, cable.interface), state="up")
+
+
+def _configure_nat(link: HotspotLink) -> None:
+    """Ports are chosen anew for each mapping, as by NATs of mobile operators."""
+    rules = f"""\
+table ip nat {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat
+    ip saddr {link.network} oifname "{BACKBONE_INTERFACE}" masquerade fully-random
+  }}
+}}
+"""
+    nft(rules)
+
+
+def nft(rules: str) -> None:
+    """Hands rules to nft, in the namespace of the calling thread. Raises `EnvironmentFailure`."""
+    try:
+        done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise EnvironmentFailure(f"{error}; `make setup` installs what is missing") from None
+    if done.returncode:
+        raise EnvironmentFailure(f"nft refused the rules ({done.stderr.strip()}); the kernel needs nf_tables and NAT")
+
+
+def _interface4(network: IPv4Network, host: int) -> IPv4Interface:
+    return IPv4Interface(f"{network[host]}/{network.prefixlen}")
 
 
 def _in_node(
@@ -212,58 +272,3 @@ def _in_node(
     ipv6: bool = True,
 ) -> None:
     namespace.run_in(plan.namespace(node), lambda: _configure(addresses, routes, router=router, ipv6=ipv6))
-
-
-def _plugged_into(netlink: IPRoute, cable: int, bridges: dict[int, str]) -> str | None:
-    link = netlink.get_links(cable)[0]
-    master = link.get_attr("IFLA_MASTER")
-    return bridges.get(master) if link["flags"] & 1 else None  # IFF_UP
-
-
-def _bridges(plan: Plan, netlink: IPRoute) -> dict[int, str]:
-    return {_index(netlink, link.bridge): link.name for link in plan.access_links}
-
-
-def location(plan: Plan) -> str | None:
-    """The link that the terminal is plugged into; None: the cable is pulled."""
-
-    def run() -> str | None:
-        with IPRoute() as netlink:
-            return _plugged_into(netlink, _index(netlink, CABLE), _bridges(plan, netlink))
-
-    return namespace.run_in(plan.namespace("links"), run)
-
-
-def unplug(plan: Plan) -> float:
-    """Pulls the terminal's cable; returns when (monotonic seconds)."""
-
-    def run() -> float:
-        with IPRoute() as netlink:
-            cable = _index(netlink, CABLE)
-            cut = time.monotonic()
-            netlink.link("set", index=cable, state="down")
-            return cut
-
-    return namespace.run_in(plan.namespace("links"), run)
-
-
-def move(plan: Plan, name: str) -> Move:
-    """Pulls the terminal's cable and plugs it into the link ``name``: the carrier drops and returns.
-
-    Takes 1 to 2 ms; measured, a netlink socket in ``mn`` hears of the lost carrier about 0.5 ms after the cut, and of
-    the new one about 0.5 ms after `Move.restored`.
-    """
-    target = plan.access_link(name)
-
-    def run() -> Move:
-        with IPRoute() as netlink:
-            cable = _index(netlink, CABLE)
-            bridges = _bridges(plan, netlink)
-            master = next(index for index, link in bridges.items() if link == name)
-            source = _plugged_into(netlink, cable, bridges)
-            cut = time.monotonic()
-            netlink.link("set", index=cable, state="down")
-            netlink.link("set", index=cable, master=master, state="up")
-            return Move(source, target.name, cut, time.monotonic())
-
-    return namespace.run_in(plan.namespace("links"), run)

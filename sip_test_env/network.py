@@ -19,11 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sip_test_env import kamailio, links, namespace, routers
+from sip_test_env import cables, faults, kamailio, links, namespace, routers
+from sip_test_env.cables import Move
 from sip_test_env.errors import EnvironmentFailure
+from sip_test_env.faults import Access
+from sip_test_env.impairment import Impairment, Wire
 from sip_test_env.kamailio import DigestAlgorithm, ProxySettings
-from sip_test_env.links import Move
-from sip_test_env.plan import INTERFACE, Plan
+from sip_test_env.plan import CABLES, INTERFACE, Plan
 from sip_test_env.processes import Process, end
 from sip_test_env.state import Store
 
@@ -61,6 +63,7 @@ class TestNetwork:
         self._keep = keep
         self._guardian: subprocess.Popen[bytes] | None = None
         self._children: dict[int, subprocess.Popen[Any]] = {}
+        self._wires: dict[str, Wire] = {}
 
     @classmethod
     def attach(cls, instance: str = "default") -> Self:
@@ -116,6 +119,7 @@ class TestNetwork:
             self._make_passwords()
             namespace.create(self.plan.namespaces)
             links.build(self.plan)
+            self.move(self.plan.visited_a.name)
             with ExitStack() as stack:
                 waiting = [
                     stack.enter_context(_AdvertisementWatch(self.plan, node)) for node in routers.advertised(self.plan)
@@ -133,6 +137,9 @@ class TestNetwork:
     def down(self) -> None:
         """Takes everything down; nothing is left behind. Not up: nothing to do."""
         self._store.remove()
+        for wire in self._wires.values():
+            wire.close()
+        self._wires.clear()
         for child in self._children.values():
             child.wait()
         self._children.clear()
@@ -261,20 +268,75 @@ class TestNetwork:
                 raise EnvironmentFailure(f"Kamailio does not answer; the end of its log:\n{self._log_of('kamailio')}")
             time.sleep(0.02)
 
-    # the terminal's cable
+    # terminals' cables
 
     @property
     def location(self) -> str | None:
-        """The link that the terminal is plugged into; None: the cable is pulled."""
-        return links.location(self.plan)
+        """The link that ``mn`` is plugged into; None: its cable is pulled."""
+        return self.location_of(INTERFACE)
 
-    def move(self, name: str) -> Move:
-        """Pulls the terminal's cable and plugs it into another link: ``home``, ``visited-a`` or ``visited-b``."""
-        return links.move(self.plan, name)
+    def location_of(self, interface: str) -> str | None:
+        """The link that the cable of a terminal's interface (``eth0`` of ``mn``, ``wlan0`` or ``wwan0`` of ``laptop``)
+        is plugged into; None: it hangs out.
+        """
+        return cables.location(self.plan, self.plan.cable(interface))
 
-    def unplug(self) -> float:
-        """Pulls the terminal's cable; `move` plugs it in again. Returns when, in monotonic seconds."""
-        return links.unplug(self.plan)
+    def move(self, name: str, interface: str = INTERFACE) -> Move:
+        """Pulls a terminal's cable, if it is not out, and plugs it into a link: ``home``, ``visited-a``,
+        ``visited-b`` or ``hotspot``.
+        """
+        return cables.move(self.plan, self.plan.cable(interface), name)
+
+    def unplug(self, interface: str = INTERFACE) -> float:
+        """Pulls a terminal's cable; `move` plugs it in again. Returns when, in monotonic seconds."""
+        return cables.unplug(self.plan, self.plan.cable(interface))
+
+    def flap(self, interface: str = INTERFACE, *, times: int = 5, out: float = 0.05, back: float = 0.05) -> None:
+        """A loose contact: the carrier goes for ``out`` seconds and comes back for ``back``, ``times`` times."""
+        link = self.location_of(interface)
+        if link is None:
+            raise EnvironmentFailure(f"{interface} is not plugged in")
+        for _ in range(times):
+            self.unplug(interface)
+            time.sleep(out)
+            self.move(link, interface)
+            time.sleep(back)
+
+    # what goes wrong in networks
+
+    def impair(self, where: str, forth: Impairment, back: Impairment | None = None) -> None:
+        """Makes the wire of a router on its link, or of the home agent (``ha``), a bad one; changes it if it is.
+
+        ``forth`` is the direction away from the router or home agent, ``back`` (as ``forth`` if left out) towards it.
+        The wire stays one in user space from now on: `Impairment()` makes it a perfect one. It is interrupted for some
+        milliseconds the first time.
+        """
+        if where not in self._wires:
+            port = "ha0" if where == "ha" else self.plan.link(where).router
+            ends = cables.cut_open(self.plan, port, len(self._wires))
+            process = self.popen(
+                "links",
+                [sys.executable, "-m", "sip_test_env.impairment", *ends],
+                name=f"wire-{where}",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            self._wires[where] = Wire(process)
+        self._wires[where].impair(forth, forth if back is None else back)
+
+    def impaired(self, where: str) -> tuple[dict[str, int], dict[str, int]]:
+        """How many ``frames`` an impaired wire was given, and how many of them it ``lost``: forth and back."""
+        return self._wires[where].counters()
+
+    def set_access(self, link: str, access: Access) -> None:
+        """What the router of a link lets through."""
+        faults.set_access(self.plan, link, access)
+
+    def nat_rebind(self) -> None:
+        """The hotspot's NAT forgets its mappings: flows that go on get other ports."""
+        faults.nat_rebind(self.plan)
 
     # what stands
 
@@ -286,6 +348,7 @@ class TestNetwork:
             "instance": plan.instance,
             "owner": state.owner.pid if state.owner else None,
             "location": self.location,
+            "cables": {interface: self.location_of(interface) for interface in CABLES},
             "namespaces": {node: plan.namespace(node) for node in _nodes(plan)},
             "processes": [
                 {"name": process.name, "pid": process.pid, "alive": process.alive} for process in state.processes
@@ -294,6 +357,7 @@ class TestNetwork:
             "addresses": {
                 "home_address": str(plan.home_address),
                 "home_agent": str(plan.home_agent),
+                "home_agent4": str(plan.home_agent4),
                 "cn": str(plan.cn),
                 "proxy": str(plan.proxy),
                 "proxy4": str(plan.proxy4),

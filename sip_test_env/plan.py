@@ -2,11 +2,17 @@
 
 ::
 
-    mn --- cable --+-- home      --- home-router --+          +-- proxy (Kamailio)
-                   |   ha ---+                     |          |
-                   +-- visited-a --- ar-a ---------+-- core --+
-                   |                               |          |
-                   +-- visited-b --- ar-b ---------+          +-- cn
+    mn --- eth0 ------+-- home      --- home-router --+          +-- proxy (Kamailio)
+                      |   ha ---+                     |          |
+    laptop --- wlan0 -+-- visited-a --- ar-a ---------+-- core --+
+           |          |                               |          |
+           +-- wwan0 -+-- visited-b --- ar-b ---------+          +-- cn
+                      |                               |
+                      +-- hotspot   --- nat ----------+
+
+``mn`` is a terminal whose kernel keeps out of IPv6, for native Mobile IPv6. ``laptop`` is one as people have it: its
+kernel makes addresses of its own on every network, and two cables hang out of it at first. ``hotspot`` has IPv4 only,
+behind a NAT. IPv4 leads from there to the home agent, the proxy and the correspondent.
 
 Several instances stand side by side with the same addresses: each node is a network namespace of its own, named
 ``roam-<instance>-<node>``.
@@ -18,7 +24,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-NODES = ("links", "home-router", "ha", "ar-a", "ar-b", "core", "proxy", "cn", "mn")
+NODES = ("links", "home-router", "ha", "ar-a", "ar-b", "nat", "core", "proxy", "cn", "mn", "laptop")
 """``links`` holds one bridge a link; the other nodes are what their names say."""
 
 INSTANCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -42,6 +48,25 @@ class AccessLink:
         return f"br-{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class HotspotLink:
+    """A link with IPv4 only, whose router is a NAT."""
+
+    name: str = "hotspot"
+    network: IPv4Network = IPv4Network("192.168.77.0/24")
+    router: str = "nat"
+    router_address: IPv4Address = IPv4Address("192.168.77.1")
+    backbone: IPv4Network = IPv4Network("203.0.113.128/30")
+    "Between the router (``.130``, behind which all of the link hides) and the core (``.129``)."
+
+    @property
+    def bridge(self) -> str:
+        return f"br-{self.name}"
+
+
+Link = AccessLink | HotspotLink
+
+
 def _access_link(name: str, digit: str, router: str) -> AccessLink:
     return AccessLink(
         name,
@@ -52,12 +77,13 @@ def _access_link(name: str, digit: str, router: str) -> AccessLink:
     )
 
 
+HOTSPOT = HotspotLink()
 HOME = _access_link("home", "1", "home-router")
 VISITED_A = _access_link("visited-a", "a", "ar-a")
 VISITED_B = _access_link("visited-b", "b", "ar-b")
 
 INTERFACE = "eth0"
-"""The one interface of ``mn``, ``ha``, ``cn`` and ``proxy``."""
+"""The only interface of ``mn``, ``ha``, ``cn`` and ``proxy``."""
 
 ROUTER_INTERFACE = "link0"
 """The interface of an access or home router on its link."""
@@ -70,6 +96,31 @@ CABLE = "mn0"
 
 
 @dataclass(frozen=True, slots=True)
+class Cable:
+    """A cable of a terminal, which can be plugged into any link."""
+
+    node: str
+    interface: str
+    port: str
+    "Its other end, in ``links``."
+    metric: int = 0
+    "Of the default routes that the node's own kernel has by it; 0: the kernel keeps out."
+    host: int = 0
+    "What the address that the hotspot hands out ends with."
+
+
+CABLES = {
+    cable.interface: cable
+    for cable in (
+        Cable("mn", INTERFACE, CABLE),
+        Cable("laptop", "wlan0", "laptop-wlan0", metric=600, host=100),
+        Cable("laptop", "wwan0", "laptop-wwan0", metric=700, host=101),
+    )
+}
+"""By the name of the interface. Metrics as NetworkManager gives them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All names and addresses of one instance."""
 
@@ -78,10 +129,20 @@ class Plan:
     home: AccessLink = HOME
     visited_a: AccessLink = VISITED_A
     visited_b: AccessLink = VISITED_B
+    hotspot: HotspotLink = HOTSPOT
 
     home_agent: IPv6Address = IPv6Address("2001:db8:1::a")
     home_address: IPv6Address = IPv6Address("2001:db8:1::100")
     "The terminal's."
+
+    home_network4: IPv4Network = IPv4Network("203.0.113.0/25")
+    "Of the home link. The home agent's kernel has an address in it."
+    home_router4: IPv4Address = IPv4Address("203.0.113.1")
+    home_agent4: IPv4Address = IPv4Address("203.0.113.10")
+    home_backbone4: IPv4Network = IPv4Network("203.0.113.132/30")
+    "Between the home router (``.134``) and the core (``.133``)."
+    pool4: IPv4Network = IPv4Network("10.64.0.0/24")
+    "IPv4 home addresses that the home agent hands out: the network routes them to it."
 
     cn_prefix: IPv6Network = IPv6Network("2001:db8:5::/64")
     cn_router: IPv6Address = IPv6Address("2001:db8:5::1")
@@ -112,15 +173,26 @@ class Plan:
 
     @property
     def access_links(self) -> tuple[AccessLink, ...]:
-        """The links that the terminal can be plugged into."""
+        """The links with IPv6."""
         return (self.home, self.visited_a, self.visited_b)
 
-    def access_link(self, name: str) -> AccessLink:
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The links that a terminal can be plugged into."""
+        return (*self.access_links, self.hotspot)
+
+    def link(self, name: str) -> Link:
         """The link called ``name``; ValueError names those that exist."""
-        for link in self.access_links:
+        for link in self.links:
             if link.name == name:
                 return link
-        raise ValueError(f"no link {name!r}; choose one of {', '.join(link.name for link in self.access_links)}")
+        raise ValueError(f"no link {name!r}; choose one of {', '.join(link.name for link in self.links)}")
+
+    def cable(self, interface: str) -> Cable:
+        """The cable of the interface; ValueError names those that exist."""
+        if interface not in CABLES:
+            raise ValueError(f"no cable {interface!r}; choose one of {', '.join(CABLES)}")
+        return CABLES[interface]
 
     def namespace(self, node: str) -> str:
         """Name of the network namespace of ``node``; ValueError names the nodes that exist."""

@@ -50,6 +50,6 @@ def test_instances_share_no_namespace() -> None:
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="visited-b"):
-        Plan().access_link("visited-c")
+        Plan().link("visited-c")
     with pytest.raises(ValueError, match="home-router"):
         Plan().namespace("nowhere")
