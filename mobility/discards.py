@@ -22,6 +22,8 @@ class Reason(StrEnum):
     "The integrity check value does not match: tampered with, or a wrong key (RFC 4303 section 3.4.4)."
     SEQUENCE_EXHAUSTED = "sequence-exhausted"
     "The sequence number of an outbound association would wrap; it needs new keys (RFC 4303 section 3.3.3)."
+    SEQUENCE_NOT_GRANTED = "sequence-not-granted"
+    "The outbound numbers that several home agents set aside together for this one are used up; more were asked for."
     POLICY_DISCARD = "policy-discard"
     "The security policy database says discard (RFC 4301 section 4.4.1)."
     POLICY_VIOLATED = "policy-violated"
@@ -76,6 +78,8 @@ class Reason(StrEnum):
     "The destination is no address of this node and no registered home address."
     NO_SUCH_LINK = "no-such-link"
     "Something was said about a link that this node does not have."
+    STANDING_BY = "standing-by"
+    "This home agent does not serve: another one with the same address does, or may by now."
     # host
     NDISC_INVALID = "ndisc-invalid"
     "An invalid neighbour discovery message: hop limit, checksum, size, source (RFC 4861 sections 6.1, 7.1, 8.1)."

@@ -63,19 +63,29 @@ class SequenceState:
         """The highest number received."""
         return self.cells[1]
 
+    def reserve(self, last: int) -> int:
+        """Sets outbound numbers after ``last`` aside; returns the last of them.
+
+        Raises `Discard` when there is none to be had.
+        """
+        if last >= LAST_SEQUENCE:
+            raise Discard(Reason.SEQUENCE_EXHAUSTED, "needs new keys")
+        self.cells[0] = min(last + RESERVATION, LAST_SEQUENCE)
+        return self.cells[0]
+
 
 class OutboundSA:
     """Seals payloads into ESP. Not for two senders: its sequence number is its nonce."""
 
     __slots__ = (
         "_authentication",
-        "_cells",
         "_encrypt",
         "_encryption",
         "_first",
         "_random",
         "_reserved",
         "_salt",
+        "_state",
         "_trailers",
         "algorithm",
         "mode",
@@ -117,14 +127,20 @@ class OutboundSA:
         self._salt = keys.encryption[-4:]
         self._encrypt = _aead(algorithm, keys).encrypt if algorithm.aead else None
         self._trailers = _trailers(algorithm.block)
-        self._cells = (SequenceState() if state is None else state).cells
-        self.sequence = self._first = self._reserved = min(self._cells[0], LAST_SEQUENCE)
+        self._state = SequenceState() if state is None else state
+        self.sequence = self._first = self._reserved = min(self._state.outbound, LAST_SEQUENCE)
         "Of the last packet sealed; 0 before the first."
 
     @property
     def packets(self) -> int:
         """Packets sealed by this object."""
         return self.sequence - self._first
+
+    def resume(self) -> None:
+        """Goes on after the last number that its state has as set aside: somebody else has used those before."""
+        packets = self.packets
+        self.sequence = self._reserved = min(self._state.outbound, LAST_SEQUENCE)
+        self._first = self.sequence - packets
 
     def seal(self, next_header: int, payload: bytes) -> bytes:
         """SPI, sequence number, IV, ciphertext and ICV. Raises `Discard` SEQUENCE_EXHAUSTED."""
@@ -153,9 +169,10 @@ class OutboundSA:
         return sealed + hmac_digest(self._authentication, sealed, "sha256")[:16]
 
     def _reserve(self) -> None:
-        if self._reserved >= LAST_SEQUENCE:
-            raise Discard(Reason.SEQUENCE_EXHAUSTED, f"outbound SPI {self.spi:#010x} needs new keys")
-        self._reserved = self._cells[0] = min(self._reserved + RESERVATION, LAST_SEQUENCE)
+        try:
+            self._reserved = self._state.reserve(self._reserved)
+        except Discard as discard:
+            raise Discard(discard.reason, f"outbound SPI {self.spi:#010x}: {discard.detail}") from None
 
     def describe(self) -> dict[str, object]:
         """JSON-ready, without keys."""
@@ -215,6 +232,11 @@ class InboundSA(ReplayWindow):
         self._salt = keys.encryption[-4:]
         self._decrypt = _aead(algorithm, keys).decrypt if algorithm.aead else None
         self._minimum = 8 + algorithm.iv_length + algorithm.block + algorithm.icv_length
+
+    def resume(self) -> None:
+        """Goes on with the highest number of its state: somebody else has received what is up to there."""
+        if self._cells[1] > self.top:
+            super().__init__(top=min(self._cells[1], LAST_SEQUENCE))
 
     def open(self, esp: bytes) -> tuple[int, bytes]:
         """Next header and payload of an ESP header with all that follows it.

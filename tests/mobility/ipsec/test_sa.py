@@ -320,6 +320,23 @@ class TestRestart:
         again = SequenceState(memoryview(memory)[16:32])
         assert (again.outbound, again.inbound) == (RESERVATION, 1)
 
+    def test_another_node_that_took_over_gives_back(self) -> None:
+        """Home agents that are one: the numbers that the other one used are neither used nor accepted again."""
+        state = SequenceState()
+        out, inbound = pair(Algorithm.AES_GCM_16, state=state)
+        old = [out.seal(17, b"") for _ in range(3)]
+        inbound.open(old[0])
+        state.cells[0], state.cells[1] = 70_000, 2
+        out.resume()
+        inbound.resume()
+        assert (out.sequence, out.packets) == (70_000, 3)
+        assert out.seal(17, b"")[4:8] == (70_001).to_bytes(4, "big")
+        discarded(Reason.REPLAYED, lambda: inbound.open(old[1]))
+        assert inbound.open(old[2])
+        state.cells[1] = 2  # less than this one received itself
+        inbound.resume()
+        assert inbound.top == 3
+
     @pytest.mark.parametrize("memory", [bytearray(15), bytearray(17), bytes(16)])
     def test_wrong_memory(self, memory: bytes | bytearray) -> None:
         with pytest.raises(ValueError, match="16 writable octets"):
