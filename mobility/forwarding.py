@@ -10,9 +10,20 @@ from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import OutboundSA
 from mobility.links import unmapped
 from mobility.mipv6.binding_update_list import BindingUpdateList
-from mobility.mipv6.tunnel import TunnelForm, checked, decapsulate, encapsulate, from_datagram, room, seal
+from mobility.mipv6.tunnel import (
+    TunnelForm,
+    around,
+    checked,
+    decapsulate,
+    encapsulate,
+    from_datagram,
+    room,
+    seal,
+    seal4,
+)
 from mobility.wire import ip6
 from mobility.wire.errors import WireError
 
@@ -47,6 +58,8 @@ class Forwarding:
         self._agent = home_agent.packed
         self.datagrams = False
         "The tunnel is UDP: what is sent and received are payloads of datagrams."
+        self.home_address4 = b""
+        "Four octets, while the home agent hands one out."
         self._outbound_ends = b""
         self._logical_ends = home_address.packed + home_agent.packed
         self.lost_address = b""
@@ -92,6 +105,14 @@ class Forwarding:
             return seal(packet, self._logical_ends, self.form, self.security)[1]
         return encapsulate(packet, self._outbound_ends, self.form, self.security)  # steps 108 to 111, 107
 
+    def send4(self, packet: bytes, association: OutboundSA | None) -> bytes:
+        """A packet of the IPv4 home address into the tunnel (RFC 5555). Raises `Discard`."""
+        if self.tunnel is None:
+            raise Discard(Reason.NO_BINDING, "an IPv4 packet: there is no tunnel")
+        ends = self._logical_ends if self.datagrams else self._outbound_ends
+        next_header, body = seal4(packet, ends, self.form, association)
+        return body if self.datagrams else around(_NO_CLASS, ends, next_header, body)
+
     def receive(self, packet: bytes) -> bytes:
         """Receive routine 120: the packet for scenario processing (step 127). Raises `Discard` (step 130)."""
         packet = checked(packet)
@@ -106,8 +127,7 @@ class Forwarding:
         if packet[24:40] == self.lost_address:
             raise Discard(Reason.CARE_OF_ADDRESS_LOST, str(IPv6Address(packet[24:40])))
         inner = decapsulate(packet, self.form, self.security)  # steps 124 to 126, 128, 129, 131
-        if inner[24:40] != self._home:
-            raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
+        self.check_inner(inner)
         return inner  # step 127
 
     def receive_datagram(self, payload: bytes, local: bytes) -> bytes:
@@ -118,9 +138,13 @@ class Forwarding:
         if local == self.lost_address:
             raise Discard(Reason.CARE_OF_ADDRESS_LOST, str(IPv6Address(local)))
         inner = from_datagram(payload, self._agent + self._home, self.form, self.security)
-        if inner[24:40] != self._home:
-            raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
+        self.check_inner(inner)
         return inner  # step 127
+
+    def check_inner(self, inner: bytes) -> None:
+        """Raises `Discard` HOME_ADDRESS_NOT_OURS unless a packet out of the tunnel is for a home address of ours."""
+        if inner[24:40] != self._home and not (inner[0] >> 4 == 4 and inner[16:20] == self.home_address4):
+            raise Discard(Reason.HOME_ADDRESS_NOT_OURS, "inner destination of a packet out of the tunnel")
 
     def _without_extensions(self, packet: bytes) -> bytes:
         try:
@@ -151,3 +175,6 @@ class Forwarding:
             },
             "policies": self.security.spd.describe(),
         }
+
+
+_NO_CLASS = bytes((0x60, 0))

@@ -18,7 +18,7 @@ from mobility.links import MOBILITY_PORT, LinkSettings, describe_endpoint, is_ud
 from mobility.mipv6.again import SentLately
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.liveness import Liveness, Verdict
-from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
+from mobility.mipv6.mobile_node import HomeAddress4Assigned, HomeAddress4Refused, MobileNode, MobileNodeSettings
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
 from mobility.mipv6.tunnel import (
@@ -26,6 +26,7 @@ from mobility.mipv6.tunnel import (
     MobileAssociations,
     TunnelForm,
     checked,
+    checked4,
     content,
     decapsulate,
     encapsulate,
@@ -37,7 +38,7 @@ from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmi
 from mobility.scenario.policy import ScenarioPolicy
 from mobility.uplinks import Uplinks
 from mobility.waiting import WaitingRoom
-from mobility.wire import icmp6, ip6
+from mobility.wire import icmp6, ip4, ip6
 from mobility.wire.errors import WireError
 
 
@@ -156,6 +157,7 @@ class Terminal:
         "Packets for the host OS."
         self._security = tunnel_security
         self._form = settings.tunnel
+        self._tunnel_out = associations.tunnel_out
         self._home = settings.home_address.packed
         self._agent = settings.home_agent.packed
         signalling, data = associations.signalling_in, associations.tunnel_in
@@ -262,7 +264,7 @@ class Terminal:
                 else:
                     return self._finish(self._absorb(self.hosts[link].receive(packet, sender, now), now))
                 if inner[24:40] != self._home:
-                    raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"inner destination {IPv6Address(inner[24:40])}")
+                    self.forwarding.check_inner(inner)
             except Discard as discard:
                 return self._finish(self._not_received(discard))
             return self._from_tunnel(inner, now)
@@ -322,6 +324,8 @@ class Terminal:
 
     def _from_host(self, packet: bytes, now: float) -> list[Output]:
         try:
+            if packet[:1] and packet[0] >> 4 == 4:
+                return self._from_host4(checked4(packet), now)
             packet = checked(packet)
             self._of_home_address(packet)
         except Discard as discard:
@@ -331,6 +335,26 @@ class Terminal:
         if not self.forwarding.ready:
             return list(self.waiting.add(packet, now))
         return self._outbound(packet, now)
+
+    def _from_host4(self, packet: bytes, now: float) -> list[Output]:
+        """A program sends IPv4: into the tunnel with it, if the home agent hands out an address. Raises `Discard`."""
+        address = self.mobile_node.home_address4
+        if address is None or ip4.source(packet) != address.packed:
+            raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv4Address(ip4.source(packet))))
+        if not self.forwarding.ready:
+            return list(self.waiting.add(packet, now))
+        return self._outbound4(packet, now)
+
+    def _outbound4(self, packet: bytes, now: float) -> list[Output]:
+        present = self.mobile_node.present
+        if present is None:
+            return [Discarded(Reason.NO_BINDING, "send-routine", "the terminal is on no link")]
+        try:
+            outer = self.forwarding.send4(packet, self._tunnel_out)
+        except Discard as discard:
+            return [Discarded.of(discard, "send-routine")]
+        self.sent += 1
+        return self._absorb(self.uplinks.send(present.link, outer, now), now)
 
     def _of_home_address(self, packet: bytes) -> None:
         source, destination = packet[8:24], packet[24:40]
@@ -406,8 +430,6 @@ class Terminal:
                 case Content.KEEPALIVE:
                     self.counters["keepalives"] += 1
                     return []
-                case Content.IPV4:
-                    raise Discard(Reason.NOT_TUNNELLED, "an IPv4 packet without an IPv4 home address")
                 case Content.IPV6 if self._is_signalling(payload):
                     return self._signalling(payload, link, now)
                 case _:
@@ -427,6 +449,9 @@ class Terminal:
         """Receive routine 120 is done: the application's IPsec, then the host OS."""
         if inner[6] == ip6.ICMPV6 and inner[8:24] == self._agent and self._echoed(inner, now):
             return []
+        if inner[0] >> 4 == 4:
+            self.delivered += 1
+            return [Deliver(inner)]
         try:
             plain = self.application.accept(inner)
         except Discard as discard:
@@ -517,6 +542,10 @@ class Terminal:
                     moved = True
                 case PathMtuChanged():
                     changed = True
+                case HomeAddress4Assigned(address=address4):
+                    self.forwarding.home_address4 = address4.packed
+                case HomeAddress4Refused():
+                    self.forwarding.home_address4 = b""
                 case ReturnedHome():
                     result += self._settle_at_home(now)
                 case HomeAgentUnreachable() if self._homecoming.link is not None:
@@ -572,7 +601,7 @@ class Terminal:
         if forwarding.ready:
             outputs += self._send_again(now)
             for packet in self.waiting.take():
-                outputs += self._outbound(packet, now)
+                outputs += self._outbound4(packet, now) if packet[0] >> 4 == 4 else self._outbound(packet, now)
         return outputs
 
     def _watch(self, present: Attachment | None, now: float) -> None:

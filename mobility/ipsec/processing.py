@@ -12,7 +12,7 @@ from typing import TypeVar
 from mobility.discards import Discard, Reason
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase
-from mobility.wire import ip6
+from mobility.wire import ip4, ip6
 from mobility.wire.errors import WireError
 
 PLAN_LIMIT = 4096
@@ -131,9 +131,12 @@ class IpsecProcessing:
     def decapsulate(self, packet: bytes, at: int = ip6.HEADER_SIZE) -> bytes:
         """The inner packet of a tunnel-mode packet whose ESP begins at ``at``, once the policy is satisfied.
 
-        The caller has checked the outer addresses. Raises `Discard` as `unseal` and `check` do.
+        The caller has checked the outer addresses. Policies are about IPv6: whether the association may bring an inner
+        IPv4 packet, and from whom, is for the caller to check. Raises `Discard` as `unseal` and `check` do.
         """
         sa, next_header, inner = self.unseal(packet, at)
+        if next_header == ip6.IPV4 and sa.mode is Mode.TUNNEL:
+            return _checked4(inner)
         if next_header != ip6.IPV6 or sa.mode is not Mode.TUNNEL:
             raise Discard(
                 Reason.POLICY_VIOLATED, f"SPI {sa.spi:#010x} ({sa.mode.value}) brought next header {next_header}"
@@ -246,6 +249,13 @@ def _remember(plans: dict[int, dict[bytes, _SA | None]], packet: bytes, sa: _SA 
 def _checked(packet: bytes) -> bytes:
     try:
         return ip6.check(packet)
+    except WireError as error:
+        raise Discard(Reason.MALFORMED, str(error)) from None
+
+
+def _checked4(packet: bytes) -> bytes:
+    try:
+        return ip4.check(packet)
     except WireError as error:
         raise Discard(Reason.MALFORMED, str(error)) from None
 

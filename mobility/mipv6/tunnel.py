@@ -12,7 +12,7 @@ from mobility.discards import Discard, Reason
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import ANYWHERE, Action, Policy, SecurityPolicyDatabase, Selector
-from mobility.wire import ip6
+from mobility.wire import ip4, ip6
 from mobility.wire.errors import WireError
 
 _LENGTH = Struct("!H").pack
@@ -134,6 +134,18 @@ def seal(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProcessing)
     return ip6.ESP, sa.seal(ip6.IPV6, inner)  # step 110, Figs. 25 and 26
 
 
+def seal4(inner: bytes, ends: bytes, form: TunnelForm, association: OutboundSA | None) -> tuple[int, bytes]:
+    """As `seal`, for a packet of the IPv4 home address (RFC 5555); policies are about IPv6, so the caller has chosen.
+
+    Raises `Discard`: SEQUENCE_EXHAUSTED, MALFORMED.
+    """
+    if association is None:
+        return ip6.IPV4, inner
+    if form is TunnelForm.ESP_MOBILE:
+        return ip6.ESP, association.seal(ip6.IPV6, around(_NO_MARKS, ends, ip6.IPV4, inner))
+    return ip6.ESP, association.seal(ip6.IPV4, inner)
+
+
 def around(inner: bytes, ends: bytes, next_header: int, payload: bytes) -> bytes:
     """A header with the traffic class of ``inner`` around a payload. Raises `Discard` MALFORMED."""
     size = len(payload)
@@ -155,7 +167,8 @@ def _marked(packet: bytes, inner: bytes) -> bytes:
 def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> bytes:
     """The inner packet, once policy is satisfied; the caller has checked the outer addresses.
 
-    Raises `Discard` (step 130): NOT_TUNNELLED, OUTER_SOURCE_WRONG (mobile tunnel header), and those of IPsec.
+    It may be an IPv4 packet: whose it is, is for the caller to check. Raises `Discard` (step 130): NOT_TUNNELLED,
+    OUTER_SOURCE_WRONG (mobile tunnel header), and those of IPsec.
     """
     match packet[6]:
         case ip6.ESP if form is TunnelForm.ESP_MOBILE:
@@ -166,6 +179,8 @@ def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> b
             inner = _marked(packet, checked(packet[40:]))
             security.check(inner, None)  # steps 129, 126
             return inner
+        case ip6.IPV4 if form is TunnelForm.PLAIN:
+            return checked4(packet[40:])
         case other:
             raise Discard(Reason.NOT_TUNNELLED, f"next header {other} from {IPv6Address(packet[8:24])}")
 
@@ -179,6 +194,8 @@ def from_datagram(payload: bytes, ends: bytes, form: TunnelForm, security: Ipsec
         inner = checked(payload)
         security.check(inner, None)
         return inner
+    if payload[0] >> 4 == 4 and form is TunnelForm.PLAIN:
+        return checked4(payload)
     # IPsec looks at whole packets; these addresses are not what arrived, and nothing looks at them.
     packet = around(_NO_MARKS, ends, ip6.ESP, payload)
     return decapsulate(packet, form, security)
@@ -192,10 +209,12 @@ def _without_mobile_header(packet: bytes, ends: bytes, security: IpsecProcessing
     if sa.mode is not Mode.TUNNEL or next_header != ip6.IPV6:  # step 126
         raise Discard(Reason.POLICY_VIOLATED, f"SPI {sa.spi:#010x} brought next header {next_header}")
     mobile = checked(mobile)
-    if mobile[6] != ip6.IPV6:  # step 131
+    if mobile[6] not in (ip6.IPV6, ip6.IPV4):  # step 131
         raise Discard(Reason.NOT_TUNNELLED, f"no mobile tunnel header around next header {mobile[6]}")
     if mobile[8:40] != ends:  # step 128
         raise Discard(Reason.OUTER_SOURCE_WRONG, "the mobile tunnel header has other addresses than ESP's")
+    if mobile[6] == ip6.IPV4:
+        return checked4(mobile[40:])
     inner = _marked(packet, checked(mobile[40:]))
     security.check(inner, sa)  # steps 129, 126
     return inner
@@ -241,6 +260,14 @@ def room(mtu: int, form: TunnelForm, security: IpsecProcessing, home_address: IP
         if sa is not None and sa.mode is Mode.TUNNEL and any(home_address in end for end in ends):
             smallest = min(smallest, sa.algorithm.room(body))
     return smallest - ip6.HEADER_SIZE if form is TunnelForm.ESP_MOBILE else smallest
+
+
+def checked4(packet: bytes) -> bytes:
+    """A whole IPv4 packet without padding behind it. Raises `Discard` MALFORMED."""
+    try:
+        return ip4.check(packet)
+    except WireError as error:
+        raise Discard(Reason.MALFORMED, str(error)) from error
 
 
 def checked(packet: bytes) -> bytes:
