@@ -23,7 +23,7 @@ from softphone.outgoing import OutgoingCall
 from softphone.registration import Registration
 from softphone.sip.auth import Authenticator, Credentials
 from softphone.sip.dialog import DialogId
-from softphone.sip.endpoint import Endpoint, Resolver, ServerTransaction, Traced, system_resolver
+from softphone.sip.endpoint import Endpoint, Resolver, ServerTransaction, Traced
 from softphone.sip.errors import SipParseError
 from softphone.sip.message import Request
 from softphone.sip.transport import Flow, TlsSettings
@@ -45,7 +45,7 @@ class Softphone:
     def __init__(
         self, account: Account, sockets: Sockets | None = None, *,
         media: MediaFactory | None = None, random: Callable[[int], bytes] = os.urandom,
-        jitter: Callable[[], float] = dice.random, resolver: Resolver = system_resolver,
+        jitter: Callable[[], float] = dice.random, resolver: Resolver | None = None,
         trace: Callable[[Traced], None] | None = None,
     ) -> None:  # fmt: skip
         self.account = account

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mobility.client import HostClient, MobilityError, SocketType
 from softphone.errors import TransportError
+from softphone.resolver import HomeResolver
 
 BACKLOG = 64
 
@@ -30,6 +31,9 @@ class Sockets(Protocol):
 
     def local_address(self, family: int) -> str:
         """The address for Contact, Via and SDP; ``family`` is ``socket.AF_INET6`` or ``AF_INET``."""
+
+    async def resolve(self, name: str, family: int) -> str:
+        """A numeric address of a name, as this network knows it; raises OSError."""
 
 
 def family_of(host: str) -> socket.AddressFamily:
@@ -71,6 +75,10 @@ class DirectSockets:
                 return str(probe.getsockname()[0])
             except OSError:
                 return near
+
+    async def resolve(self, name: str, family: int) -> str:
+        found = await asyncio.get_running_loop().getaddrinfo(name, None, family=family)
+        return str(found[0][4][0])
 
     @staticmethod
     def _make(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
@@ -114,6 +122,19 @@ class HomeSockets:
         if family_of(address) != family:
             raise TransportError(f"the home address {address} is of another IP version; choose the other one")
         return address
+
+    async def resolve(self, name: str, family: int) -> str:
+        """Through the home network where the host OS names servers (``host_os.dns``), else as this machine does."""
+        try:
+            servers = self._host.information().get("dns")
+        except MobilityError as exc:
+            raise TransportError(f"no name server: {exc}") from exc
+        if not isinstance(servers, list) or not servers:
+            return await DirectSockets().resolve(name, family)
+        return await HomeResolver([str(server) for server in servers], self._unbound).resolve(name, family)
+
+    def _unbound(self, kind: socket.SocketKind, family: socket.AddressFamily) -> socket.socket:
+        return self._host.socket("stream" if kind == socket.SOCK_STREAM else "dgram", family=family)
 
     def _make(self, kind: SocketType, host: str, port: int, listen: int | None = None) -> socket.socket:
         try:

@@ -99,7 +99,8 @@ def forbidden_tun(path: str, error: OSError) -> Obstacle:
             return Obstacle(
                 f"you may not use the TUN device {path}",
                 f"As root: chmod 0666 {path}\n"
-                'For good: echo \'KERNEL=="tun", MODE="0666"\' > /etc/udev/rules.d/90-roamphone.rules\n'
+                "For good, this line in /etc/udev/rules.d/90-roamphone.rules:\n"
+                '    KERNEL=="tun", MODE="0666"\n'
                 "(Most systems have 0666: making an interface takes more than opening this.)",
             )
         case errno.EACCES | errno.EPERM:

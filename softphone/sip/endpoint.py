@@ -55,12 +55,6 @@ class Traced(NamedTuple):
     data: bytes
 
 
-async def system_resolver(name: str, family: int) -> str:
-    """The addresses that this machine's resolver knows."""
-    found = await asyncio.get_running_loop().getaddrinfo(name, None, family=family)
-    return str(found[0][4][0])
-
-
 class ClientTransaction:
     """A request of ours and what comes back.
 
@@ -136,12 +130,13 @@ class Endpoint:
     """Sockets on one local address and the transactions that run over them.
 
     ``on_request`` gets every new request but CANCEL and ACK, ``on_ack`` every ACK for a 2xx, ``on_connection_lost``
-    every flow that broke. ``counters`` counts everything that was dropped, by name.
+    every flow that broke. ``counters`` counts everything that was dropped, by name. ``resolver`` replaces that of
+    ``sockets``.
     """
 
     def __init__(
         self, sockets: Sockets, host: str, port: int = 0, *, tls: TlsSettings | None = None,
-        random: Callable[[int], bytes] = os.urandom, resolver: Resolver = system_resolver,
+        random: Callable[[int], bytes] = os.urandom, resolver: Resolver | None = None,
         on_request: Callable[[ServerTransaction], None], on_ack: Callable[[Request], None],
         on_connection_lost: Callable[[Flow, str], None] = lambda flow, why: None,
         trace: Callable[[Traced], None] | None = None,
@@ -153,7 +148,7 @@ class Endpoint:
         self._sockets = sockets
         self._tls = TlsSettings() if tls is None else tls
         self._random = random
-        self._resolver = resolver
+        self._resolver = sockets.resolve if resolver is None else resolver
         self._on_request = on_request
         self._on_ack = on_ack
         self._on_connection_lost = on_connection_lost
