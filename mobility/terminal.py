@@ -339,8 +339,8 @@ class Terminal:
     def _from_host4(self, packet: bytes, now: float) -> list[Output]:
         """A program sends IPv4: into the tunnel with it, if the home agent hands out an address. Raises `Discard`."""
         address = self.mobile_node.home_address4
-        if address is None or ip4.source(packet) != address.packed:
-            raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv4Address(ip4.source(packet))))
+        if address is None or packet[12:16] != address.packed:
+            raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv4Address(packet[12:16])))
         if not self.forwarding.ready:
             return list(self.waiting.add(packet, now))
         return self._outbound4(packet, now)

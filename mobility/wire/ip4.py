@@ -1,43 +1,72 @@
-"""The IPv4 header (RFC 791), as far as a tunnel has to look at it."""
+"""The little of IPv4 that a tunnel for its packets needs (RFC 791, RFC 792, RFC 1191)."""
 
 from __future__ import annotations
+
+from ipaddress import IPv4Address
+from struct import Struct
 
 from mobility.wire.errors import WireError
 
 HEADER_SIZE = 20
-"Octets without options."
+ICMP = 1
+
+_HEADER = Struct("!BBHHHBBH4s4s")
+_ICMP = Struct("!BBHHH")
+_QUOTED = 548
+"Octets of a packet that an error about it quotes: 576 with both headers (RFC 1812 section 4.3.2.3)."
 
 
 def check(packet: bytes) -> bytes:
-    """A whole IPv4 packet without padding behind it. Raises `WireError`."""
+    """The packet without padding behind it. Raises `WireError`: not IPv4, cut off, wrong header checksum."""
     size = len(packet)
     if size < HEADER_SIZE:
         raise WireError("IPv4 header", at=size, why=f"needs {HEADER_SIZE} octets")
     if packet[0] >> 4 != 4:
-        raise WireError("IPv4 header", at=0, why=f"version {packet[0] >> 4}")
-    header, total = (packet[0] & 15) * 4, packet[2] << 8 | packet[3]
-    if header < HEADER_SIZE or header > total:
-        raise WireError("IPv4 header", at=0, why=f"header of {header} octets in a packet of {total}")
-    if total > size:
-        raise WireError("IPv4 header", at=2, why=f"says {total} octets, there are {size}")
-    if _sum(packet[:header]) != 0xFFFF:
+        raise WireError("IPv4 header", at=0, why=f"version is {packet[0] >> 4}, not 4")
+    head = (packet[0] & 15) * 4
+    length = packet[2] << 8 | packet[3]
+    if not HEADER_SIZE <= head <= length:
+        raise WireError("IPv4 header", at=0, why=f"header of {head} octets in a packet of {length}")
+    if size < length:
+        raise WireError("IPv4 packet", at=size, why=f"claims {length} octets")
+    if checksum(packet[:head]):
         raise WireError("IPv4 header", at=10, why="wrong checksum")
-    return packet if total == size else packet[:total]
+    return packet if size == length else packet[:length]
 
 
-def source(packet: bytes) -> bytes:
-    """Four octets."""
-    return packet[12:16]
+def checksum(data: bytes) -> int:
+    """The internet checksum (RFC 1071); zero over data whose own checksum is filled in means: it is right."""
+    total = int.from_bytes(data, "big") << 8 if len(data) & 1 else int.from_bytes(data, "big")
+    return -total % 0xFFFF
 
 
-def destination(packet: bytes) -> bytes:
-    """Four octets."""
-    return packet[16:20]
+def may_be_fragmented(packet: bytes) -> bool:
+    """Whether the sender left it to routers to split the packet (the DF bit is not set)."""
+    return not packet[6] & 0x40
 
 
-def _sum(header: bytes) -> int:
-    """One's complement sum (RFC 1071); 0xFFFF over a header with the right checksum."""
-    total = sum(int.from_bytes(header[at : at + 2]) for at in range(0, len(header), 2))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
+def traffic_class(packet: bytes) -> bytes:
+    """The first two octets of an IPv6 header that has this packet's traffic class."""
+    return bytes((0x60 | packet[1] >> 4, packet[1] << 4 & 0xF0))
+
+
+def too_big(packet: bytes, mtu: int, source: IPv4Address) -> bytes | None:
+    """The ICMP error that tells the sender of ``packet`` what fits (RFC 1191 section 4).
+
+    None: it must not be answered with one (RFC 1122 section 3.2.2): an error itself, a later fragment, from nobody.
+    """
+    head = (packet[0] & 15) * 4
+    sender = IPv4Address(packet[12:16])
+    later_fragment = (packet[6] << 8 | packet[7]) & 0x1FFF
+    is_error = packet[9] == ICMP and packet[head : head + 1] not in (b"\0", b"\x08")
+    to_one = packet[16] < 224
+    if later_fragment or is_error or not to_one or not _answerable(sender):
+        return None
+    body = _ICMP.pack(3, 4, 0, 0, min(mtu, 0xFFFF)) + packet[:_QUOTED]
+    body = b"%b%b%b" % (body[:2], checksum(body).to_bytes(2), body[4:])
+    header = _HEADER.pack(0x45, 0xC0, HEADER_SIZE + len(body), 0, 0, 64, ICMP, 0, source.packed, sender.packed)
+    return b"%b%b%b%b" % (header[:10], checksum(header).to_bytes(2), header[12:], body)
+
+
+def _answerable(address: IPv4Address) -> bool:
+    return not (address.is_multicast or address.is_unspecified or address.is_loopback or address.packed[0] >= 240)
