@@ -38,7 +38,7 @@ from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmi
 from mobility.scenario.policy import ScenarioPolicy
 from mobility.uplinks import Uplinks
 from mobility.waiting import WaitingRoom
-from mobility.wire import icmp6, ip4, ip6
+from mobility.wire import icmp6, ip6
 from mobility.wire.errors import WireError
 
 
