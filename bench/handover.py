@@ -1,26 +1,30 @@
-"""Section ``handover``: how long the terminal is silent when it breaks with one network before it makes the next.
+"""Section ``handover``: how long the terminal is silent when it changes networks.
 
-One interface whose cable is moved back and forth between the visited links while packets flow every 2 ms both ways.
-``gap_ms``: the longest time without a packet at the receiver; ``binding_ms``: from the loss of the carrier to the home
-agent's acknowledgement; ``move_ms``: how long the cable was out; ``round_trip_ms``: binding update to acknowledgement;
-``lost``: packets of all handovers together, ``lost_elsewhere``: between them.
+``break_before_make``: one interface whose cable is moved back and forth between the visited links while packets flow
+every 2 ms both ways, with ``delay_ms`` of round trip to the home agent (an impaired wire at the home agent). The gap of
+a move is the longest time without a packet at a receiver, the longer one of both directions; ``gap_raw_*`` is that,
+and ``gap_*`` is what is left of it without the interval between two packets and without the time for which the cable was
+out (``move_ms``). ``binding_ms``: from the cut to the home agent's acknowledgement; ``noticed_ms``: from the terminal's
+noticing the loss to packets flowing again; ``update_ms``: from its binding update to that; ``lost``: packets, both
+directions.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import time
-from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 
 from bench.laboratory import Laboratory, laboratory
 from bench.statistics import percentile
-from mobility.client import HostClient
+from bench.stream import TwoWays
+from sip_test_env.cables import Move
+from sip_test_env.impairment import Impairment
 from sip_test_env.report import Stream
 
-HANDOVERS = 40
+DELAYS_MS = (10.0, 50.0, 150.0)
+"Round trips to the home agent."
+MOVES = 40
 INTERVAL = 0.002
-PORT = 7000
 
 
 def measure() -> dict[str, object]:
@@ -29,75 +33,56 @@ def measure() -> dict[str, object]:
 
 async def _measure() -> dict[str, object]:
     async with laboratory("bench-handover") as lab:
-        return await _moves(lab)
+        undelayed = await _moves(lab, 0.0)
+        delayed = [await _moves(lab, delay) for delay in DELAYS_MS]
+    return {"break_before_make": delayed, "undelayed": undelayed}
 
 
-class _Flow:
-    """Numbered packets from one socket to another, both ends logged."""
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Of one move, in milliseconds."""
 
-    def __init__(self, sender: socket.socket, receiver: socket.socket, to: tuple[str, int]) -> None:
-        self.stream = Stream([], [])
-        self._sender, self._receiver, self._to = sender, receiver, to
-        asyncio.get_running_loop().add_reader(receiver, self._read)
+    raw: float
+    net: float
 
-    def send(self) -> None:
-        number = len(self.stream.sent)
-        self.stream.sent.append((time.monotonic(), number & 0xFFFF))
-        with suppress(BlockingIOError):  # counts as lost
-            self._sender.sendto(number.to_bytes(4) + bytes(156), self._to)
-
-    def _read(self) -> None:
-        with suppress(BlockingIOError):
-            while True:
-                data = self._receiver.recv(2048)
-                self.stream.arrived.append((time.monotonic(), int.from_bytes(data[:4])))
+    @classmethod
+    def of(cls, move: Move, bound: float, streams: dict[str, Stream]) -> Gap:
+        raw = max(stream.gap_ms(move.cut - 0.05, bound + 0.3) for stream in streams.values())
+        return cls(raw, max(0.0, raw - (INTERVAL + move.restored - move.cut) * 1000))
 
 
-async def _talk(flows: list[_Flow]) -> None:
-    due = time.monotonic()
-    while True:
-        for flow in flows:
-            flow.send()
-        due += INTERVAL
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-
-
-async def _moves(lab: Laboratory) -> dict[str, object]:
-    plan = lab.network.plan
-    mn, cn = ((str(address), PORT) for address in (plan.home_address, plan.cn))
-    with ExitStack() as stack:
-        at_mn = stack.enter_context(HostClient(lab.nodes.runtime("mn") / "host.sock").socket(bind=mn))
-        at_cn = stack.enter_context(HostClient(lab.nodes.runtime("cn") / "host.sock").socket(bind=cn))
-        flows = {"to_mn": _Flow(at_cn, at_mn, mn), "to_cn": _Flow(at_mn, at_cn, cn)}
-        talking = asyncio.create_task(_talk(list(flows.values())))
-        await asyncio.sleep(0.5)
-        moves = []
-        for number in range(HANDOVERS):
+async def _moves(lab: Laboratory, delay_ms: float) -> dict[str, object]:
+    """Moves at one round trip to the home agent."""
+    lab.network.impair("ha", Impairment(delay_ms=delay_ms / 2))
+    await asyncio.sleep(0.5 + delay_ms / 100)
+    seen = len(lab.movements.seen)
+    moves = []
+    with TwoWays(lab.nodes, INTERVAL) as packets:
+        await asyncio.sleep(0.5 + delay_ms / 500)
+        for number in range(MOVES):
             move = lab.network.move("visited-b" if number % 2 == 0 else "visited-a")
             moves.append((move, await lab.movements.bound_after(move.cut)))
-            await asyncio.sleep(0.4)
-        talking.cancel()
-        await asyncio.sleep(0.3)
-        for sock in (at_mn, at_cn):
-            asyncio.get_running_loop().remove_reader(sock)
-    trips = [float(event["round_trip"]) * 1000 for _, event in lab.movements.seen if event["event"] == "Bound"]
-    streams = {name: flow.stream for name, flow in flows.items()}
-    windows = [(move.cut - 0.05, bound + 0.3) for move, bound in moves]
-    elsewhere = {
-        name: stream.lost(windows[0][0], windows[-1][1]) - sum(stream.lost(*window) for window in windows)
-        for name, stream in streams.items()
-    }
+            await asyncio.sleep(0.4 + delay_ms / 250)
+        streams = await asyncio.to_thread(packets.stop)
+    finished = [event for _, event in lab.movements.seen[seen:] if event["event"] == "HandoverFinished"]
+    gaps = [Gap.of(move, bound, streams) for move, bound in moves]
+    begin, end = moves[0][0].cut - 0.1, moves[-1][1] + 0.2
     return {
+        "delay_ms": delay_ms,
+        "gap_p50_ms": round(percentile([gap.net for gap in gaps], 0.5), 2),
+        "gap_p95_ms": round(percentile([gap.net for gap in gaps], 0.95), 2),
+        "gap_raw_p50_ms": round(percentile([gap.raw for gap in gaps], 0.5), 2),
+        "gap_raw_p95_ms": round(percentile([gap.raw for gap in gaps], 0.95), 2),
         "handovers": len(moves),
-        "round_trip_ms": round(percentile(trips, 0.5), 2),
         "move_ms": _two([(move.restored - move.cut) * 1000 for move, _ in moves]),
         "binding_ms": _two([(bound - move.cut) * 1000 for move, bound in moves]),
-        "gap_ms": {name: _two([stream.gap_ms(*window) for window in windows]) for name, stream in streams.items()},
-        "lost": {name: sum(stream.lost(*window) for window in windows) for name, stream in streams.items()},
-        "lost_elsewhere": elsewhere,
+        "noticed_ms": _two([event["since_noticed_ms"] for event in finished]),
+        "update_ms": _two([event["since_update_ms"] for event in finished]),
+        "lost": sum(stream.lost(begin, end) for stream in streams.values()),
         "interval_ms": INTERVAL * 1000,
+        "gaps_ms": [round(gap.net, 2) for gap in gaps],
     }
 
 
-def _two(samples: list[float] | list[int]) -> dict[str, float]:
+def _two(samples: list[float]) -> dict[str, float]:
     return {"p50": round(percentile(samples, 0.5), 2), "p95": round(percentile(samples, 0.95), 2)}
