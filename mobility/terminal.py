@@ -466,7 +466,11 @@ class Terminal:
             case Verdict.NOTHING:
                 return []
             case Verdict.DEAD:
-                return self._absorb(self.mobile_node.dead(now), now)
+                present = self.mobile_node.present
+                outputs = self._absorb(self.mobile_node.dead(now), now)
+                if present is not None and not present.udp:
+                    outputs += self._absorb(self.hosts[present.link].suspect(now), now)
+                return outputs
             case Verdict.ASK:
                 present = self.mobile_node.present
                 if present is None or self.forwarding.tunnel is None:

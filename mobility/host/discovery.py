@@ -264,6 +264,13 @@ class Discovery:
 
     # ---------------------------------------------------------------- movement without a link event
 
+    def suspect(self, now: float) -> None:
+        """Perhaps the link is another one, although its carrier never went."""
+        for router in self._routers:
+            if not router.unreachable:
+                self.neighbours.probe(router.address, now, PROBE_INTERVAL)
+        self.solicit(now)
+
     def _doubt_others(self, fresh: Router, now: float) -> None:
         """A router appeared. Those that share no prefix with it are asked whether they are still there."""
         if not fresh.prefixes:

@@ -232,6 +232,12 @@ class Host:
             self._neighbours.confirm(hop, now)
         return self._finish()
 
+    def suspect(self, now: float) -> list[Output]:
+        """Nothing comes through although the link is up: ask the present routers and look for others."""
+        if self._interface.up:
+            self._discovery.suspect(now)
+        return self._finish()
+
     def report(self, error: icmp6.Error, now: float) -> list[Output]:
         """Sends an ICMPv6 error about ``error.invoking``, unless RFC 4443 section 2.4 forbids it or the rate is out."""
         self._report(error, now)

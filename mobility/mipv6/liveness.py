@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-SILENCE = 0.5
+SILENCE = 0.4
 "Seconds without a packet of the home agent, while the terminal sends, until it is asked."
 SHORTEST_WAIT = 0.15
 "Seconds for an answer; more where the round trip is longer."
 QUESTIONS = 4
 "Echo requests without an answer after which the path is dead."
-TICK = 0.25
+TICK = 0.2
 "Seconds between two looks while packets flow."
 IDLE_TICK = 1.0
 
@@ -46,6 +46,8 @@ class Liveness:
         self._received = 0
         self._sent = 0
         "Counter of the terminal when it last heard anything."
+        self._seen = 0
+        "The same counter at the last look."
         self._unanswered: dict[int, float] = {}
         self._proven = False
         "The home agent has answered an echo request once; before that its silence says nothing."
@@ -68,10 +70,12 @@ class Liveness:
         """The time in `timer` has come, or may have."""
         if self.timer is None or now < self.timer:
             return Verdict.NOTHING
+        busy = received != self._received or sent != self._seen
+        self._seen = sent
         if received != self._received:
             self._heard(now, sent, received)
         quiet, sending = now - self._heard_at, sent != self._sent
-        self.timer = now + (TICK if sending else IDLE_TICK)
+        self.timer = now + (TICK if busy or sending else IDLE_TICK)
         if not self._unanswered:
             due = (sending and quiet >= SILENCE) or (self._keepalive > 0 and quiet >= self._keepalive)
             return self._ask(now) if due or not self._proven else Verdict.NOTHING

@@ -385,6 +385,7 @@ class MobileNode:
         if present is None or present.at_home:
             return []
         if not self.movement.alternatives(present):
+            self.movement.doubt(present)
             return self.refresh(now)
         self.undecided = True
         return [self.movement.dead(present.link, now)]

@@ -113,6 +113,8 @@ class _Link:
     dead_until: float | None = None
     "Nothing came through; taken only if there is nothing better."
     retry: float = FIRST_RETRY
+    doubted: IPv6Address | None = None
+    "Nothing came through from it, and it is all there is: any other address of the link is better."
 
 
 class Movement:
@@ -148,12 +150,14 @@ class Movement:
             if state.losses:
                 state.trusted_from = now + min(FIRST_DOUBT * 2 ** (len(state.losses) - 1), LONGEST_DOUBT)
         if address not in state.addresses:
-            self._revive(state)
+            state.dead_until, state.retry = None, FIRST_RETRY
         state.addresses[address] = deprecated
 
     def address_lost(self, link: str, address: IPv6Address, now: float) -> None:
         """An address cannot be used any more."""
         state = self._link(link)
+        if state.doubted == address:
+            state.doubted = None
         if state.addresses.pop(address, None) is not None and not state.addresses:
             state.losses.append(now)
 
@@ -176,6 +180,10 @@ class Movement:
         event = PathDead(link, state.retry)
         state.retry = min(state.retry * 2, LONGEST_RETRY)
         return event
+
+    def doubt(self, place: Attachment) -> None:
+        """Nothing comes through at the only place there is: any other that appears is better."""
+        self._link(place.link).doubted = place.address
 
     def proven(self, link: str) -> None:
         """The home agent answered through this link."""
@@ -201,7 +209,8 @@ class Movement:
     def is_lost(self, place: Attachment) -> bool:
         """Whether nothing can arrive at this place any more."""
         state = self._link(place.link)
-        return place.address not in state.addresses or state.deserted or state.dead_until is not None
+        gone = place.address not in state.addresses or place.address == state.doubted
+        return gone or state.deserted or state.dead_until is not None
 
     def alternatives(self, place: Attachment) -> bool:
         """Whether there is a place on another link that is not known to be dead."""
@@ -236,11 +245,11 @@ class Movement:
         self.timer = min(times, default=None)
 
     def _on(self, link: str) -> Attachment:
-        addresses = self._links[link].addresses
+        addresses, doubted = self._links[link].addresses, self._links[link].doubted
         for address in self._home_addresses(link):
             return Attachment(link, address, at_home=True)
         fresh = [address for address, deprecated in addresses.items() if not deprecated]
-        usable = fresh or list(addresses)
+        usable = [address for address in fresh or addresses if address != doubted] or list(addresses)
         present = self.present
         if present is not None and present.link == link and present.address in usable:
             return present
@@ -267,7 +276,7 @@ class Movement:
 
     @staticmethod
     def _revive(state: _Link) -> None:
-        state.dead_until = None
+        state.dead_until = state.doubted = None
         state.retry = FIRST_RETRY
 
     def snapshot(self, now: float) -> dict[str, object]:

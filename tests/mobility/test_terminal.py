@@ -14,7 +14,7 @@ from mobility.links import LinkSettings
 from mobility.mipv6.movement import CareOfAddressChanged
 from mobility.mipv6.registration import BindingRefused, BindingRequested, Bound
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm, encapsulate
-from mobility.net.memory import EndHost
+from mobility.net.memory import EndHost, SimRouter
 from mobility.outputs import Deliver, Discarded, Output, Transmit
 from mobility.terminal import HostMtuChanged, Terminal, TerminalSettings
 from mobility.wire import icmp6, ip6, mh
@@ -302,6 +302,24 @@ def test_silent_change_of_network_is_noticed() -> None:
     assert changes[-1] in network.b_prefix
     assert network.terminal.forwarding.tunnel is not None
     assert network.agent.engine.cache.bindings()[0].care_of_address == changes[-1]
+
+
+def test_silent_change_of_network_in_mid_call_is_noticed_within_two_seconds() -> None:
+    """Neither carrier nor advertisement tells: nothing comes through any more, so the terminal looks around."""
+    network = bound()
+    for name in ("r-a", "r-b"):
+        router = network.world.stations[name].node
+        assert isinstance(router, SimRouter)
+        for interface in router.interfaces.values():
+            interface.interval = 0.0
+    network.talk(4)
+    network.run(0.5)
+    network.world.move("mn", "wlan0", network.b, silent=True)
+    network.run(2)
+    assert care_of(network) in network.b_prefix
+    network.run(3)
+    assert network.to_cn.repeated == network.to_mn.repeated == 0
+    assert len(network.to_cn.lost()) <= len(network.to_cn.sent) / 2
 
 
 def test_the_same_keys_on_every_attachment() -> None:

@@ -1,10 +1,13 @@
-"""The network of Fig. 23 in memory: home link with home agent and router, core, two visited links, correspondent."""
+"""The network of Fig. 23 in memory: home link with home agent and router, core, two visited links, correspondent.
+
+Beside it, joined at the home router, networks that carry UDP only: a hotspot that translates addresses, and a cafe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
 from random import Random
 
 from mobility.agent import AgentSettings, HomeAgentNode
@@ -13,10 +16,10 @@ from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA, SequenceState
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
-from mobility.links import LinkSettings
+from mobility.links import MOBILITY_PORT, LinkSettings, udp_link
 from mobility.mipv6.home_agent import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
-from mobility.net.memory import RouterInterface, Segment, SimRouter, World
+from mobility.net.memory import Internet, RouterInterface, Segment, SimRouter, World
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.wire import ip6
 
@@ -30,6 +33,11 @@ HA = IPv6Address("2001:db8:1::a")
 MN = IPv6Address("2001:db8:1::100")
 MN2 = IPv6Address("2001:db8:1::200")
 CN = IPv6Address("2001:db8:c::c")
+CAFE = IPv6Network("2001:db8:d::/64")
+HA4 = IPv4Address("198.51.100.10")
+NAT4 = IPv4Address("203.0.113.7")
+AT_HOTSPOT = IPv4Address("192.168.77.2")
+AT_CAFE = IPv6Address("2001:db8:d::2")
 
 MAC_MN = bytes.fromhex("02000000aa01")
 MAC_MN2 = bytes.fromhex("02000000aa02")
@@ -139,8 +147,12 @@ class Network:
         signalling: bool = True,
         second_terminal: bool = False,
         algorithm: Algorithm = Algorithm.AES_GCM_16,
+        overlap: float = 0.5,
+        home_address4: IPv4Address | None = None,
     ) -> None:
         self.world = world = World(seed)
+        self.overlap = overlap
+        self.home_address4 = home_address4
         self.form = form
         self.lifetime = lifetime
         self.home = world.segment("home")
@@ -150,6 +162,10 @@ class Network:
         self.office = world.segment("office")
         self.b_prefix = VISITED_B
         self._routers()
+        self.internet = world.internet("internet", delay=0.005)
+        self.hotspot = world.nat("hotspot", self.internet, NAT4, delay=0.002)
+        self.cafe = world.internet("cafe", self.internet, delay=0.001)
+        world.gateway("r-home", self.internet, [CAFE])
         self.sequences = Sequences()
         self.pair = mobile_pair(form, signalling=signalling, algorithm=algorithm, sequences=self.sequences)
         self.pair2 = mobile_pair(form, 0x2000, signalling=signalling, algorithm=algorithm)
@@ -183,7 +199,8 @@ class Network:
     ) -> Terminal:
         settings = TerminalSettings(
             home_address, HA, (LinkSettings("wlan0", mac), LinkSettings("wlan1", mac[:5] + b"\xf1")),
-            tunnel=self.form, lifetime=self.lifetime,
+            tunnel=self.form, lifetime=self.lifetime, home_agent4=HA4, overlap=self.overlap,
+            home_address4=self.home_address4,
         )  # fmt: skip
         return Terminal(settings, application, associations, self.world.random_bytes(str(home_address)))
 
@@ -216,6 +233,7 @@ class Network:
     def start_agent(self) -> None:
         """The home agent's carrier comes up."""
         self.world.attach("ha", "home0", self.home, bytes.fromhex("02000000110a"))
+        self.world.attach_udp("ha", f"udp/{HA4}", self.internet, HA4, MOBILITY_PORT)
 
     def plug(self, segment: Segment, link: str = "wlan0") -> None:
         """The terminal's carrier comes up on a link."""
@@ -225,6 +243,15 @@ class Network:
     def move(self, segment: Segment, gap: float = 0.0) -> None:
         """Break before make."""
         self.world.move("mn", "wlan0", segment, gap=gap)
+
+    def join(self, network: Internet, interface: str = "wlan1") -> None:
+        """The terminal comes to a network that carries UDP only: the hotspot (IPv4) or the cafe (IPv6)."""
+        address: IPv4Address | IPv6Address = AT_HOTSPOT if network is self.hotspot else AT_CAFE
+        self.world.attach_udp("mn", udp_link(interface, address.version), network, address)
+
+    def part(self, network: Internet, interface: str = "wlan1") -> None:
+        """It leaves that network."""
+        self.world.detach_udp("mn", udp_link(interface, 4 if network is self.hotspot else 6))
 
     def talk(self, seconds: float, interval: float = 0.02, size: int = 160) -> None:
         """Numbered packets both ways from now on, counted."""

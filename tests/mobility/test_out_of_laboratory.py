@@ -1,0 +1,279 @@
+"""UDP through NAT, make before break, networks that pass nothing: terminal and home agent in simulated time."""
+
+from __future__ import annotations
+
+import pytest
+
+from mobility.mipv6.mobile_node import NatFound
+from mobility.mipv6.movement import HandoverAbandoned, HandoverFinished, PathDead
+from mobility.mipv6.registration import BindingRequested
+from mobility.mipv6.tunnel import TunnelForm
+from mobility.net.memory import Internet
+from tests.mobility.whole import Network
+
+FORMS = list(TunnelForm)
+
+
+def started(form: TunnelForm = TunnelForm.ESP, **options: float) -> Network:
+    network = Network(form, **options)  # type: ignore[arg-type]
+    network.start_agent()
+    network.run(1)
+    return network
+
+
+def link_of(network: Network) -> str:
+    present = network.terminal.mobile_node.present
+    return "" if present is None else present.link
+
+
+def handovers(network: Network) -> list[HandoverFinished]:
+    return [event for _, event in network.world.stations["mn"].events_of(HandoverFinished)]
+
+
+def nothing_lost(network: Network) -> None:
+    for traffic in (network.to_mn, network.to_cn):
+        assert traffic.sent
+        assert traffic.lost() == []
+        assert traffic.repeated == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_through_nat(form: TunnelForm) -> None:
+    network = started(form)
+    network.join(network.hotspot)
+    network.run(1)
+    assert link_of(network) == "wlan1/udp4"
+    network.talk(2)
+    network.run(3)
+    nothing_lost(network)
+    assert [event.link for _, event in network.world.stations["mn"].events_of(NatFound)] == ["wlan1/udp4"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_through_udp_over_ipv6_without_nat(form: TunnelForm) -> None:
+    network = started(form)
+    network.join(network.cafe)
+    network.run(1)
+    assert link_of(network) == "wlan1/udp6"
+    network.talk(2)
+    network.run(3)
+    nothing_lost(network)
+    assert network.terminal.mobile_node.nat is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_make_before_break_between_all_kinds_of_links(form: TunnelForm) -> None:
+    network = started(form)
+    network.join(network.hotspot)
+    network.run(1)
+    network.talk(20)
+    for _ in range(2):
+        network.plug(network.a)
+        network.run(5)
+        assert link_of(network) == "wlan0"
+        network.terminal.mobile_node.movement.prefer("wlan1")
+        network.world.stations["mn"].carry_out(network.terminal.handle_timer(network.world.now))
+        network.world.stations["mn"].carry_out(network.terminal.command("move wlan1", network.world.now))
+        network.run(2)
+        assert link_of(network) == "wlan1/udp4"
+        network.world.detach("mn", "wlan0")
+        network.world.stations["mn"].carry_out(network.terminal.command("move wlan0", network.world.now))
+        network.run(2)
+    network.run(6)
+    nothing_lost(network)
+    moves = handovers(network)
+    assert len(moves) == 4
+    assert all(move.make_before_break for move in moves)
+    assert len(network.agent.engine.cache.bindings()) == 1
+
+
+def test_the_home_agent_sends_on_both_ways_for_a_while() -> None:
+    network = started()
+    network.join(network.hotspot)
+    network.run(1)
+    network.talk(4)
+    network.run(1)
+    network.plug(network.a)
+    network.run(5)
+    nothing_lost(network)
+    assert network.terminal.counters["duplicates-removed"] > 10
+    assert "replayed" not in network.discards("mn")
+
+
+def test_lost_link_while_another_is_there() -> None:
+    network = started()
+    network.join(network.hotspot)
+    network.plug(network.a)
+    network.run(3)
+    assert link_of(network) == "wlan0"
+    network.talk(4)
+    network.run(1)
+    network.world.detach("mn", "wlan0")
+    network.run(5)
+    assert link_of(network) == "wlan1/udp4"
+    nothing_lost(network)
+
+
+def test_old_link_is_lost_while_the_new_one_is_being_registered() -> None:
+    network = started()
+    network.join(network.hotspot)
+    network.run(1)
+    network.talk(4)
+    network.run(1)
+    network.plug(network.a)
+    updates = network.world.stations["mn"].events_of(BindingRequested)
+    assert network.world.run_until(
+        lambda: len(network.world.stations["mn"].events_of(BindingRequested)) > len(updates), limit=5
+    )
+    network.part(network.hotspot)
+    network.run(5)
+    assert link_of(network) == "wlan0"
+    nothing_lost(network)
+
+
+def test_captive_network_is_tried_and_not_used() -> None:
+    network = started()
+    network.join(network.hotspot, "wlan1")
+    network.run(1)
+    network.talk(10)
+    network.cafe.blocked = True
+    network.join(network.cafe, "wlan0")  # preferred, and passes nothing
+    network.run(12)
+    assert link_of(network) == "wlan1/udp4"
+    nothing_lost(network)
+    station = network.world.stations["mn"]
+    assert station.events_of(PathDead)
+    assert station.events_of(HandoverAbandoned)
+    network.cafe.blocked = False  # the user has logged in
+    network.talk(30)
+    network.run(32)
+    assert link_of(network) == "wlan0/udp6"
+    nothing_lost(network)
+
+
+def test_captive_network_at_the_start() -> None:
+    network = started()
+    network.cafe.blocked = True
+    network.join(network.cafe, "wlan0")
+    network.join(network.hotspot, "wlan1")
+    network.run(6)
+    assert link_of(network) == "wlan1/udp4"
+    assert network.terminal.forwarding.tunnel is not None
+
+
+@pytest.mark.parametrize("kind", ["udp", "native"])
+def test_network_that_stops_passing_anything_in_mid_call(kind: str) -> None:
+    network = started()
+    first: Internet | None = network.cafe if kind == "udp" else None
+    if first is not None:
+        network.join(first, "wlan0")
+    else:
+        network.plug(network.a)
+    network.join(network.hotspot, "wlan1")
+    network.run(3)
+    assert link_of(network).startswith("wlan0")
+    network.talk(6)
+    network.run(1)
+    if first is not None:
+        first.blocked = True
+    else:
+        network.a.loss = 1.0
+    network.run(3)
+    assert link_of(network) == "wlan1/udp4"
+    network.run(5)
+    for traffic in (network.to_mn, network.to_cn):
+        assert traffic.repeated == 0
+        assert len(traffic.lost()) < 25  # half a second: noticed after so long, and the last second is sent again
+
+
+def test_nat_rebinding_in_mid_call() -> None:
+    network = started()
+    network.join(network.hotspot)
+    network.run(1)
+    network.talk(4)
+    network.run(2)
+    network.hotspot.rebind()
+    network.run(4)
+    assert network.to_cn.lost() == []
+    assert len(network.to_mn.lost()) <= 3  # under way to the old port
+    assert network.to_mn.repeated == network.to_cn.repeated == 0
+
+
+def test_keepalive_keeps_a_mapping_and_finds_a_new_one() -> None:
+    network = started()
+    network.hotspot.timeout = 30.0
+    network.join(network.hotspot)
+    network.run(200)
+    network.talk(1)
+    network.run(2)
+    nothing_lost(network)
+    network.hotspot.rebind()
+    network.run(25)  # nothing is sent but keepalives
+    cn = network.world.stations["cn"]
+    assert cn is not None
+    network.talk(1)
+    network.run(2)
+    nothing_lost(network)
+
+
+def test_all_networks_gone_and_back() -> None:
+    network = started()
+    network.join(network.hotspot)
+    network.run(1)
+    network.part(network.hotspot)
+    network.run(30)
+    assert network.terminal.mobile_node.present is None
+    network.join(network.hotspot)
+    network.run(2)
+    network.talk(1)
+    network.run(2)
+    nothing_lost(network)
+
+
+def test_flapping_link_is_not_followed() -> None:
+    network = started()
+    network.join(network.hotspot, "wlan1")
+    network.run(1)
+    network.talk(40)
+    for _ in range(20):
+        network.join(network.cafe, "wlan0")
+        network.run(0.8)
+        network.part(network.cafe, "wlan0")
+        network.run(0.8)
+    network.run(10)
+    assert len(handovers(network)) <= 4
+    assert network.to_mn.repeated == network.to_cn.repeated == 0
+    assert network.to_mn.lost() == network.to_cn.lost() == []
+
+
+def test_home_agent_is_restarted_in_mid_call_through_nat() -> None:
+    network = started()
+    network.join(network.hotspot)
+    network.run(1)
+    network.talk(6)
+    network.run(1)
+    network.restart_agent()
+    network.run(6)
+    assert len(network.to_mn.lost()) < 60
+    assert network.to_mn.repeated == network.to_cn.repeated == 0
+    assert network.to_cn.received[max(network.to_cn.sent)]
+
+
+def test_forms_have_one_home_agent_for_every_kind_of_packet() -> None:
+    """Duplicated, reordered and delayed packets at the moment of the handover."""
+    network = started()
+    for carrier in (network.internet, network.a, network.core):
+        carrier.duplication = 0.2
+        carrier.reordering = 0.2
+        carrier.reordering_delay = 0.03
+    network.join(network.hotspot)
+    network.run(1)
+    network.talk(10)
+    for _ in range(3):
+        network.plug(network.a)
+        network.run(2)
+        network.world.detach("mn", "wlan0")
+        network.run(1.5)
+    network.run(4)
+    assert network.to_mn.repeated == network.to_cn.repeated == 0
+    assert len(network.to_mn.lost()) == len(network.to_cn.lost()) == 0
