@@ -2,9 +2,9 @@
 
 ``break_before_make``: one interface whose cable is moved back and forth between the visited links while packets flow
 every 2 ms both ways, with ``delay_ms`` of round trip to the home agent (an impaired wire at the home agent). The gap of
-a move is the longest time without a packet at a receiver, the longer one of both directions; ``gap_raw_*`` is that,
-and ``gap_*`` is what is left of it without the interval between two packets and without the time for which the cable was
-out (``move_ms``). ``binding_ms``: from the cut to the home agent's acknowledgement; ``noticed_ms``: from the terminal's
+a move is the longest time without a packet at a receiver, the longer one of both directions. ``gap_raw_*`` is that;
+``gap_*`` is what is left of it without the interval between two packets and the time for which the cable was out
+(``move_ms``). ``binding_ms``: from the cut to the home agent's acknowledgement; ``noticed_ms``: from the terminal's
 noticing the loss to packets flowing again; ``update_ms``: from its binding update to that; ``lost``: packets, both
 directions.
 """

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sip_test_env.errors import EnvironmentFailure
+from sip_test_env.users import OrdinaryUser
 
 LONGEST_LINE = 1 << 26
 
@@ -17,15 +18,23 @@ LONGEST_LINE = 1 << 26
 class PhoneProcess:
     """One phone, as an asynchronous context manager. ``name`` is for messages; what it logs goes to ``log``."""
 
-    def __init__(self, name: str, log: Path) -> None:
+    def __init__(self, name: str, log: Path, *, user: OrdinaryUser | None = None, namespace: str = "") -> None:
+        """``user``: whose phone it is, in the network namespace of that name; None: root's, where the caller is."""
         self.name = name
+        self._user = user
+        self._namespace = namespace
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
+        command = [sys.executable, "-m", "sip_test_env.phone_agent"]
+        environment = None
+        if self._user is not None:
+            command, environment = self._user.command(self._namespace, command), self._user.environment()
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "sip_test_env.phone_agent"),
+                *command,
+                env=environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

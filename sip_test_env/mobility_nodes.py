@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,30 @@ from mobility.ipsec.algorithms import Algorithm
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import INTERFACE
+from sip_test_env.users import OrdinaryUser
 
 TUNNELS = ("plain", "esp-mobile", "esp")
-ROLES = {"ha": "ha", "cn": "cn", "mn": "mn"}
-"Role -> node of the test network."
+ROLES = ("ha", "cn", "mn")
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """How the terminal is run. The default: by root in ``mn``, with Mobile IPv6 itself on its one interface."""
+
+    node: str = "mn"
+    "Or ``laptop``: then the home agent listens for datagrams, and is told to the terminal."
+    interfaces: tuple[str, ...] = (INTERFACE,)
+    access: str = "native"
+    overlap: float = 0.5
+    "Seconds; 0: break before make."
+    keepalive: float = 20.0
+    user: OrdinaryUser | None = None
+    "Who runs it; None: root."
+
+    @classmethod
+    def laptop(cls, user: OrdinaryUser | None = None, *, overlap: float = 0.5, keepalive: float = 20.0) -> Terminal:
+        """As people have it: Wi-Fi and mobile broadband, what is there is used, by datagrams."""
+        return cls("laptop", ("wlan0", "wwan0"), "udp", overlap, keepalive, user)
 
 
 class _Keyring:
@@ -42,7 +63,9 @@ class _Keyring:
         )
 
 
-def write_configurations(network: TestNetwork, tunnel: str, algorithm: Algorithm) -> dict[str, Path]:
+def write_configurations(
+    network: TestNetwork, tunnel: str, algorithm: Algorithm, terminal: Terminal
+) -> dict[str, Path]:
     """A configuration file (mode 0600) for each role; returns role -> path. ``tunnel``: one of `TUNNELS`."""
     plan = network.plan
     ring = _Keyring(algorithm)
@@ -51,7 +74,7 @@ def write_configurations(network: TestNetwork, tunnel: str, algorithm: Algorithm
     to_cn, from_cn = ring.association(0x3001), ring.association(0x3002)
 
     def head(role: str) -> str:
-        folder = network.directory / "mobility" / role
+        folder = runtime_of(network, role, terminal)
         return f'[node]\nrole = "{role}"\nruntime = "{folder}"\nstate = "{folder / "state"}"\n\n'
 
     def audio(peer: object, outbound: str, inbound: str) -> str:
@@ -61,15 +84,19 @@ def write_configurations(network: TestNetwork, tunnel: str, algorithm: Algorithm
         )
 
     host_os = '[host_os]\nnamespace = "{}"\n\n'
+    by_datagrams = terminal.node == "laptop"
     texts = {
         "ha": head("ha")
-        + f'[home_agent]\naddress = "{plan.home_agent}/64"\ninterface = "{INTERFACE}"\n\n'
+        + f'[home_agent]\naddress = "{plan.home_agent}/64"\ninterface = "{INTERFACE}"\n'
+        + (f'udp = ["{plan.home_agent4}"]\n\n' if by_datagrams else "\n")
         + f'[[home_agent.terminal]]\nhome_address = "{plan.home_address}"\ntunnel = "{tunnel}"\n\n'
         + ring.pair("signalling", plan.home_address, to_mn, to_ha),
         "mn": head("mn")
         + f'[mobile_node]\nhome_address = "{plan.home_address}/64"\nhome_agent = "{plan.home_agent}"\n'
-        + f'interfaces = ["{INTERFACE}"]\ntunnel = "{tunnel}"\n\n'
-        + host_os.format(host_namespace(network, "mn"))
+        + f'interfaces = {list(terminal.interfaces)}\naccess = "{terminal.access}"\ntunnel = "{tunnel}"\n'
+        + f"overlap = {terminal.overlap}\nkeepalive = {terminal.keepalive}\n"
+        + (f'home_agent4 = "{plan.home_agent4}"\n\n' if by_datagrams else "\n")
+        + (host_os.format(host_namespace(network, "mn")) if terminal.user is None else "")
         + ring.pair("signalling", plan.home_agent, to_ha, to_mn)
         + audio(plan.cn, to_cn, from_cn),
         "cn": head("cn")
@@ -82,12 +109,21 @@ def write_configurations(network: TestNetwork, tunnel: str, algorithm: Algorithm
         texts["mn"] += ring.pair("tunnel", plan.home_agent, up, down)
     paths = {}
     for role, text in texts.items():
-        folder = network.directory / "mobility" / role
+        folder = runtime_of(network, role, terminal)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         paths[role] = folder / f"{role}.toml"
         paths[role].touch(mode=0o600)
         paths[role].write_text(text)
+        if role == "mn" and terminal.user is not None:
+            terminal.user.own(paths[role])
     return paths
+
+
+def runtime_of(network: TestNetwork, role: str, terminal: Terminal) -> Path:
+    """Directory with configuration, sockets and log of a role."""
+    if role == "mn" and terminal.user is not None:
+        return terminal.user.folder("mobility")
+    return network.directory / "mobility" / role
 
 
 def host_namespace(network: TestNetwork, role: str) -> str:
@@ -98,18 +134,26 @@ def host_namespace(network: TestNetwork, role: str) -> str:
 class MobilityNodes:
     """The three mobility processes of an instance. They end with the network."""
 
-    def __init__(self, network: TestNetwork, tunnel: str, algorithm: Algorithm = Algorithm.AES_GCM_16) -> None:
+    def __init__(
+        self,
+        network: TestNetwork,
+        tunnel: str,
+        algorithm: Algorithm = Algorithm.AES_GCM_16,
+        *,
+        terminal: Terminal | None = None,
+    ) -> None:
         """``algorithm``: of all associations. Their keys are made for this run."""
         if tunnel not in TUNNELS:
             raise ValueError(f"no tunnel form {tunnel!r}; choose one of {', '.join(TUNNELS)}")
         self.network = network
         self.tunnel = tunnel
-        self.configurations = write_configurations(network, tunnel, algorithm)
+        self.terminal = Terminal() if terminal is None else terminal
+        self.configurations = write_configurations(network, tunnel, algorithm, self.terminal)
         self.processes: dict[str, subprocess.Popen[Any]] = {}
 
     def runtime(self, role: str) -> Path:
         """Directory with ``control.sock`` and ``host.sock`` of a role."""
-        return self.network.directory / "mobility" / role
+        return runtime_of(self.network, role, self.terminal)
 
     def log(self, role: str) -> Path:
         return self.runtime(role) / "log"
@@ -117,15 +161,23 @@ class MobilityNodes:
     def start(self, *roles: str) -> None:
         """Starts the named roles, or all; returns when they serve requests. Raises `EnvironmentFailure`."""
         for role in roles or ROLES:
+            command = [sys.executable, "-m", "mobility", role, "--config", str(self.configurations[role])]
+            node, environment = role, None
+            if role == "mn":
+                node, user = self.terminal.node, self.terminal.user
+                if user is not None:
+                    command = user.command(self.network.plan.namespace(node), command)
+                    environment = user.environment()
             with self.log(role).open("ab") as log:
                 self.processes[role] = self.network.popen(
-                    ROLES[role],
-                    [sys.executable, "-m", "mobility", role, "--config", str(self.configurations[role])],
+                    node,
+                    command,
                     name=f"mobility-{role}",
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    env=environment,
                 )
         for role in roles or ROLES:
             try:

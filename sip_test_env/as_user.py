@@ -1,0 +1,81 @@
+"""Becomes an ordinary user in a network namespace, for good, and runs a program there.
+
+    python -m sip_test_env.as_user UID GID DIRECTORY NAMESPACE COMMAND ...
+
+Started by root. Where root's home directory, which others cannot enter, holds the Python that runs the project (pyenv
+does that), the user sees an otherwise empty one there: in a mount namespace of its own, nothing on the machine changes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import sip_test_env
+from sip_test_env import namespace
+from sip_test_env.errors import EnvironmentFailure
+
+_CLONE_NEWNS = 0x20000
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MS_MOVE = 0x1000, 0x4000, 1 << 18, 0x2000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _mount(source: str, target: Path, kind: str, flags: int, options: str = "") -> None:
+    if _libc.mount(source.encode(), str(target).encode(), kind.encode(), flags, options.encode()) != 0:
+        raise EnvironmentFailure(f"mount {source} at {target}: {os.strerror(ctypes.get_errno())}")
+
+
+def closed_above(path: Path) -> Path | None:
+    """The outermost directory on the way to ``path`` that others may not enter; None: they get there."""
+    for directory in reversed((path, *path.parents)):
+        if not directory.stat().st_mode & 0o001:
+            return directory
+    return None
+
+
+def make_reachable(paths: list[Path]) -> None:
+    """Has everybody in this (new) mount namespace reach the directories. Raises `EnvironmentFailure`."""
+    closed: dict[Path, list[Path]] = {}
+    for path in paths:
+        barrier = closed_above(path)
+        if barrier is not None:
+            closed.setdefault(barrier, []).append(path)
+    if not closed:
+        return
+    if _libc.unshare(_CLONE_NEWNS) != 0:
+        raise EnvironmentFailure(f"a mount namespace: {os.strerror(ctypes.get_errno())}")
+    _mount("none", Path("/"), "none", _MS_REC | _MS_PRIVATE)
+    for barrier, wanted in closed.items():
+        if barrier in wanted:
+            raise EnvironmentFailure(f"{barrier} is closed to other users: chmod o+x {barrier}")
+        with tempfile.TemporaryDirectory() as folder:  # only the directory; what is mounted there moves on
+            shelf = Path(folder)
+            _mount("tmpfs", shelf, "tmpfs", 0, "mode=755")
+            for number, path in enumerate(wanted):
+                (shelf / str(number)).mkdir()
+                _mount(str(path), shelf / str(number), "none", _MS_BIND | _MS_REC)
+            _mount("tmpfs", barrier, "tmpfs", 0, "mode=755")
+            for number, path in enumerate(wanted):
+                path.mkdir(parents=True, exist_ok=True)
+                _mount(str(shelf / str(number)), path, "none", _MS_MOVE)
+            _libc.umount2(str(shelf).encode(), 2)
+
+
+def main() -> None:
+    user, group, directory, name, *command = sys.argv[1:]
+    namespace.enter(name)
+    package = Path(sip_test_env.__file__).resolve().parents[1]
+    make_reachable(list(dict.fromkeys(Path(path).resolve() for path in (sys.base_prefix, sys.prefix, package))))
+    os.setgroups([])
+    os.setresgid(int(group), int(group), int(group))
+    os.setresuid(int(user), int(user), int(user))
+    os.chdir(directory)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
