@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mobility.commands.common import DONE, say
 from mobility.config import load
+from mobility.enrolment import association
 from mobility.ipsec.algorithms import Algorithm
 
 if TYPE_CHECKING:
@@ -54,15 +55,3 @@ def _keys(options: argparse.Namespace) -> int:
         lines.append('keys = "session"  # never use these keys a second time')
     say("\n".join(lines))
     return DONE
-
-
-def association(spi: int, algorithm: Algorithm) -> str:
-    """One direction of a pair, with fresh random keys, as it stands in a configuration file."""
-    fields = [f"spi = {spi:#x}", f'algorithm = "{algorithm.value}"']
-    for name, length in (
-        ("encryption", algorithm.key_lengths[-1]),
-        ("authentication", algorithm.authentication_key_length),
-    ):
-        if length:
-            fields.append(f'{name} = "{os.urandom(length).hex()}"')
-    return f"{{ {', '.join(fields)} }}"

@@ -29,10 +29,9 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    configuration = load(configuration_file(options.config, options.role), role=options.role)
     from mobility.assembly import build  # only here: the other commands need no node and start faster without
     from mobility.supervisor import AlreadyRunning, Supervisor
-
-    configuration = load(configuration_file(options.config, options.role), role=options.role)
 
     def ready() -> None:
         say(f"mobility {configuration.role}: ready in {configuration.runtime}")
