@@ -18,8 +18,9 @@ from mobility.links import MOBILITY_PORT, LinkSettings, describe_endpoint, is_ud
 from mobility.mipv6.again import SentLately
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.liveness import Liveness, Verdict
-from mobility.mipv6.mobile_node import HomeAddress4Assigned, HomeAddress4Refused, MobileNode, MobileNodeSettings
+from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
 from mobility.mipv6.movement import Attachment
+from mobility.mipv6.place_binding import HomeAddress4Assigned, HomeAddress4Refused
 from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
 from mobility.mipv6.tunnel import (
     Content,

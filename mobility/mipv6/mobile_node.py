@@ -14,7 +14,7 @@ from zlib import crc32
 
 from mobility.discards import Discard, Reason
 from mobility.mipv6.again import Loss, Progress, progress_in
-from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
+from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.movement import (
     Attachment,
     CareOfAddressChanged,
@@ -22,6 +22,15 @@ from mobility.mipv6.movement import (
     HandoverFinished,
     HandoverStarted,
     Movement,
+)
+from mobility.mipv6.place_binding import (
+    Handover,
+    HomeAddress4Assigned,
+    HomeAddress4Refused,
+    NatFound,
+    PlaceBinding,
+    identifier_in,
+    update_options,
 )
 from mobility.mipv6.registration import (
     BindingRequested,
@@ -32,7 +41,7 @@ from mobility.mipv6.registration import (
     SequenceNumbers,
 )
 from mobility.mipv6.signalling import Protection, Received, from_terminal, open_message
-from mobility.outputs import Discarded, Event, Output
+from mobility.outputs import Discarded, Output
 from mobility.scenario.policy import ScenarioPolicy
 from mobility.scenario.situation import HandedOn, Situation
 from mobility.wire import mh
@@ -44,30 +53,6 @@ CANDIDATE_PATIENCE = 4.0
 "Seconds in which a new place has to prove that it works, while the old one is in use or there are others."
 WITHDRAWALS = 3
 "Binding updates that take an old binding away; after so many without an answer its lifetime has to end it."
-
-
-@dataclass(frozen=True, slots=True)
-class NatFound(Event):
-    """The home agent sees another address than the terminal has (RFC 5555 section 3.2.2)."""
-
-    link: str
-    refresh_time: int
-    "Seconds between packets that keep the mapping."
-
-
-@dataclass(frozen=True, slots=True)
-class HomeAddress4Assigned(Event):
-    """The home agent hands out an IPv4 home address (RFC 5555)."""
-
-    address: IPv4Address
-    prefix_length: int
-
-
-@dataclass(frozen=True, slots=True)
-class HomeAddress4Refused(Event):
-    """The home agent hands out none; ``status`` as in RFC 5555 section 3.2.1."""
-
-    status: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,30 +72,6 @@ class MobileNodeSettings:
     "Seconds for which the old place is kept after the new one has proven to work; 0: always break before make."
     home_address4: IPv4Address | None = None
     "To ask for; 0.0.0.0: any; None: none is wanted."
-
-
-@dataclass(slots=True)
-class Handover:
-    """One move, from the moment it was noticed."""
-
-    origin: Attachment
-    noticed: float
-    make_before_break: bool
-    updated: float | None = None
-
-
-@dataclass(slots=True)
-class PlaceBinding:
-    """A place with its registration."""
-
-    place: Attachment
-    identifier: int
-    "Of RFC 5648; 0: the home agent is to know one binding only."
-    registration: Registration
-    since: float
-    nat: mh.NatDetection | None = None
-    proven: bool = False
-    "The home agent answered through this place."
 
 
 class MobileNode:
@@ -475,7 +436,7 @@ class MobileNode:
         for binding in bindings:
             if binding.registration.answers(acknowledgement):
                 return binding
-        named = _identifier_in(acknowledgement)
+        named = identifier_in(acknowledgement)
         for binding in bindings:
             if named is None or named.identifier == binding.identifier:
                 return binding
@@ -492,7 +453,7 @@ class MobileNode:
         if acknowledgement.accepted:
             binding.proven = True
             self.movement.proven(binding.place.link)
-            if binding.identifier and _identifier_in(acknowledgement) is None:
+            if binding.identifier and identifier_in(acknowledgement) is None:
                 self._multiple = False  # the home agent has replaced all bindings by this one
                 self.updates.delete(self.settings.home_agent, binding.identifier)
                 binding.identifier = 0
@@ -577,7 +538,14 @@ class MobileNode:
         flags = mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.HOME_REGISTRATION
         if settings.key_management:
             flags |= mh.UpdateFlag.KEY_MANAGEMENT
-        update = mh.BindingUpdate(request.sequence, flags, request.lifetime, self._update_options(binding, request))
+        used = binding is self._current
+        options = update_options(
+            request,
+            binding.identifier,
+            self._wanted4() if used and request.lifetime else None,
+            self.loss if used and self._untold else None,
+        )
+        update = mh.BindingUpdate(request.sequence, flags, request.lifetime, options)
         # In a datagram it goes from the home address itself (RFC 5555 section 4.3.1).
         source = settings.home_address if via.place.udp or via.place.at_home else via.place.address
         try:
@@ -586,48 +554,16 @@ class MobileNode:
             return [Discarded.of(discard, "mobile-node")]
         return self._send(via.place.link, packet, now)
 
-    def _update_options(self, binding: PlaceBinding, request: BindingRequested) -> tuple[mh.Option, ...]:
-        address4 = request.care_of_address.ipv4_mapped
-        # The care-of address is inside ESP, the source address of the packet is not (section 11.7.1).
-        options: list[mh.Option] = [
-            mh.AlternateCareOfAddress(request.care_of_address) if address4 is None else mh.IPv4CareOfAddress(address4)
-        ]
-        if binding.identifier:
-            options.append(mh.BindingIdentifier(binding.identifier))
-        if binding is self._current and request.lifetime and self.settings.home_address4 is not None:
-            wanted = self.settings.home_address4 if self.home_address4 is None else self.home_address4
-            options.append(mh.IPv4HomeAddress(wanted))
-        loss = self.loss
-        if binding is self._current and self._untold and loss is not None and loss.address != request.care_of_address:
-            # Back at the same address packets may still arrive as they are, so there nothing is asked for.
-            options.append(loss.option())
-        return tuple(options)
+    def _wanted4(self) -> IPv4Address | None:
+        """The IPv4 home address to ask for: the one that was handed out, if there is one already."""
+        return self.settings.home_address4 if self.home_address4 is None else self.home_address4
 
     def _write_list(self, binding: PlaceBinding, now: float) -> None:
-        registration = binding.registration
-        care_of = registration.care_of_address
-        if care_of is None:
-            return
-        expires = registration.expires
-        if expires is None and registration.timer is None:
-            self.updates.delete(registration.home_agent, binding.identifier)
-            return
-        granted = registration.granted if expires is not None else registration.wanted_lifetime
-        self.updates.put(
-            ListEntry(
-                registration.home_agent,
-                self.settings.home_address,
-                care_of,
-                granted,
-                expires if expires is not None else max(registration.sent_at + granted, now + 1.0),
-                registration.sequence,
-                registration.state.name.lower(),
-                sent_at=registration.sent_at,
-                retransmissions=max(registration.transmissions - 1, 0),
-                identifier=binding.identifier,
-                link=binding.place.link,
-            )
-        )
+        entry = binding.entry(self.settings.home_address, now)
+        if entry is not None:
+            self.updates.put(entry)
+        elif binding.registration.care_of_address is not None:
+            self.updates.delete(self.settings.home_agent, binding.identifier)
 
     def snapshot(self, now: float) -> dict[str, object]:
         """For people, JSON-ready."""
@@ -637,22 +573,8 @@ class MobileNode:
             "home_address4": None if self.home_address4 is None else str(self.home_address4),
             "movement": self.movement.snapshot(now),
             "registration": self.registration.snapshot(now),
-            "places": [
-                {
-                    "role": role,
-                    **binding.place.describe(),
-                    "identifier": binding.identifier,
-                    "nat": binding.nat is not None,
-                    **binding.registration.snapshot(now),
-                }
-                for role, binding in roles
-                if binding is not None
-            ],
+            "places": [binding.snapshot(role, now) for role, binding in roles if binding is not None],
             "several_bindings": self._multiple and self.settings.overlap > 0,
             "binding_update_list": self.updates.snapshot(now),
             "handover_under_way": self._handover is not None,
         }
-
-
-def _identifier_in(acknowledgement: mh.BindingAcknowledgement) -> mh.BindingIdentifier | None:
-    return next((each for each in acknowledgement.options if isinstance(each, mh.BindingIdentifier)), None)

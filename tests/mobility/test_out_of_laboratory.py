@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mobility.mipv6.mobile_node import NatFound
 from mobility.mipv6.movement import HandoverAbandoned, HandoverFinished, PathDead
+from mobility.mipv6.place_binding import NatFound
 from mobility.mipv6.registration import BindingRequested
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Internet
