@@ -2,7 +2,8 @@
 
     python -m bench [--section NAME]... [--output FILE]
 
-A section is a module of this package with a function ``measure() -> dict[str, object]``.
+A section is a module of this package with a function ``measure() -> dict[str, object]``, and perhaps one
+``plot(figures, path)``, which draws them into ``bench/SECTION.png``.
 """
 
 from __future__ import annotations
@@ -48,13 +49,16 @@ def main() -> int:
     for name in options.section or SECTIONS:
         sys.stderr.write(f"measuring {name} ...\n")
         try:
-            figures = importlib.import_module(f"bench.{name}").measure()
+            section = importlib.import_module(f"bench.{name}")
+            figures = section.measure()
         except (EnvironmentFailure, RuntimeError, OSError) as error:
             sys.stderr.write(f"{name}: {error}\n")
             failed = True
             continue
         report[name] = {**figures, "machine": machine()}
         options.output.write_text(json.dumps(report, indent=2) + "\n")
+        if draw := getattr(section, "plot", None):
+            draw(figures, options.output.with_name(f"{name}.png"))
         sys.stdout.write(json.dumps({name: figures}, indent=2) + "\n")
     return 1 if failed else 0
 

@@ -1,5 +1,10 @@
 """Section ``handover``: how long the terminal is silent when it changes networks.
 
+``make_before_break``: the laptop of an ordinary user changes back and forth between Wi-Fi (IPv6) and a hotspot (IPv4,
+NAT, a slow wire), which both work, while 50 packets a second flow each way: how many were ``lost``, and how many came
+twice (``duplicates``), as programs in the host OS see it. ``proof_ms``: from the decision to the home agent's answer
+through the new place.
+
 ``break_before_make``: one interface whose cable is moved back and forth between the visited links while packets flow
 every 2 ms both ways, with ``delay_ms`` of round trip to the home agent (an impaired wire at the home agent). The gap of
 a move is the longest time without a packet at a receiver, the longer one of both directions. ``gap_raw_*`` is that;
@@ -12,19 +17,39 @@ directions.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 from bench.laboratory import Laboratory, laboratory
 from bench.statistics import percentile
 from bench.stream import TwoWays
+from mobility.client import ControlClient
 from sip_test_env.cables import Move
 from sip_test_env.impairment import Impairment
+from sip_test_env.mobility_nodes import Terminal
 from sip_test_env.report import Stream
+from sip_test_env.users import OrdinaryUser
 
 DELAYS_MS = (10.0, 50.0, 150.0)
 "Round trips to the home agent."
 MOVES = 40
 INTERVAL = 0.002
+HANDOVERS = 100
+SPEECH = 0.02
+"Seconds between two packets of speech."
+PACE = 1.0
+"Seconds between two handovers that overlap: longer than the overlap."
+HOTSPOT = Impairment(delay_ms=20.0, jitter_ms=8.0)
+
+
+def plot(figures: dict[str, Any], path: Path) -> None:
+    """Draws what `measure` returned."""
+    from bench import plot as pictures  # matplotlib takes a second to import and is for this only
+
+    pictures.handover(figures, path)
 
 
 def measure() -> dict[str, object]:
@@ -35,7 +60,41 @@ async def _measure() -> dict[str, object]:
     async with laboratory("bench-handover") as lab:
         undelayed = await _moves(lab, 0.0)
         delayed = [await _moves(lab, delay) for delay in DELAYS_MS]
-    return {"break_before_make": delayed, "undelayed": undelayed}
+    with OrdinaryUser() as user:
+        plugged = {"wlan0": "visited-a", "wwan0": "hotspot"}
+        async with laboratory("bench-overlap", terminal=Terminal.laptop(user), plugged=plugged) as lab:
+            beside = await _changes(lab)
+    return {"make_before_break": beside, "break_before_make": delayed, "undelayed": undelayed}
+
+
+async def _changes(lab: Laboratory) -> dict[str, object]:
+    """Handovers between two places that both work."""
+    lab.network.impair("hotspot", HOTSPOT)
+    proofs: list[float] = []
+    async with ControlClient(lab.nodes.runtime("mn") / "control.sock") as control:
+        with TwoWays(lab.nodes, SPEECH) as packets:
+            await asyncio.sleep(1.0)
+            for number in range(HANDOVERS):
+                begin = time.monotonic()
+                await control.command(f"move {('wwan0', 'wlan0')[number % 2]}")
+                _, finished = await lab.movements.after(begin, "HandoverFinished")
+                if not finished["make_before_break"]:
+                    raise RuntimeError(f"the terminal broke before it made: {finished}")
+                proofs.append(float(finished["since_noticed_ms"]))
+                await asyncio.sleep(begin + PACE - time.monotonic())
+            streams = await asyncio.to_thread(packets.stop)
+    return {
+        "handovers": len(proofs),
+        "lost": sum(stream.lost() for stream in streams.values()),
+        "duplicates": sum(stream.duplicates() for stream in streams.values()),
+        "packets": sum(len(stream.sent) for stream in streams.values()),
+        "longest_gap_ms": {
+            name: round(max(later - earlier for (earlier, _), (later, _) in pairwise(stream.arrived)) * 1000, 2)
+            for name, stream in streams.items()
+        },
+        "proof_ms": _two(proofs),
+        "interval_ms": SPEECH * 1000,
+    }
 
 
 @dataclass(frozen=True, slots=True)

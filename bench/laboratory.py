@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from sip_test_env.demo import Movements, bound
-from sip_test_env.mobility_nodes import MobilityNodes
+from sip_test_env.mobility_nodes import MobilityNodes, Terminal
 from sip_test_env.network import TestNetwork
 
 
@@ -20,12 +20,20 @@ class Laboratory:
 
 
 @contextlib.asynccontextmanager
-async def laboratory(instance: str, tunnel: str = "esp") -> AsyncIterator[Laboratory]:
-    """Up for the time of the block. Raises RuntimeError without root."""
+async def laboratory(
+    instance: str,
+    tunnel: str = "esp",
+    *,
+    terminal: Terminal | None = None,
+    plugged: Mapping[str, str] | None = None,
+) -> AsyncIterator[Laboratory]:
+    """Up for the time of the block; ``plugged``: interface -> link. Raises RuntimeError without root."""
     if os.geteuid() != 0:
         raise RuntimeError("needs root to make network namespaces; use `make bench` or sudo")
     with TestNetwork(instance) as network:
-        nodes = MobilityNodes(network, tunnel)
+        for interface, link in (plugged or {}).items():
+            network.move(link, interface)
+        nodes = MobilityNodes(network, tunnel, terminal=terminal)
         nodes.start()
         control = nodes.runtime("mn") / "control.sock"
         await bound(control)

@@ -14,8 +14,10 @@ import os
 import signal
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +85,16 @@ class Movements:
 
     async def bound_after(self, moment: float) -> float:
         """When the home agent first acknowledged a binding after ``moment``. Raises TimeoutError."""
+        return (await self.after(moment, "Bound"))[0]
+
+    async def after(self, moment: float, kind: str, **wanted: object) -> tuple[float, dict[str, Any]]:
+        """The first event of a kind, with these values, that came after ``moment``. Raises TimeoutError."""
+        wanted["event"] = kind
         async with asyncio.timeout(BINDING_TIMEOUT):
             while True:
-                for at, event in self.seen:
-                    if at >= moment and event["event"] == "Bound":
-                        return at
+                for at, event in self.seen[bisect_left(self.seen, moment, key=itemgetter(0)) :]:
+                    if all(event.get(name) == value for name, value in wanted.items()):
+                        return at, event
                 self._news.clear()
                 await self._news.wait()
 

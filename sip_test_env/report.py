@@ -26,6 +26,10 @@ class Stream:
         got = {number & 0xFFFF for _, number in self.arrived}
         return sum(1 for at, number in self.sent if begin <= at < end and number & 0xFFFF not in got)
 
+    def duplicates(self) -> int:
+        """How many packets came although they had come before."""
+        return len(self.arrived) - len({number for _, number in self.arrived})
+
     def gap_ms(self, begin: float, end: float) -> float:
         """The longest time without a packet at the receiver between ``begin`` and ``end``, in milliseconds.
 
