@@ -15,7 +15,8 @@ from pathlib import Path
 from mobility.config import Association
 from mobility.ipsec.sa import SequenceState
 
-SLOTS = 4096
+SLOTS = 1 << 16
+"Four for each terminal of a home agent, and those of keys that are out of use."
 _DIGEST = 16
 _SLOT = _DIGEST + SequenceState.SIZE
 _SIZE = SLOTS * _SLOT
@@ -32,6 +33,7 @@ class SequenceFile:
         self._path = path
         self._descriptor = -1
         self._map: mmap.mmap | None = None
+        self._slots: dict[bytes, int] = {}
 
     @property
     def directory(self) -> Path:
@@ -47,6 +49,7 @@ class SequenceFile:
             # All blocks now: a full disk has to show here and not as a signal when a number is written.
             os.posix_fallocate(self._descriptor, 0, _SIZE)
             self._map = mmap.mmap(self._descriptor, _SIZE)
+            self._find_slots(self._map)
         except BlockingIOError as error:
             self.close()
             raise SequenceFileError(
@@ -59,16 +62,30 @@ class SequenceFile:
 
     def state(self, association: Association, direction: str) -> SequenceState:
         """The state of one direction (``outbound``, ``inbound``) of an association. Raises SequenceFileError: full."""
+        return SequenceState(self.memory(digest(association, direction)))
+
+    def memory(self, name: bytes) -> memoryview:
+        """The memory of the state with this digest, a new one if there is none. Raises SequenceFileError: full."""
         if self._map is None:
             raise SequenceFileError(f"{self._path}: is not open")
-        digest = _digest(association, direction)
-        view = memoryview(self._map)
+        at = self._slots.get(name)
+        if at is None:
+            at = len(self._slots) * _SLOT
+            if at == _SIZE:
+                raise SequenceFileError(
+                    f"{self._path}: has no room left: remove it if none of its keys is in use any more"
+                )
+            self._map[at : at + _DIGEST] = name
+            self._slots[name] = at
+        return memoryview(self._map)[at + _DIGEST : at + _SLOT]
+
+    def _find_slots(self, content: mmap.mmap) -> None:
+        self._slots.clear()
         for at in range(0, _SIZE, _SLOT):
-            found = bytes(view[at : at + _DIGEST])
-            if found == digest or not any(found):
-                view[at : at + _DIGEST] = digest
-                return SequenceState(view[at + _DIGEST : at + _SLOT])
-        raise SequenceFileError(f"{self._path}: has no room left: remove it if none of its keys is in use any more")
+            found = content[at : at + _DIGEST]
+            if not any(found):
+                return
+            self._slots.setdefault(found, at)
 
     def close(self) -> None:
         """States that were handed out stay valid; the lock goes."""
@@ -79,7 +96,8 @@ class SequenceFile:
         self._map = None
 
 
-def _digest(association: Association, direction: str) -> bytes:
+def digest(association: Association, direction: str) -> bytes:
+    """Names one direction of an association; tells nothing of its keys."""
     keys = association.keys
     text = f"{direction} {association.spi} {association.algorithm.value} "
     material = len(keys.encryption).to_bytes(2, "big") + keys.encryption + keys.authentication
