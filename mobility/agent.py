@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.host.events import AddressConflict
 from mobility.host.host import Host
-from mobility.links import LinkSettings
-from mobility.mipv6.home_agent import HomeAgent, HomeAgentSettings, HopLimitExceeded, Reply
-from mobility.outputs import Arrived, Discarded, Output, Transmit
-from mobility.wire import ip6
+from mobility.links import LinkSettings, endpoint, is_udp
+from mobility.mipv6.binding_records import BindingRecord
+from mobility.mipv6.home_agent import HomeAgent, HopLimitExceeded
+from mobility.mipv6.home_paths import Reply
+from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
+from mobility.outputs import Arrived, Discarded, Event, Output, Transmit
+from mobility.wire import ip6, udp
 from mobility.wire.errors import WireError
+
+ANNOUNCEMENTS = 3
+"Of the home agent's address when it takes over (MAX_NEIGHBOR_ADVERTISEMENT, RFC 4861 section 10)."
+ANNOUNCEMENT_INTERVAL = 1.0
+"Seconds."
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +32,25 @@ class AgentSettings:
     home_agent: HomeAgentSettings
     link: LinkSettings
     "On the home link, where a router advertises itself."
+    standby: bool = False
+    "Begins silent on the home link, until `HomeAgentNode.activate`."
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceChanged(Event):
+    """This home agent took over, or stood back."""
+
+    active: bool
+    bindings: int
+    "Home addresses that are bound."
 
 
 class HomeAgentNode:
-    """A home agent; a `Node` with one link, the home link, and no host OS."""
+    """A home agent; a `Node` with the home link, any number of links of UDP, and a host OS for IPv4.
+
+    On standby it has no address on the home link, answers for nobody there, and drops datagrams. To take over:
+    `restore` the bindings of the other home agent, then `activate`.
+    """
 
     def __init__(self, settings: AgentSettings, random: Callable[[int], bytes]) -> None:
         """Raises `ValueError` as `HomeAgent` does."""
@@ -34,23 +58,33 @@ class HomeAgentNode:
         link = settings.link
         self.host = Host(link.name, link.link_address, link.mtu, random)
         self.engine = HomeAgent(settings.home_agent, self.host, self._answer)
+        self.active = not settings.standby
+        "Whether this home agent serves."
+        self.engine.registrar.standing_in = self.active
         self.counters: Counter[str] = Counter()
         self.intercepted = 0
         "Packets for terminals that are away."
         self.reversed = 0
         "Packets that terminals sent through their tunnels."
         self._address = settings.home_agent.address.packed
+        self._port = settings.home_agent.udp_port
         self._sender = b""
         "Link-layer address of the packet that is being handled."
+        self._announcements = 0
+        self._announce_at: float | None = None
+
+    # ------------------------------------------------------------ Node
 
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = [time for time in (self.host.timer, self.engine.timer) if time is not None]
+        times = [time for time in (self.host.timer, self.engine.timer, self._announce_at) if time is not None]
         return min(times, default=None)
 
     def start(self, now: float) -> list[Output]:
-        """Takes its address; the link may come up later."""
+        """Takes its address, unless on standby; the link may come up later."""
+        if not self.active:
+            return []
         agent = self.settings.home_agent
         return self._absorb(self.host.add_address(agent.address, now, prefix_length=agent.prefix_length), now)
 
@@ -58,40 +92,102 @@ class HomeAgentNode:
         """The carrier of the home link came or went."""
         if link != self.settings.link.name:
             return self._absorb([Discarded(Reason.NO_SUCH_LINK, "home-agent", link)], now)
-        return self._absorb(self.host.link_changed(up, now), now)
+        outputs = self._absorb(self.host.link_changed(up, now), now)
+        if up and self._announcements:
+            outputs += self._announce(now)
+        return outputs
 
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
-        """A packet arrived on the home link."""
-        if link != self.settings.link.name:
+        """A packet arrived on the home link, or the payload of a datagram on a link of UDP."""
+        if link == self.settings.link.name:
+            self._sender = sender
+            return self._absorb(self.host.receive(packet, sender, now), now)
+        if not is_udp(link) or len(sender) != 18:
             return self._absorb([Discarded(Reason.NO_SUCH_LINK, "home-agent", link)], now)
-        self._sender = sender
-        return self._absorb(self.host.receive(packet, sender, now), now)
+        return self._absorb(self._guarded(self._datagram, packet, now, sender, link), now)
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:
-        """A home agent has no host OS."""
-        return self._absorb([Discarded(Reason.MESSAGE_UNEXPECTED, "home-agent", "a packet of a host OS")], now)
+        """The operator's kernel sends IPv4 to terminals."""
+        return self._absorb(self._guarded(self.engine.from_host, packet, now), now)
 
     def handle_timer(self, now: float) -> list[Output]:
         """The time in `timer` has come."""
         self._sender = b""
         outputs = self._absorb(self.host.handle_timer(now), now)
-        return outputs + self._absorb(self.engine.handle_timer(now), now)
+        outputs += self._absorb(self.engine.handle_timer(now), now)
+        if self._announce_at is not None and self._announce_at <= now:
+            outputs += self._announce(now)
+        return outputs
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""
         return {
             "role": "home-agent",
+            "active": self.active,
             **self.engine.snapshot(now),
             "links": {self.settings.link.name: self.host.snapshot(now)},
             "counters": {"intercepted": self.intercepted, "reversed": self.reversed, **self.counters},
         }
+
+    # ------------------------------------------------------------ for operators
+
+    def activate(self, now: float) -> list[Output]:
+        """Serves from now on: takes the home agent's address and those of all bound terminals, and tells the link."""
+        if self.active:
+            return []
+        self.active = True
+        agent = self.settings.home_agent
+        # Whoever had the address before does not answer any more, or this would not be called: nothing to be detected,
+        # and the neighbours shall come here at once.
+        outputs = self.host.add_address(agent.address, now, prefix_length=agent.prefix_length, quiet=True)
+        outputs += self.engine.stand_in(now)
+        outputs.append(ServiceChanged(True, len(self.engine.cache)))
+        self._announcements = ANNOUNCEMENTS
+        return self._absorb(outputs, now) + self._announce(now)
+
+    def deactivate(self, now: float) -> list[Output]:
+        """Stands back: silent on the home link, all bindings forgotten; for the outside they go on elsewhere."""
+        if not self.active:
+            return []
+        self.active = False
+        self._announcements, self._announce_at = 0, None
+        outputs = self.engine.stand_by(now)
+        outputs += self.host.remove_address(self.settings.home_agent.address, now)
+        outputs.append(ServiceChanged(False, 0))
+        return self._absorb(outputs, now)
+
+    def reconfigure(self, terminals: Iterable[AuthorisedTerminal], now: float) -> list[Output]:
+        """Other terminals; see `HomeAgent.reconfigure`. Raises `ValueError`; then nothing has changed."""
+        return self._absorb(self.engine.reconfigure(terminals, now), now)
+
+    def bindings(self, wall_offset: float) -> list[BindingRecord]:
+        """All bindings as they are to be kept; ``wall_offset``: seconds from this node's clock to that of the wall."""
+        return self.engine.bindings(wall_offset)
+
+    def record(self, home_address: IPv6Address, wall_offset: float) -> BindingRecord | None:
+        """The same of one home address; None: it is not bound."""
+        return self.engine.record(home_address, wall_offset)
+
+    def restore(self, records: Iterable[BindingRecord], wall_offset: float, now: float) -> list[Output]:
+        """Bindings of an earlier process, or of another home agent, go on; see `HomeAgent.restore`."""
+        return self._absorb(self.engine.restore(records, wall_offset, now), now)
+
+    # ------------------------------------------------------------ inside
+
+    def _announce(self, now: float) -> list[Output]:
+        """The message may be lost, and the link may not be up yet."""
+        outputs = self.host.announce(self.settings.home_agent.address, now)
+        if outputs:
+            self._announcements -= 1
+        self._announce_at = now + ANNOUNCEMENT_INTERVAL if outputs and self._announcements else None
+        return self._absorb(outputs, now)
 
     def _absorb(self, outputs: Iterable[Output], now: float) -> list[Output]:
         result: list[Output] = []
         for output in outputs:
             match output:
                 case Arrived(packet=packet):
-                    result += self._absorb(self._arrived(packet, now), now)
+                    result += self._absorb(self._guarded(self._arrived, packet, now), now)
                 case AddressConflict(address=address) if self.engine.is_bound(address.packed):
                     result.append(output)
                     result += self._absorb(self.engine.conflict(address, now), now)
@@ -102,32 +198,46 @@ class HomeAgentNode:
                     result.append(output)
         return result
 
-    def _arrived(self, packet: bytes, now: float) -> list[Output]:
+    def _guarded(self, handle: Callable[..., list[Output]], packet: bytes, now: float, *where: object) -> list[Output]:
         try:
-            if packet[24:40] != self._address:
-                outputs = self.engine.intercept(packet, now)
-                self.intercepted += 1
-                return outputs
-            if self._is_signalling(packet):
-                return self.engine.signalling(packet, now)
-            if packet[6] == ip6.ICMPV6:
-                return [Discarded(Reason.ICMP_IGNORED, "home-agent", f"type {packet[40]}")]
-            outputs = self.engine.reverse(packet, now)
-            self.reversed += 1
-            return outputs
+            return handle(packet, now, *where)
         except HopLimitExceeded as exceeded:
             return [*exceeded.told, Discarded.of(exceeded, "home-agent")]
         except Discard as discard:
             return [Discarded.of(discard, "home-agent")]
 
-    def _is_signalling(self, packet: bytes) -> bool:
+    def _arrived(self, packet: bytes, now: float) -> list[Output]:
+        if packet[24:40] != self._address:
+            outputs = self.engine.intercept(packet, now)
+            self.intercepted += 1
+            return outputs
+        if packet[6] != ip6.UDP and self.engine.is_signalling(packet):
+            return self.engine.signalling(packet, now)
+        if packet[6] == ip6.ICMPV6:
+            return [Discarded(Reason.ICMP_IGNORED, "home-agent", f"type {packet[40]}")]
+        if packet[6] == ip6.UDP and self._port:
+            return self._own_datagram(packet, now)
+        outputs = self.engine.reverse(packet, now)
+        self.reversed += 1
+        return outputs
+
+    def _own_datagram(self, packet: bytes, now: float) -> list[Output]:
+        """UDP to the home agent's own address, which no kernel knows."""
         try:
-            headers = ip6.walk(packet)
-        except WireError:
-            return False
-        if headers.protocol == ip6.ESP:
-            return not self.engine.is_tunnel(packet[headers.offset : headers.offset + 4])
-        return headers.protocol == ip6.MOBILITY
+            source_port, port, payload = udp.parse(packet)
+        except WireError as error:
+            reason = Reason.CHECKSUM_WRONG if error.what == udp.CHECKSUM else Reason.MALFORMED
+            raise Discard(reason, str(error)) from error
+        if port != self._port or source_port == 0:
+            raise Discard(Reason.NOT_TUNNELLED, f"UDP from port {source_port} to port {port}")
+        return self._datagram(payload, now, endpoint(IPv6Address(packet[8:24]), source_port), "")
+
+    def _datagram(self, payload: bytes, now: float, sender: bytes, link: str) -> list[Output]:
+        if not self.active:
+            raise Discard(Reason.STANDBY, f"a datagram on {link}")
+        outputs = self.engine.datagram(payload, sender, link, now)
+        self.reversed += 1
+        return outputs
 
     def _answer(self, reply: Reply, now: float) -> list[Output]:
         if reply.at_home and self._sender:

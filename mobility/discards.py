@@ -80,6 +80,10 @@ class Reason(StrEnum):
     "Something was said about a link that this node does not have."
     STANDING_BY = "standing-by"
     "This home agent does not serve: another one with the same address does, or may by now."
+    KEEPALIVE = "keepalive"
+    "One octet that only keeps the mappings of NAT on the way: no fault, dropped by design (RFC 3948 section 2.3)."
+    STANDBY = "standby"
+    "This home agent is on standby: another one serves."
     # host
     NDISC_INVALID = "ndisc-invalid"
     "An invalid neighbour discovery message: hop limit, checksum, size, source (RFC 4861 sections 6.1, 7.1, 8.1)."

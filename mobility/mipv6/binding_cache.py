@@ -122,6 +122,16 @@ class BindingCache:
         self.put(binding)
         return replaced
 
+    def put_behind(self, binding: Binding) -> None:
+        """As `put`, but whichever binding is the primary stays it: for an update that others have overtaken."""
+        key = binding.home_address.packed
+        primary = self._primary.get(key)
+        self.put(binding)
+        if primary is not None and primary.identifier != binding.identifier:
+            rows = self._by_home[key]
+            rows[primary.identifier] = rows.pop(primary.identifier)
+            self._primary[key] = primary
+
     def amend(self, binding: Binding) -> None:
         """Other values for a row that exists, whose rank stays what it is."""
         key = binding.home_address.packed

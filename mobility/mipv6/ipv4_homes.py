@@ -47,7 +47,8 @@ class IPv4Homes:
         self._released: dict[IPv4Address, None] = {}
         self._fixed: dict[IPv6Address, IPv4Address] = {}
         self._reserved: dict[IPv4Address, IPv6Address] = {}
-        self._holders: dict[IPv4Address, IPv6Address] = {}
+        self.holders: dict[bytes, bytes] = {}
+        "IPv4 home address -> home address; read on the data path."
         self._held: dict[IPv6Address, IPv4Address] = {}
         self._last: dict[IPv6Address, IPv4Address] = {}
         "Of terminals that are not bound now: they get it again if it is free."
@@ -72,7 +73,9 @@ class IPv4Homes:
                 )
             reserved[address] = terminal.home_address
             fixed[terminal.home_address] = address
-        self._released |= dict.fromkeys(self._reserved.keys() - reserved.keys() - self._holders.keys())
+        self._released |= {
+            each: None for each in self._reserved.keys() - reserved.keys() if each.packed not in self.holders
+        }
         self._fixed, self._reserved = fixed, reserved
         self._last = {home: address for home, address in self._last.items() if home in known}
 
@@ -94,7 +97,7 @@ class IPv4Homes:
     def _choose(self, home_address: IPv6Address, wanted: IPv4Address | None) -> IPv4Address | Answer:
         fixed = self._fixed.get(home_address)
         if fixed is not None:
-            theirs = self._holders.get(fixed, home_address) != home_address
+            theirs = self.holders.get(fixed.packed, home_address.packed) != home_address.packed
             return Answer.INCORRECT_HOME_ADDRESS if theirs or wanted not in (None, fixed) else fixed
         if self.pool is None:
             return Answer.NO_DYNAMIC_ASSIGNMENT if wanted is None else Answer.ADMINISTRATIVELY_PROHIBITED
@@ -104,8 +107,8 @@ class IPv4Homes:
 
     def resume(self, home_address: IPv6Address, address: IPv4Address) -> bool:
         """A terminal held this address before a restart. False: it is another's now."""
-        holder = self._holders.get(address, self._reserved.get(address, home_address))
-        if holder != home_address or address == self.own:
+        holder = self.holders.get(address.packed, self._reserved.get(address, home_address).packed)
+        if holder != home_address.packed or address == self.own:
             return False
         self._hold(home_address, address)
         return True
@@ -115,7 +118,7 @@ class IPv4Homes:
         address = self._held.pop(home_address, None)
         if address is None:
             return None
-        del self._holders[address]
+        del self.holders[address.packed]
         if address not in self._reserved:
             self._last[home_address] = address
             self._released[address] = None
@@ -132,7 +135,7 @@ class IPv4Homes:
         if held is not None:
             self.release(home_address)
         self._held[home_address] = address
-        self._holders[address] = home_address
+        self.holders[address.packed] = home_address.packed
         self._last.pop(home_address, None)
         self._released.pop(address, None)
 
@@ -143,7 +146,7 @@ class IPv4Homes:
         if pool.prefixlen < 31 and address in (pool.network_address, pool.broadcast_address):
             return False
         return (
-            self._holders.get(address, home_address) == home_address
+            self.holders.get(address.packed, home_address.packed) == home_address.packed
             and self._reserved.get(address, home_address) == home_address
         )
 

@@ -9,6 +9,8 @@ from mobility.wire import ip6
 from mobility.wire.errors import WireError
 
 HEADER_SIZE = 8
+CHECKSUM = "UDP checksum"
+"What a `WireError` names when the checksum is missing or wrong."
 
 _HEADER = Struct("!HHHH")
 _LENGTH = Struct("!H").pack
@@ -34,9 +36,9 @@ def parse(packet: bytes, at: int = ip6.HEADER_SIZE) -> Datagram:
     if length != size:
         raise WireError("UDP header", at=at + 4, why=f"claims {length} octets, has {size}")
     if checksum == 0:
-        raise WireError("UDP header", at=at + 6, why="no checksum")
+        raise WireError(CHECKSUM, at=at + 6, why="no checksum")
     if ip6.checksum(packet[8:24], packet[24:40], ip6.UDP, packet[at:]):
-        raise WireError("UDP header", at=at + 6, why="wrong checksum")
+        raise WireError(CHECKSUM, at=at + 6, why="wrong checksum")
     return Datagram(source_port, destination_port, packet[at + HEADER_SIZE :])
 
 
