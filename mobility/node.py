@@ -49,3 +49,19 @@ class UsesUdp(Protocol):
     def udp_changed(self, link: str, address: IPv4Address | IPv6Address | None, mtu: int, now: float) -> list[Output]:
         """``link`` (``wlan0/udp4``) has a socket with this local address, or another one than before; None: none any
         more. ``mtu``: octets of IP packet that the interface takes."""
+
+
+@runtime_checkable
+class PrefersInterfaces(Protocol):
+    """A node that prefers some interfaces to others."""
+
+    def interfaces_changed(self, order: tuple[str, ...], now: float) -> list[Output]:
+        """The interfaces that may be used, by name, the preferred one first."""
+
+
+@runtime_checkable
+class NoticesSleep(Protocol):
+    """A node that has to look around when the machine was suspended."""
+
+    def resumed(self, now: float) -> list[Output]:
+        """It was, until now; ``now`` has gone on meanwhile."""

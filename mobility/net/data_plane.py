@@ -6,14 +6,19 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from mobility.links import describe_endpoint
+from mobility.net.access import Access, AccessSettings, Change
 from mobility.net.loop import Loop
-from mobility.net.netlink import LinkMonitor, LinkState
+from mobility.net.monitor import LinkMonitor
+from mobility.net.netlink import LinkState
 from mobility.net.packet_socket import Link, PacketSocket
 from mobility.net.tun import Tunnel
-from mobility.node import Node
+from mobility.net.udp_socket import UdpSocket
+from mobility.node import Node, NoticesSleep, PrefersInterfaces, UsesUdp
 from mobility.outputs import Deliver, Discarded, Event, Output, Transmit
 
 log = logging.getLogger(__name__)
@@ -22,6 +27,20 @@ FAIR_SHARE = 64
 "Packets taken from one descriptor before the others get their turn."
 AFTER_FAILURE = 1.0
 "Seconds until a timer whose handling failed is tried again."
+SLEEP = 1.0
+"Seconds of suspension that a node is told of."
+LONGEST_WAIT = 2.0
+"Seconds after which a sleep is noticed where nothing else wakes the process: waiting does not count while suspended."
+
+
+def now() -> float:
+    """Seconds since the machine was started, with those in which it was suspended: the clock of nodes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def time_asleep() -> float:
+    """Seconds that the machine was suspended since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Observer(Protocol):
@@ -43,7 +62,9 @@ class DataPlane:
     """Runs a node.
 
     ``interfaces`` are those it was built for, by link name. A change of their hardware address or MTU, and the end of
-    the host OS, need a new node: then `must_restart` says why and the loop stops.
+    the host OS, need a new node: then `must_restart` says why and the loop stops. ``access``: what it may use by UDP
+    (a node that `UsesUdp`). ``listen``: addresses and ports of the kernel where it gets datagrams, as links
+    ``udp/ADDRESS``.
     """
 
     def __init__(
@@ -54,7 +75,10 @@ class DataPlane:
         observer: Observer,
         *,
         tunnel: Tunnel | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        access: AccessSettings | None = None,
+        listen: Iterable[tuple[IPv4Address | IPv6Address, int]] = (),
+        clock: Callable[[], float] = now,
+        asleep: Callable[[], float] = time_asleep,
         open_link: Callable[[LinkState], Link] | None = None,
     ) -> None:
         self.node = node
@@ -69,22 +93,32 @@ class DataPlane:
         self._tunnel = tunnel
         self._clock = clock
         self._open_link = _open_packet_socket if open_link is None else open_link
-        self._monitor = LinkMonitor()
+        self._monitor = LinkMonitor(routes=access is not None)
+        self._access = None if access is None else Access(access, self._monitor)
+        self._order: tuple[str, ...] | None = None
+        "Of interfaces, as the node was told."
+        self._listen = tuple(listen)
+        self._asleep = asleep
+        self._asleep_before = asleep()
         self._links: dict[str, Link] = {}
         self._indexes: dict[str, int] = {}
         self._up: set[str] = set()
         self._carrier_losses: dict[str, int] = {}
+        self._past_errors: dict[str, Counter[str]] = {}
+        "Of links that were closed."
         self._not_before = 0.0
 
     def start(self) -> None:
-        """Starts the node and opens its links as far as they exist. Raises OSError: not permitted to open a link."""
+        """Starts the node and opens its links as far as they exist. Raises OSError: not permitted to open a link, or
+        another process has the port to listen at."""
         present = self._monitor.open()
-        self._loop.watch(self._monitor, self._interfaces_changed)
+        self._loop.watch(self._monitor, self._kernel_changed)
         if self._tunnel is not None:
             self._loop.watch(self._tunnel, self._host_ready)
         self.call(self.node.start)
-        for interface in present:
-            self._interface_changed(interface)
+        for address, port in self._listen:
+            self._watch_link(_listening(address, port))
+        self._follow(present)
         if self._not_before:
             raise RuntimeError("the node failed to start; the log above has the traceback")
 
@@ -96,14 +130,23 @@ class DataPlane:
     def turn(self, longest: float | None = None) -> None:
         """One turn of the loop: waits for a packet or the node's timer, ``longest`` seconds at most."""
         due = self._due()
-        wait = longest
+        wait = LONGEST_WAIT if longest is None else min(longest, LONGEST_WAIT)
         if due is not None:
-            left = due - self._clock()
-            wait = left if longest is None else min(left, longest)
+            wait = min(wait, due - self._clock())
         self._loop.turn(wait)
+        asleep = self._asleep()
+        if asleep - self._asleep_before > SLEEP:
+            log.info("the machine was suspended for %.0f seconds", asleep - self._asleep_before)
+            self._asleep_before = asleep
+            if isinstance(self.node, NoticesSleep):
+                self.call(self.node.resumed)
         due = self._due()
         if due is not None and due <= self._clock():
             self.call(self.node.handle_timer)
+
+    def now(self) -> float:
+        """The time that the node is told."""
+        return self._clock()
 
     def call(self, method: Callable[[float], list[Output]]) -> None:
         """Calls the node with the present time and carries out what it answers; exceptions are noted, not raised."""
@@ -124,7 +167,7 @@ class DataPlane:
                 if link is not None and link.send(packet, to):
                     packets["to-" + name] += 1
                     if observer.wants_packets:
-                        observer.packet(name, True, packet)
+                        observer.packet(name, True, _as_packet(link, packet, to, outbound=True))
                 else:
                     packets["lost-to-" + name] += 1
             elif isinstance(output, Deliver):
@@ -149,18 +192,20 @@ class DataPlane:
 
     def counters(self) -> dict[str, object]:
         """All counters of the I/O side, JSON-ready."""
-        errors = {name: dict(link.errors) for name, link in self._links.items() if isinstance(link, PacketSocket)}
+        errors = {name: Counter(counts) for name, counts in self._past_errors.items()}
+        for name, link in self._links.items():
+            errors[name] = errors.get(name, Counter()) + _errors(link)
         return {
             "packets": dict(self.packets),
             "discards": dict(self.discards),
-            "link_errors": {name: counts for name, counts in errors.items() if counts},
+            "link_errors": {name: dict(counts) for name, counts in errors.items() if counts},
             "internal_errors": dict(self._loop.failures),
             "netlink_overruns": self._monitor.overruns,
         }
 
     def links(self) -> dict[str, object]:
         """The links as the kernel sees them, JSON-ready."""
-        return {
+        links: dict[str, object] = {
             name: {
                 "up": name in self._up,
                 "present": name in self._links,
@@ -169,12 +214,19 @@ class DataPlane:
             }
             for name, state in self._interfaces.items()
         }
+        for name, link in self._links.items():
+            if isinstance(link, UdpSocket):
+                links[name] = {
+                    "up": True,
+                    "present": True,
+                    "address": describe_endpoint(link.address),
+                    "mtu": link.mtu,
+                }
+        return links
 
     def close(self) -> None:
-        for link in self._links.values():
-            self._loop.unwatch(link)
-            link.close()
-        self._links.clear()
+        for link in list(self._links.values()):
+            self._close_link(link)
         if self._tunnel is not None:
             self._loop.unwatch(self._tunnel)
             self._tunnel.close()
@@ -217,24 +269,58 @@ class DataPlane:
         self.packets["from-" + name] += len(arrived)
         for packet, sender in arrived:
             if self._observer.wants_packets:
-                self._observer.packet(name, False, packet)
+                self._observer.packet(name, False, _as_packet(link, packet, sender, outbound=False))
             try:
                 self.carry_out(from_link(name, packet, sender, clock()))
             except Exception as error:
                 self._loop.failed(error)
 
-    def _interfaces_changed(self, _events: int) -> None:
-        for interface in self._monitor.read():
-            self._interface_changed(interface)
+    # ------------------------------------------------------------ following the kernel
+
+    def _kernel_changed(self, _events: int) -> None:
+        self._follow(self._monitor.read())
+
+    def _follow(self, changes: Iterable[object]) -> None:
+        for change in changes:
+            if isinstance(change, LinkState):
+                self._interface_changed(change)
+        access = self._access
+        if access is None:
+            return
+        order = access.order()
+        if order != self._order and isinstance(self.node, PrefersInterfaces):
+            prefers, self._order = self.node, order
+            self.call(lambda now: prefers.interfaces_changed(order, now))
+        self._access_changed(access.follow())
+
+    def _access_changed(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            link, node = change.socket, self.node
+            if change.former is not None:
+                self._close_link(change.former)
+            if link is not None and change.link not in self._links:
+                self._watch_link(link)
+            if isinstance(node, UsesUdp):
+                self._tell(node, change)
+
+    def _tell(self, node: UsesUdp, change: Change) -> None:
+        address = None if change.socket is None else change.socket.local
+        one = change.socket or change.former
+        mtu = 0 if one is None else one.mtu
+        self.call(lambda now: node.udp_changed(change.link, address, mtu, now))
 
     def _interface_changed(self, interface: LinkState) -> None:
-        for name, index in list(self._indexes.items()):
-            if index == interface.index and name != interface.name:  # renamed: ours is no longer there
-                self._lost(name)
-        built_for = self._interfaces.get(interface.name)
+        name = interface.name
+        lost_in_between = interface.carrier_losses > self._carrier_losses.get(name, interface.carrier_losses)
+        self._carrier_losses[name] = interface.carrier_losses
+        if self._access is not None and (lost_in_between or not interface.up):
+            self._access_changed(self._access.drop(name))
+        for native, index in list(self._indexes.items()):
+            if index == interface.index and native != name:  # renamed: ours is no longer there
+                self._lost(native)
+        built_for = self._interfaces.get(name)
         if built_for is None:
             return
-        name = interface.name
         if interface.removed or self._indexes.get(name, interface.index) != interface.index:
             self._lost(name)
             if interface.removed:
@@ -244,8 +330,6 @@ class DataPlane:
             return
         if interface.up and name not in self._links and not self._found(interface):
             return
-        lost_in_between = interface.carrier_losses > self._carrier_losses.get(name, interface.carrier_losses)
-        self._carrier_losses[name] = interface.carrier_losses
         if interface.up and name in self._up and lost_in_between:
             self.call(lambda now: self.node.link_changed(name, False, now))
             self.call(lambda now: self.node.link_changed(name, True, now))
@@ -261,20 +345,29 @@ class DataPlane:
         except OSError as error:  # gone again between the message and now
             log.warning("interface %s cannot be opened: %s", interface.name, error)
             return False
-        self._links[interface.name] = link
+        self._watch_link(link)
         self._indexes[interface.name] = interface.index
-        self._loop.watch(link, lambda _events: self._link_ready(link))
         return True
 
     def _lost(self, name: str) -> None:
-        link = self._links.pop(name, None)
+        link = self._links.get(name)
         self._indexes.pop(name, None)
         if link is not None:
-            self._loop.unwatch(link)
-            link.close()
+            self._close_link(link)
         if name in self._up:
             self._up.discard(name)
             self.call(lambda now: self.node.link_changed(name, False, now))
+
+    def _watch_link(self, link: Link) -> None:
+        self._links[link.name] = link
+        self._loop.watch(link, lambda _events: self._link_ready(link))
+
+    def _close_link(self, link: Link) -> None:
+        self._past_errors.setdefault(link.name, Counter()).update(_errors(link))
+        self._loop.unwatch(link)
+        link.close()
+        if self._links.get(link.name) is link:
+            del self._links[link.name]
 
     def _restart(self, why: str) -> None:
         log.warning("%s: the data plane starts anew", why)
@@ -286,3 +379,22 @@ def _open_packet_socket(interface: LinkState) -> Link:
     link = PacketSocket(interface)
     link.open()
     return link
+
+
+def _listening(address: IPv4Address | IPv6Address, port: int) -> UdpSocket:
+    link = UdpSocket(f"udp/{address}", address, 1500, port=port, before_the_address=True)
+    try:
+        link.open()
+    except OSError as error:
+        why = f"port {port} at {address} cannot be had: {error.strerror}; see udp and udp_port in [home_agent]"
+        raise OSError(error.errno, why) from error
+    return link
+
+
+def _errors(link: Link) -> Counter[str]:
+    return link.errors if isinstance(link, PacketSocket | UdpSocket) else Counter()
+
+
+def _as_packet(link: Link, packet: bytes, other: bytes, *, outbound: bool) -> bytes:
+    """What a capture shows: datagrams with their headers."""
+    return link.wrapped(packet, other, outbound=outbound) if isinstance(link, UdpSocket) else packet

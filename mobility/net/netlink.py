@@ -1,4 +1,4 @@
-"""Links of the kernel by rtnetlink: what there is now, and what changes.
+"""Links, addresses and routes of the kernel by rtnetlink: what there is, and requests to change it.
 
 pyroute2 supplies the message classes; the sockets are our own, because the data plane reads them in its epoll loop
 and pyroute2's monitors bring an asyncio loop with them.
@@ -10,7 +10,8 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -19,17 +20,19 @@ from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 NETLINK_ROUTE = 0
-RTMGRP_LINK = 1
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_CREATE, NLM_F_EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 17, 18, 20, 24
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
 ARPHRD_ETHER = 1
 RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 4, 0, 1
-IFA_F_NODAD = 0x02
+IFA_F_TEMPORARY, IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x01, 0x02, 0x08, 0x20, 0x40
+RTM_F_CLONED = 0x200
 ADDR_GEN_MODE_NONE = 1
 
-_LARGEST_ANSWER = 1 << 17
+LARGEST_ANSWER = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,65 +59,45 @@ def read_links() -> dict[str, LinkState]:
         return {link.name: link for link in route.links()}
 
 
-class LinkMonitor:
-    """Tells of changes of interfaces as a readable descriptor; the namespace is that of the call to `open`."""
+@dataclass(frozen=True, slots=True)
+class AddressState:
+    """One address of an interface of the kernel."""
 
-    def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-        self._marshal = MarshalRtnl()
-        self._known: dict[str, LinkState] = {}
-        self.overruns = 0
-        "How often the kernel had more to tell than the socket could hold; each is answered by a new full reading."
+    index: int
+    "Of the interface."
+    address: IPv4Address | IPv6Address
+    prefix_length: int
+    universal: bool
+    "Of global scope: not link-local, not valid only on this machine. Private ones are of it, too."
+    tentative: bool = False
+    "Duplicate address detection is still going on: the kernel does not use it."
+    dad_failed: bool = False
+    deprecated: bool = False
+    "Its preferred lifetime is over: not for what is new, where there is another."
+    temporary: bool = False
+    removed: bool = False
 
-    def open(self) -> list[LinkState]:
-        """Begins to listen; returns the interfaces there are now. No change is lost in between. Raises OSError."""
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
-        self._socket.setblocking(False)
-        self._socket.bind((0, RTMGRP_LINK))
-        return self._read_all()
+    @property
+    def usable(self) -> bool:
+        """Whether a socket may be bound to it to reach others."""
+        return self.universal and not (self.tentative or self.dad_failed or self.removed)
 
-    def fileno(self) -> int:
-        if self._socket is None:
-            raise RuntimeError("the link monitor is not open")
-        return self._socket.fileno()
 
-    def read(self) -> list[LinkState]:
-        """The changes since the last call, oldest first. Never blocks."""
-        if self._socket is None:
-            return []
-        changes: list[LinkState] = []
-        while True:
-            try:
-                data, (sender, _groups) = self._socket.recvfrom(_LARGEST_ANSWER)
-            except BlockingIOError:
-                return changes
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self.overruns += 1
-                changes.extend(self._read_all())
-                continue
-            if sender == 0:  # only the kernel tells the truth about links
-                for link in _links_in(self._marshal, data):
-                    self._note(link)
-                    changes.append(link)
+@dataclass(frozen=True, slots=True)
+class RouteState:
+    """One unicast route of the kernel's main table; one of several ways is a route of its own."""
 
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+    index: int
+    "Of the interface."
+    destination: IPv4Network | IPv6Network
+    metric: int
+    "The lower the better."
+    gateway: IPv4Address | IPv6Address | None = None
+    removed: bool = False
 
-    def _note(self, link: LinkState) -> None:
-        if link.removed:
-            self._known.pop(link.name, None)
-        else:
-            self._known[link.name] = link
-
-    def _read_all(self) -> list[LinkState]:
-        present = read_links()
-        gone = [replace(link, up=False, removed=True) for name, link in self._known.items() if name not in present]
-        self._known = present
-        return gone + list(present.values())
+    @property
+    def default(self) -> bool:
+        return self.destination.prefixlen == 0
 
 
 class RouteSocket:
@@ -131,11 +114,30 @@ class RouteSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def links(self) -> list[LinkState]:
         """All interfaces. Raises OSError."""
-        return list(self._ask(ifinfmsg(), RTM_GETLINK, NLM_F_DUMP))
+        messages = self._ask(ifinfmsg(), RTM_GETLINK, NLM_F_DUMP)
+        return [link for message in messages if (link := link_of(message)) is not None]
+
+    def addresses(self) -> list[AddressState]:
+        """All addresses of IPv4 and IPv6. Raises OSError."""
+        messages = self._ask(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP)
+        return [address for message in messages if (address := address_of(message)) is not None]
+
+    def routes(self) -> list[RouteState]:
+        """All unicast routes of the main table, IPv4 and IPv6. Raises OSError."""
+        found: list[RouteState] = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = rtmsg()
+            request["family"] = family
+            for message in self._ask(request, RTM_GETROUTE, NLM_F_DUMP):
+                found += routes_of(message)
+        return found
 
     def set_up(self, index: int) -> None:
         """Brings an interface up."""
@@ -160,12 +162,22 @@ class RouteSocket:
         message["attrs"] = [["IFA_LOCAL", address], ["IFA_ADDRESS", address]]
         self._tell(message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, tolerated=errno.EEXIST)
 
+    def add_route(self, index: int, destination: IPv4Network | IPv6Network) -> None:
+        """Sends what is for a network out of the interface. A route that exists is no error."""
+        self._route(index, socket.AF_INET if destination.version == 4 else socket.AF_INET6, destination)
+
     def add_default_route(self, index: int, family: socket.AddressFamily) -> None:
         """Sends everything of the address family out of the interface. A route that exists is no error."""
+        self._route(index, family, None)
+
+    def _route(self, index: int, family: socket.AddressFamily, destination: IPv4Network | IPv6Network | None) -> None:
         message = rtmsg()
         message["family"], message["table"], message["proto"] = family, RT_TABLE_MAIN, RTPROT_STATIC
         message["scope"], message["type"] = RT_SCOPE_UNIVERSE, RTN_UNICAST
         message["attrs"] = [["RTA_OIF", index]]
+        if destination is not None:
+            message["dst_len"] = destination.prefixlen
+            message["attrs"].append(["RTA_DST", str(destination.network_address)])
         self._tell(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, tolerated=errno.EEXIST)
 
     def _tell(self, message: Any, kind: int, flags: int, *, tolerated: int = 0) -> None:
@@ -176,7 +188,7 @@ class RouteSocket:
             if error.errno != tolerated:
                 raise
 
-    def _ask(self, message: Any, kind: int, flags: int) -> Iterator[LinkState]:
+    def _ask(self, message: Any, kind: int, flags: int) -> Iterator[Any]:
         self._sequence += 1
         header = message["header"]
         header["type"], header["flags"] = kind, NLM_F_REQUEST | flags
@@ -184,7 +196,7 @@ class RouteSocket:
         message.encode()
         self._socket.send(bytes(message.data))
         while True:
-            data = self._socket.recv(_LARGEST_ANSWER)
+            data = self._socket.recv(LARGEST_ANSWER)
             for answer in self._marshal.parse(data):
                 if answer["header"]["sequence_number"] != self._sequence:
                     continue
@@ -195,19 +207,11 @@ class RouteSocket:
                     if failure is not None:
                         raise OSError(failure.code, f"rtnetlink: {os.strerror(failure.code)}")
                     return
-                link = _link_of(answer)
-                if link is not None:
-                    yield link
+                yield answer
 
 
-def _links_in(marshal: Any, data: bytes) -> Iterator[LinkState]:
-    for message in marshal.parse(data):
-        link = _link_of(message)
-        if link is not None:
-            yield link
-
-
-def _link_of(message: Any) -> LinkState | None:
+def link_of(message: Any) -> LinkState | None:
+    """The link that a message is about; None: it is about none."""
     kind = message["header"]["type"]
     # Bridges announce their ports in messages of family AF_BRIDGE, a port leaving its bridge looks like a removal.
     if kind not in (RTM_NEWLINK, RTM_DELLINK) or message["family"] != socket.AF_UNSPEC:
@@ -227,3 +231,60 @@ def _link_of(message: Any) -> LinkState | None:
         removed=kind == RTM_DELLINK,
         carrier_losses=message.get_attr("IFLA_CARRIER_DOWN_COUNT") or 0,
     )
+
+
+def address_of(message: Any) -> AddressState | None:
+    """The address that a message is about; None: it is about none, or of another family."""
+    kind, family = message["header"]["type"], message["family"]
+    if kind not in (RTM_NEWADDR, RTM_DELADDR) or family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    # With a peer at the other end of the link IFA_ADDRESS is the peer's.
+    own = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    if own is None:
+        return None
+    flags = message.get_attr("IFA_FLAGS") or message["flags"]
+    six = family == socket.AF_INET6
+    return AddressState(
+        index=message["index"],
+        address=IPv6Address(own) if six else IPv4Address(own),
+        prefix_length=message["prefixlen"],
+        universal=message["scope"] == RT_SCOPE_UNIVERSE,
+        tentative=six and bool(flags & IFA_F_TENTATIVE),
+        dad_failed=six and bool(flags & IFA_F_DADFAILED),
+        deprecated=bool(flags & IFA_F_DEPRECATED),
+        temporary=six and bool(flags & IFA_F_TEMPORARY),  # IPv4 has another meaning for this bit
+        removed=kind == RTM_DELADDR,
+    )
+
+
+def routes_of(message: Any) -> list[RouteState]:
+    """The unicast routes of the main table that a message is about: one for each way."""
+    kind, family = message["header"]["type"], message["family"]
+    if kind not in (RTM_NEWROUTE, RTM_DELROUTE) or family not in (socket.AF_INET, socket.AF_INET6):
+        return []
+    table = message.get_attr("RTA_TABLE") or message["table"]
+    if table != RT_TABLE_MAIN or message["type"] != RTN_UNICAST or message["flags"] & RTM_F_CLONED:
+        return []
+    six = family == socket.AF_INET6
+    anywhere, length = "::" if six else "0.0.0.0", message["dst_len"]
+    written = f"{message.get_attr('RTA_DST') or anywhere}/{length}"
+    destination = IPv6Network(written) if six else IPv4Network(written)
+    several = message.get_attr("RTA_MULTIPATH")
+    ways = [(message.get_attr("RTA_OIF"), message)] if not several else [(way["oif"], way) for way in several]
+    return [
+        RouteState(
+            index,
+            destination,
+            message.get_attr("RTA_PRIORITY") or 0,
+            _gateway(way.get_attr("RTA_GATEWAY")),
+            removed=kind == RTM_DELROUTE,
+        )
+        for index, way in ways
+        if index is not None
+    ]
+
+
+def _gateway(value: str | None) -> IPv4Address | IPv6Address | None:
+    if value is None:
+        return None
+    return IPv6Address(value) if ":" in value else IPv4Address(value)

@@ -16,6 +16,7 @@ import pytest
 from mobility.net import namespace, netlink, tun
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop
+from mobility.net.obstacles import Forbidden
 from mobility.net.tun import Tunnel, TunSettings
 
 from .networks import OURS, PEER, Bridge, Cable, LinkSeen, Notes, cable, connect, run
@@ -192,5 +193,5 @@ def test_the_tun_interface_has_one_address_and_no_other(setup: Setup) -> None:
 
 def test_tun_needs_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROAMPHONE_TUN_DEVICE", os.devnull + "-not-there")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Forbidden, match="there is no TUN device"):
         tun.create(TunSettings("home0", IPv6Address(OURS), 1280))
