@@ -365,7 +365,7 @@ def test_forged_update() -> None:
         (ip6.packet(STRANGER, HA, ip6.IPV6, udp(STRANGER, CN, b"x")), Reason.INNER_SOURCE_WRONG),
         (ip6.packet(STRANGER, HA, ip6.ESP, bytes(64)), Reason.SA_UNKNOWN),
         (ip6.packet(STRANGER, HA, ip6.MOBILITY, bytes(3)), Reason.MALFORMED),
-        (ip6.packet(STRANGER, HA, ip6.UDP, bytes(8)), Reason.NOT_TUNNELLED),
+        (ip6.packet(STRANGER, HA, ip6.UDP, bytes(8)), Reason.MALFORMED),
     ):
         outputs = network.agent.from_link("home0", packet, SENDER, now)
         assert reasons(outputs) == [reason]
