@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
 from mobility.agent import AgentSettings, HomeAgentNode
-from mobility.config import AssociationPair, Configuration, ConfigurationError, Use
+from mobility.config import AssociationPair, Configuration, ConfigurationError, StoreKind, Use
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
 from mobility.ipsec.algorithms import KeyingError
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
 from mobility.links import LinkSettings
-from mobility.mipv6.home_agent import AuthorisedTerminal, HomeAgentSettings
+from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.tunnel import MobileAssociations
 from mobility.net.netlink import LinkState
 from mobility.node import Node
@@ -90,18 +90,62 @@ def _home_agent(
     settings = configuration.home_agent
     if settings is None:
         raise ConfigurationError(f"{configuration.path}: home_agent: is missing")
-    terminals = tuple(
-        AuthorisedTerminal(
-            terminal.home_address,
-            terminal.tunnel,
-            mobile_associations(configuration, terminal.home_address, sequences),
-        )
-        for terminal in settings.terminals
-    )
     engine = HomeAgentSettings(
-        settings.address.ip, terminals, settings.address.network.prefixlen, max_lifetime=settings.max_lifetime
+        settings.address.ip,
+        authorised_terminals(configuration, sequences),
+        settings.address.network.prefixlen,
+        max_lifetime=settings.max_lifetime,
+        udp_port=settings.udp_port,
+        overlap=settings.overlap,
+        ipv4_pool=settings.ipv4_pool,
     )
-    return HomeAgentNode(AgentSettings(engine, links[settings.interface]), os.urandom)
+    store = configuration.store
+    standby = store is not None and store.kind is StoreKind.REDIS  # until it has the lease
+    return HomeAgentNode(AgentSettings(engine, links[settings.interface], standby), os.urandom)
+
+
+def authorised_terminals(
+    configuration: Configuration,
+    sequences: SequenceFile,
+    before: Configuration | None = None,
+    present: Iterable[AuthorisedTerminal] = (),
+) -> tuple[AuthorisedTerminal, ...]:
+    """The terminals of a home agent.
+
+    When a configuration is read anew: ``before`` is the former one and ``present`` are its terminals. Where the keys
+    are the same, so are the associations: counters, replay windows and numbers go on.
+
+    Raises KeyingError, SequenceFileError.
+    """
+    known = {terminal.home_address: terminal.associations for terminal in present}
+
+    def associations(peer: IPv6Address) -> MobileAssociations:
+        uses = (Use.SIGNALLING, Use.TUNNEL)
+        if before is not None and all(_same(before.pair(use, peer), configuration.pair(use, peer)) for use in uses):
+            kept = known.get(peer)
+            if kept is not None:
+                return kept
+        return mobile_associations(configuration, peer, sequences)
+
+    served = () if configuration.home_agent is None else configuration.home_agent.terminals
+    return tuple(
+        AuthorisedTerminal(
+            each.home_address,
+            each.tunnel,
+            associations(each.home_address),
+            each.admitted,
+            each.name,
+            each.home_address4,
+        )
+        for each in served
+    )
+
+
+def _same(before: AssociationPair | None, after: AssociationPair | None) -> bool:
+    """Whether both are the same but for the name."""
+    if before is None or after is None:
+        return before is after
+    return (before.outbound, before.inbound, before.session_keys) == (after.outbound, after.inbound, after.session_keys)
 
 
 def _correspondent(

@@ -78,8 +78,6 @@ class Reason(StrEnum):
     "The destination is no address of this node and no registered home address."
     NO_SUCH_LINK = "no-such-link"
     "Something was said about a link that this node does not have."
-    STANDING_BY = "standing-by"
-    "This home agent does not serve: another one with the same address does, or may by now."
     KEEPALIVE = "keepalive"
     "One octet that only keeps the mappings of NAT on the way: no fault, dropped by design (RFC 3948 section 2.3)."
     STANDBY = "standby"

@@ -17,7 +17,7 @@ from mobility.correspondent import CorrespondentNode
 from mobility.discards import Discard, Reason
 from mobility.ipsec.sa import Mode
 from mobility.net.netlink import LinkState
-from mobility.sequences import SequenceFile, SequenceFileError
+from mobility.sequences import SLOTS, SequenceFile, SequenceFileError
 from mobility.terminal import Terminal
 from tests.mobility.net.networks import udp_packet
 
@@ -170,7 +170,9 @@ def test_two_processes_do_not_share_a_file(sequences: SequenceFile, tmp_path: Pa
 def test_a_full_or_unreachable_file_is_told(sequences: SequenceFile, tmp_path: Path) -> None:
     pair = read(MN + PAIRS).associations[0]
     rng = random.Random(1)
-    (tmp_path / "state" / "sequences").write_bytes(rng.randbytes(4096 * 32))
+    sequences.close()
+    (tmp_path / "state" / "sequences").write_bytes(rng.randbytes(SLOTS * 32))
+    sequences.open()
     with pytest.raises(SequenceFileError, match="no room left"):
         sequences.state(pair.outbound, "outbound")
     (tmp_path / "file").touch()
