@@ -20,7 +20,7 @@ from mobility.net.obstacles import Forbidden, forbidden_namespace
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 MS_BIND, MS_REC, MS_SLAVE, MS_SHARED = 0x1000, 0x4000, 1 << 19, 1 << 20
 MNT_DETACH = 2
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 NS_GET_OWNER_UID = 0xB704
 
 NAMED = Path("/run/netns")
@@ -65,6 +65,8 @@ def unshare_user_and_network() -> None:
     uid, gid = os.geteuid(), os.getegid()
     try:
         call("unshare", CLONE_NEWUSER | CLONE_NEWNET)
+        # An interpreter with file capabilities (setcap) makes /proc/self root's own; what follows is written there.
+        call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
         Path("/proc/self/setgroups").write_text("deny")  # the kernel wants this before an unprivileged gid_map
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
