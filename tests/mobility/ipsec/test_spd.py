@@ -141,6 +141,39 @@ def test_the_cache_is_bounded() -> None:
     assert len(spd._outbound) <= spd.CACHE_LIMIT
 
 
+ADDRESSES = [HOME, AGENT, PEER, IPv6Address("2001:db8:9::9")]
+NETWORKS = [ANYWHERE, IPv6Network("2001:db8::/32"), *(only(address) for address in ADDRESSES)]
+SELECTORS = st.builds(
+    Selector,
+    st.sampled_from(NETWORKS),
+    st.sampled_from(NETWORKS),
+    st.sampled_from([None, ip6.UDP, ip6.TCP]),
+    st.sampled_from([None, 7]),
+)
+
+
+@given(
+    st.lists(SELECTORS, max_size=12),
+    st.sampled_from(ADDRESSES),
+    st.sampled_from(ADDRESSES),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_first_that_matches_decides_whatever_is_looked_at(
+    selectors: list[Selector], source: IPv6Address, destination: IPv6Address, outbound: bool, hidden: bool
+) -> None:
+    actions = [Action.DISCARD, Action.BYPASS]
+    policies = [Policy(each, actions[number % 2], name=str(number)) for number, each in enumerate(selectors)]
+    flow = Flow(source.packed, destination.packed, ip6.UDP, *((None, None) if hidden else (7, 7)))
+    expected = "default"
+    for policy in policies:
+        if policy.selector.matches(flow, outbound, when_hidden=hidden and policy.action is not Action.BYPASS):
+            expected = policy.name
+            break
+    database = SecurityPolicyDatabase(policies, Action.DISCARD)
+    assert database.lookup(flow, outbound=outbound, hidden=hidden).name == expected
+
+
 def test_description_has_no_keys() -> None:
     algorithm = Algorithm.AES_CBC_HMAC_SHA2_256_128
     sealing, opening = pair(algorithm)
