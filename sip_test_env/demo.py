@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -25,11 +26,12 @@ from mobility.client import ControlClient
 from sip_test_env.agents import PhoneProcess
 from sip_test_env.capture import Capture
 from sip_test_env.errors import EnvironmentFailure
-from sip_test_env.mobility_nodes import TUNNELS, MobilityNodes
+from sip_test_env.mobility_nodes import TUNNELS, MobilityNodes, Terminal
 from sip_test_env.network import TestNetwork
-from sip_test_env.plan import CABLE
+from sip_test_env.plan import BROADBAND, CABLE, HOME_AGENT_PORT, WIFI
 from sip_test_env.report import Audio, Handover, Report, Stream
 from sip_test_env.speech import speak
+from sip_test_env.users import OrdinaryUser
 from softphone.media.codecs import codec_named
 from softphone.media.files import read_sound
 from softphone.media.quality import RATE, pesq, pesq_of_codec
@@ -53,6 +55,8 @@ class Settings:
     transport: str = "udp"
     codec: str = "opus"
     instance: str = "demo"
+    unprivileged: bool = False
+    "The terminal is the laptop of an ordinary user."
 
 
 class Movements:
@@ -114,34 +118,46 @@ async def bound(control: Path) -> None:
 
 async def run(settings: Settings, progress: Progress) -> Report:
     """One demo from beginning to end; leaves nothing behind. Raises `EnvironmentFailure`."""
-    progress("building the test network: Kamailio, routers, home link, two visited links")
-    with TestNetwork(settings.instance) as network:
+    progress("building the test network: Kamailio, routers, home link, two visited links, a hotspot behind a NAT")
+    async with contextlib.AsyncExitStack() as stack:
+        network = stack.enter_context(TestNetwork(settings.instance))
+        user = stack.enter_context(OrdinaryUser()) if settings.unprivileged else None
         plan = network.plan
+        sound = network.directory if user is None else user.folder("sound")
         speech = {
-            direction: speak(voice, settings.seconds, network.directory / f"speech-{direction}.wav")
+            direction: speak(voice, settings.seconds, sound / f"speech-{direction}.wav")
             for direction, voice in VOICES.items()
         }
-        nodes = MobilityNodes(network, settings.tunnel)
-        async with contextlib.AsyncExitStack() as stack:
-            if settings.capture is not None:
-                stack.enter_context(Capture(plan.namespace("links"), CABLE, settings.capture))
-                nodes.esp_sa(settings.capture.with_name(settings.capture.name + ".esp_sa"))
-            progress("starting home agent, correspondent and terminal")
-            nodes.start()
-            control = nodes.runtime("mn") / "control.sock"
-            await bound(control)
-            progress(f"the terminal is bound: {plan.home_address} is reachable in visited-a through {plan.home_agent}")
-            movements = await stack.enter_async_context(Movements.follow(control))
-            terminal = await stack.enter_async_context(
-                PhoneProcess("terminal's phone", network.directory / "phone-mn.log")
-            )
-            correspondent = await stack.enter_async_context(
-                PhoneProcess("correspondent's phone", network.directory / "phone-cn.log")
-            )
-            for phone, user, role in ((terminal, TERMINAL, "mn"), (correspondent, CORRESPONDENT, "cn")):
-                await registered(phone, user, nodes, role, transport=settings.transport, codec=settings.codec)
-            progress(f"both phones are registered with Kamailio over {settings.transport}")
-            return await call(settings, network, movements, terminal, correspondent, speech, progress)
+        if user is not None:
+            network.move(plan.visited_a.name, WIFI)
+        nodes = MobilityNodes(network, settings.tunnel, terminal=None if user is None else Terminal.laptop(user))
+        if settings.capture is not None:
+            port = CABLE if user is None else HOME_AGENT_PORT
+            stack.enter_context(Capture(plan.namespace("links"), port, settings.capture))
+            nodes.esp_sa(settings.capture.with_name(settings.capture.name + ".esp_sa"))
+        whose = "terminal" if user is None else f"terminal (of {user.name}, who is no administrator)"
+        progress(f"starting home agent, correspondent and {whose}")
+        stack.callback(nodes.stop)
+        nodes.start()
+        control = nodes.runtime("mn") / "control.sock"
+        await bound(control)
+        progress(f"the terminal is bound: {plan.home_address} is reachable in visited-a through {plan.home_agent}")
+        movements = await stack.enter_async_context(Movements.follow(control))
+        terminal = await stack.enter_async_context(terminals_phone(nodes))
+        correspondent = await stack.enter_async_context(
+            PhoneProcess("correspondent's phone", network.directory / "phone-cn.log")
+        )
+        for phone, name, role in ((terminal, TERMINAL, "mn"), (correspondent, CORRESPONDENT, "cn")):
+            await registered(phone, name, nodes, role, transport=settings.transport, codec=settings.codec)
+        progress(f"both phones are registered with Kamailio over {settings.transport}")
+        return await call(settings, network, movements, terminal, correspondent, speech, progress)
+
+
+def terminals_phone(nodes: MobilityNodes) -> PhoneProcess:
+    """The phone of the terminal, of the same user, on the same machine."""
+    network, terminal = nodes.network, nodes.terminal
+    log = network.directory / "phone-mn.log"
+    return PhoneProcess("terminal's phone", log, user=terminal.user, namespace=network.plan.namespace(terminal.node))
 
 
 async def registered(
@@ -150,6 +166,9 @@ async def registered(
     """Registers a phone that lives in the host OS of ``role`` (``mn`` or ``cn``). Raises `EnvironmentFailure`."""
     network = nodes.network
     account = network.account(user)
+    ca_file = network.ca_file
+    if role == "mn" and nodes.terminal.user is not None:  # who may not look into root's directories
+        ca_file = nodes.terminal.user.own(Path(shutil.copy(ca_file, nodes.terminal.user.directory)))
     await phone.do(
         "register",
         host=str(nodes.runtime(role) / "host.sock"),
@@ -158,7 +177,7 @@ async def registered(
         domain=account.domain,
         proxy=proxy_uri(network, transport),
         transport=transport,
-        ca_file=str(network.ca_file),
+        ca_file=str(ca_file),
         codec=codec,
     )
 
@@ -185,7 +204,7 @@ async def call(
     calling = await correspondent.do("dial", target=f"sip:{TERMINAL}@{domain}")
     await answering
     progress(f"the correspondent called the terminal; its 200 OK says {calling['sdp_connection']}")
-    heard = {"to_mn": network.directory / "heard-mn.wav", "to_cn": network.directory / "heard-cn.wav"}
+    heard = {"to_mn": speech["to_cn"].with_name("heard-mn.wav"), "to_cn": network.directory / "heard-cn.wav"}
     await asyncio.gather(
         terminal.do("talk", play=str(speech["to_cn"]), record=str(heard["to_mn"])),
         correspondent.do("talk", play=str(speech["to_mn"]), record=str(heard["to_cn"])),
@@ -195,15 +214,15 @@ async def call(
     notes: list[str] = []
     for number in range(settings.handovers):
         await asyncio.sleep(begin + settings.seconds * (number + 1) / (settings.handovers + 1) - time.monotonic())
-        target = "visited-b" if number % 2 == 0 else "visited-a"
-        moved = network.move(target)
+        change = roam if settings.unprivileged else replug
+        source, target, moment = await change(network, number)
         try:
-            at = await movements.bound_after(moved.cut)
+            at = await movements.bound_after(moment)
         except TimeoutError:
             notes.append(f"no new binding within {BINDING_TIMEOUT:g} s after the move to {target}")
             break
-        moves.append((str(moved.source), target, moved.cut, at))
-        progress(f"moved from {moved.source} to {target}: bound again after {(at - moved.cut) * 1000:.1f} ms")
+        moves.append((source, target, moment, at))
+        progress(f"moved from {source} to {target}: bound again after {(at - moment) * 1000:.1f} ms")
     await asyncio.sleep(max(0.0, begin + settings.seconds + 0.5 - time.monotonic()))
     end = time.monotonic()
     await asyncio.sleep(0.5)  # what is under way arrives
@@ -234,6 +253,27 @@ async def call(
     )
 
 
+async def replug(network: TestNetwork, number: int) -> tuple[str, str, float]:
+    """The ``number``-th movement of ``mn``: to the other visited link. Returns from where to where, and when."""
+    moved = network.move("visited-b" if number % 2 == 0 else "visited-a")
+    return str(moved.source), moved.target, moved.cut
+
+
+async def roam(network: TestNetwork, number: int) -> tuple[str, str, float]:
+    """The ``number``-th movement of the laptop: out of the Wi-Fi, where only the hotspot is left, and into another one.
+
+    Out of doors the hotspot is there before the Wi-Fi goes; and it is switched off when the next Wi-Fi has been found.
+    """
+    if number % 2 == 0:
+        source = str(network.location_of(WIFI))
+        network.move(network.plan.hotspot.name, BROADBAND)
+        await asyncio.sleep(0.5)
+        return source, network.plan.hotspot.name, network.unplug(WIFI)
+    moved = network.move("visited-b" if number % 4 == 1 else "visited-a", WIFI)
+    asyncio.get_running_loop().call_later(1.0, network.unplug, BROADBAND)
+    return network.plan.hotspot.name, moved.target, moved.cut
+
+
 def stream(sender: dict[str, Any], receiver: dict[str, Any], end: float) -> Stream:
     """Both ends' logs of one direction, up to ``end``."""
     return Stream(
@@ -255,6 +295,11 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
     )
     parser.add_argument("--transport", choices=("udp", "tcp", "tls"), default="udp", help="of SIP (default: udp)")
     parser.add_argument("--codec", choices=("opus", "G722", "PCMA", "PCMU"), default="opus")
+    parser.add_argument(
+        "--unprivileged",
+        action="store_true",
+        help="the terminal is the laptop of an ordinary user, who walks between Wi-Fi (IPv6) and a hotspot (IPv4, NAT)",
+    )
     parser.add_argument("--instance", default="demo", help="name of the test network, for several side by side")
     parser.add_argument("--json", action="store_true", help="the last line on standard output is one JSON object")
     options = parser.parse_args(arguments)
@@ -266,7 +311,14 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
     if capture is not None and not os.access(capture.parent, os.W_OK):
         parser.error(f"--capture: {capture.parent} is not a directory that can be written to")
     settings = Settings(
-        options.tunnel, options.seconds, options.handovers, capture, options.transport, options.codec, options.instance
+        options.tunnel,
+        options.seconds,
+        options.handovers,
+        capture,
+        options.transport,
+        options.codec,
+        options.instance,
+        options.unprivileged,
     )
     return settings, options.json
 

@@ -16,7 +16,15 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from sip_test_env import namespace
 from sip_test_env.errors import EnvironmentFailure
-from sip_test_env.plan import BACKBONE_INTERFACE, CABLES, INTERFACE, ROUTER_INTERFACE, HotspotLink, Plan
+from sip_test_env.plan import (
+    BACKBONE_INTERFACE,
+    CABLES,
+    HOME_AGENT_PORT,
+    INTERFACE,
+    ROUTER_INTERFACE,
+    HotspotLink,
+    Plan,
+)
 
 # ioctl numbers and commands of <linux/sockios.h> and <linux/ethtool.h>
 _SIOCETHTOOL = 0x8946
@@ -36,7 +44,7 @@ class _Cable:
 def _cables(plan: Plan) -> list[_Cable]:
     cables = [
         *(_Cable((("links", cable.port), (cable.node, cable.interface))) for cable in CABLES.values()),
-        _Cable((("links", "ha0"), ("ha", INTERFACE))),
+        _Cable((("links", HOME_AGENT_PORT), ("ha", INTERFACE))),
         _Cable((("core", "to-proxy"), ("proxy", INTERFACE))),
         _Cable((("core", "to-cn"), ("cn", INTERFACE))),
     ]
@@ -90,7 +98,7 @@ def _lay_cables(plan: Plan) -> None:
         finally:
             for descriptor in descriptors.values():
                 descriptor.close()
-        ports = {"ha0": plan.home.bridge} | {link.router: link.bridge for link in plan.links}
+        ports = {HOME_AGENT_PORT: plan.home.bridge} | {link.router: link.bridge for link in plan.links}
         for port, bridge in ports.items():
             index = index_of(netlink, port)
             netlink.link("set", index=index, master=index_of(netlink, bridge))

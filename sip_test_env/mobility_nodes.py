@@ -14,7 +14,7 @@ from mobility.client import MobilityError, wait_ready
 from mobility.ipsec.algorithms import Algorithm
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.network import TestNetwork
-from sip_test_env.plan import INTERFACE
+from sip_test_env.plan import BROADBAND, INTERFACE, WIFI
 from sip_test_env.users import OrdinaryUser
 
 TUNNELS = ("plain", "esp-mobile", "esp")
@@ -38,7 +38,7 @@ class Terminal:
     @classmethod
     def laptop(cls, user: OrdinaryUser | None = None, *, overlap: float = 0.5, keepalive: float = 20.0) -> Terminal:
         """As people have it: Wi-Fi and mobile broadband, what is there is used, by datagrams."""
-        return cls("laptop", ("wlan0", "wwan0"), "udp", overlap, keepalive, user)
+        return cls("laptop", (WIFI, BROADBAND), "udp", overlap, keepalive, user)
 
 
 class _Keyring:

@@ -25,7 +25,7 @@ from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.faults import Access
 from sip_test_env.impairment import Impairment, Wire
 from sip_test_env.kamailio import DigestAlgorithm, ProxySettings
-from sip_test_env.plan import CABLES, INTERFACE, Plan
+from sip_test_env.plan import CABLES, HOME_AGENT_PORT, INTERFACE, Plan
 from sip_test_env.processes import Process, end
 from sip_test_env.state import Store
 
@@ -312,7 +312,7 @@ class TestNetwork:
         milliseconds the first time.
         """
         if where not in self._wires:
-            port = "ha0" if where == "ha" else self.plan.link(where).router
+            port = HOME_AGENT_PORT if where == "ha" else self.plan.link(where).router
             ends = cables.cut_open(self.plan, port, len(self._wires))
             process = self.popen(
                 "links",

@@ -95,6 +95,13 @@ CABLE = "mn0"
 """The other end of the terminal's ``eth0``: a port in ``links``, moved from bridge to bridge."""
 
 
+HOME_AGENT_PORT = "ha0"
+"""The other end of the home agent's interface: a port in ``links``."""
+
+WIFI, BROADBAND = "wlan0", "wwan0"
+"""The interfaces of ``laptop``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cable:
     """A cable of a terminal, which can be plugged into any link."""
@@ -113,8 +120,8 @@ CABLES = {
     cable.interface: cable
     for cable in (
         Cable("mn", INTERFACE, CABLE),
-        Cable("laptop", "wlan0", "laptop-wlan0", metric=600, host=100),
-        Cable("laptop", "wwan0", "laptop-wwan0", metric=700, host=101),
+        Cable("laptop", WIFI, "laptop-wlan0", metric=600, host=100),
+        Cable("laptop", BROADBAND, "laptop-wwan0", metric=700, host=101),
     )
 }
 """By the name of the interface. Metrics as NetworkManager gives them."""
