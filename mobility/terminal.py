@@ -267,7 +267,7 @@ class Terminal:
                 if inner[24:40] != self._home:
                     self.forwarding.check_inner(inner)
             except Discard as discard:
-                return self._finish(self._not_received(discard))
+                return self._finish(self._not_received(discard, now))
             return self._from_tunnel(inner, now)
         if is_udp(link):
             return self._finish(self._datagram(link, packet, sender, now))
@@ -416,7 +416,7 @@ class Terminal:
         try:
             inner = self.forwarding.receive(packet)
         except Discard as discard:
-            return self._not_received(discard)
+            return self._not_received(discard, now)
         return self._from_tunnel(inner, now)
 
     def _datagram(self, link: str, payload: bytes, sender: bytes, now: float) -> list[Output]:
@@ -436,11 +436,11 @@ class Terminal:
                 case _:
                     inner = self.forwarding.receive_datagram(payload, local.packed)
         except Discard as discard:
-            return self._not_received(discard)
+            return self._not_received(discard, now)
         return self._from_tunnel(inner, now)
 
-    def _not_received(self, discard: Discard) -> list[Output]:
-        if discard.reason is Reason.REPLAYED and self.mobile_node.overlapping:
+    def _not_received(self, discard: Discard, now: float) -> list[Output]:
+        if discard.reason is Reason.REPLAYED and self.mobile_node.overlapping(now):
             # The home agent sends to the old place and to the new one; this one came second.
             self.counters["duplicates-removed"] += 1
             return []

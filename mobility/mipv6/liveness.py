@@ -77,11 +77,11 @@ class Liveness:
         quiet, sending = now - self._heard_at, sent != self._sent
         self.timer = now + (TICK if busy or sending else IDLE_TICK)
         if not self._unanswered:
-            due = (sending and quiet >= SILENCE) or (self._keepalive > 0 and quiet >= self._keepalive)
-            return self._ask(now) if due or not self._proven else Verdict.NOTHING
-        last = max(self._unanswered.values())
-        if now - last < self._wait():
-            self.timer = last + self._wait()
+            wanted = (sending and quiet >= SILENCE) or (self._keepalive > 0 and quiet >= self._keepalive)
+            return self._ask(now) if wanted or not self._proven else Verdict.NOTHING
+        due = max(self._unanswered.values()) + self._wait()
+        if now < due:
+            self.timer = due
             return Verdict.NOTHING
         if len(self._unanswered) < QUESTIONS:
             return self._ask(now)

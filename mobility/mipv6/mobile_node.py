@@ -53,6 +53,8 @@ CANDIDATE_PATIENCE = 4.0
 "Seconds in which a new place has to prove that it works, while the old one is in use or there are others."
 WITHDRAWALS = 3
 "Binding updates that take an old binding away; after so many without an answer its lifetime has to end it."
+STRAGGLERS = 2.0
+"Seconds in which packets may still come by a place whose binding was taken away."
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class MobileNode:
         self._former: PlaceBinding | None = None
         "The place that was left, until its binding is taken away."
         self._leave_at: float | None = None
+        self._stragglers_until = 0.0
         self._multiple = True
         "The home agent knows RFC 5648, as far as is known."
         self._handover: Handover | None = None
@@ -142,10 +145,9 @@ class MobileNode:
         """What the home agent said of a NAT on the way from the place in use."""
         return None if self._current is None else self._current.nat
 
-    @property
-    def overlapping(self) -> bool:
-        """Whether the home agent may send the same packet to two places: duplicates are expected."""
-        return self._candidate is not None or self._former is not None
+    def overlapping(self, now: float) -> bool:
+        """Whether the same packet may come by two places, or may have been on its way by a place that was left."""
+        return self._candidate is not None or self._former is not None or now < self._stragglers_until
 
     @property
     def timer(self) -> float | None:
@@ -333,6 +335,7 @@ class MobileNode:
         binding = self._candidate or self._current
         if binding is None:
             return []
+        binding.since = now
         outputs: list[Output] = [self.movement.dead(binding.place.link, now)]
         if binding is self._candidate:
             self._candidate = None
@@ -449,6 +452,7 @@ class MobileNode:
         outputs: list[Output] = []
         if binding is self._former:
             self._former = None
+            self._stragglers_until = now + STRAGGLERS
             return outputs
         if acknowledgement.accepted:
             binding.proven = True

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+from ipaddress import IPv4Address
+
 import pytest
 
+from mobility.agent import HomeAgentNode
+from mobility.links import MOBILITY_PORT, endpoint, mapped
 from mobility.mipv6.movement import HandoverAbandoned, HandoverFinished, PathDead
-from mobility.mipv6.place_binding import NatFound
+from mobility.mipv6.place_binding import HomeAddress4Assigned, NatFound
 from mobility.mipv6.registration import BindingRequested
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Internet
-from tests.mobility.whole import Network
+from mobility.wire import ip4
+from tests.mobility.whole import HA4, POOL4, Network
 
 FORMS = list(TunnelForm)
+
+
+def ipv4(source: IPv4Address, destination: IPv4Address, body: bytes) -> bytes:
+    """An IPv4 packet with a protocol for experiments."""
+    size = 20 + len(body)
+    header = b"\x45\0%b\0\0\0\0\x40\xfd\0\0%b%b" % (size.to_bytes(2), source.packed, destination.packed)
+    return header[:10] + ip4.checksum(header).to_bytes(2) + header[12:] + body
 
 
 def started(form: TunnelForm = TunnelForm.ESP, **options: float) -> Network:
@@ -259,8 +272,110 @@ def test_home_agent_is_restarted_in_mid_call_through_nat() -> None:
     assert network.to_cn.received[max(network.to_cn.sent)]
 
 
-def test_forms_have_one_home_agent_for_every_kind_of_packet() -> None:
-    """Duplicated, reordered and delayed packets at the moment of the handover."""
+@pytest.mark.parametrize("kind", ["native", "udp"])
+def test_restarted_home_agent_with_its_bindings_is_not_noticed(kind: str) -> None:
+    network = started()
+    if kind == "udp":
+        network.join(network.hotspot)
+    else:
+        network.plug(network.a)
+    network.run(2)
+    network.talk(4)
+    network.run(1)
+    updates = len(network.world.stations["mn"].events_of(BindingRequested))
+    died = network.world.now
+    network.restart_agent(gap=0.2, restored=True)
+    network.run(5)
+    assert len(network.world.stations["mn"].events_of(BindingRequested)) == updates
+    for traffic in (network.to_mn, network.to_cn):
+        assert traffic.repeated == 0
+        assert {round(traffic.sent[number] - died, 1) for number in traffic.lost()} <= {-0.0, 0.1, 0.2}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ipv4_home_address_wherever_the_terminal_is(form: TunnelForm) -> None:
+    network = Network(form, home_address4=IPv4Address("0.0.0.0"))
+    network.start_agent()
+    network.run(1)
+    server = IPv4Address("192.0.2.80")
+    mn, ha = network.world.stations["mn"], network.world.stations["ha"]
+    network.plug(network.a)
+    network.run(2)
+    ((_, assigned),) = mn.events_of(HomeAddress4Assigned)
+    assert assigned.address in POOL4
+    for place in ("native", "hotspot"):
+        if place == "hotspot":
+            network.world.detach("mn", "wlan0")
+            network.join(network.hotspot)
+            network.run(2)
+        there, back = ipv4(assigned.address, server, b"there"), ipv4(server, assigned.address, b"back")
+        mn.send(there)
+        network.world.run(network.world.now + 0.5)
+        assert [packet[20:] for _, packet in ha.delivered] == [b"there"]
+        ha.send(back)
+        network.world.run(network.world.now + 0.5)
+        assert [packet[20:] for _, packet in mn.delivered] == [b"back"]
+        ha.delivered.clear()
+        mn.delivered.clear()
+        mn.send(ipv4(IPv4Address("10.20.0.99"), server, b"not mine"))
+        network.world.run(network.world.now + 0.5)
+        assert ha.delivered == []
+    assert len(mn.events_of(HomeAddress4Assigned)) == 1
+    assert network.discards("mn")["source-not-host-address"] == 2
+
+
+def test_strangers_cannot_move_a_binding_that_goes_through_nat() -> None:
+    """Neither what they make up, nor what they copied from the way, sent from an endpoint of their own."""
+    network = started()
+    network.join(network.hotspot)
+    network.run(1)
+    network.talk(1)
+    network.run(2)
+    (binding,) = network.agent.engine.cache.bindings()
+    station, link = network.world.stations["ha"], f"udp/{HA4}"
+    stranger = endpoint(IPv4Address("203.0.113.66"), 4191)
+    copied = [each.payload for each in network.internet.datagrams if each.destination[:16] == mapped(HA4).packed]
+    assert len(copied) > 50
+    for payload in (*copied, b"", b"\xff", b"\x60" + bytes(60), b"\x45" + bytes(40), bytes(100), copied[-1][:-1]):
+        station.receive(link, payload, stranger)
+    network.run(1)
+    assert network.agent.engine.cache.bindings() == [binding]
+    assert network.discards("ha")["replayed"] >= 50
+    mn = network.world.stations["mn"]
+    before = network.terminal.delivered
+    for payload in [each.payload for each in network.internet.datagrams][-100:]:
+        mn.receive("wlan1/udp4", payload, stranger)
+    assert network.terminal.delivered == before
+
+
+def test_standby_takes_over_in_mid_call() -> None:
+    network = started()
+    network.join(network.hotspot)
+    network.run(1)
+    network.talk(4)
+    network.run(1)
+    records = network.agent.bindings(0.0)
+    settings = dataclasses.replace(network.agent.settings, standby=True)
+    standby = HomeAgentNode(settings, network.world.random_bytes("standby"))
+    network.world.add("standby", standby)
+    network.world.attach("standby", "home0", network.home, bytes.fromhex("02000000110b"))
+    network.run(0.5)
+    died = network.world.now
+    network.world.remove("ha")
+    network.run(0.3)
+    other = network.world.stations["standby"]
+    network.world.attach_udp("standby", f"udp/{HA4}", network.internet, HA4, MOBILITY_PORT)
+    other.carry_out(standby.restore(records, 0.0, network.world.now))
+    other.carry_out(standby.activate(network.world.now))
+    updates = len(network.world.stations["mn"].events_of(BindingRequested))
+    network.run(4)
+    assert len(network.world.stations["mn"].events_of(BindingRequested)) == updates
+    for traffic in (network.to_mn, network.to_cn):
+        assert traffic.repeated == 0
+        assert {round(traffic.sent[number] - died, 1) for number in traffic.lost()} <= {-0.0, 0.1, 0.2, 0.3}
+
+
+def test_duplicated_reordered_and_delayed_packets_at_the_handover() -> None:
     network = started()
     for carrier in (network.internet, network.a, network.core):
         carrier.duplication = 0.2

@@ -6,7 +6,6 @@ from time import perf_counter
 
 import pytest
 
-from mobility.agent import HomeAgentNode
 from mobility.mipv6.home_agent import BindingCreated, BindingRemoved
 from mobility.mipv6.movement import HandoverFinished, HandoverStarted
 from mobility.mipv6.registration import Bound, HomeAgentUnreachable, ReturnedHome
@@ -249,10 +248,7 @@ def test_restarted_home_agent_knows_its_terminals_again_within_a_second_or_two()
     network.run(2)
     network.talk(6)
     network.run(2)
-    network.world.remove("ha")
-    network.agent = HomeAgentNode(network.agent.settings, network.world.random_bytes("ha again"))
-    network.world.add("ha", network.agent)
-    network.start_agent()
+    network.restart_agent()
     network.run(6)
     station = network.world.stations["mn"]
     assert len(station.events_of(Bound)) == 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from random import Random
 
 from mobility.agent import AgentSettings, HomeAgentNode
@@ -36,6 +36,7 @@ CN = IPv6Address("2001:db8:c::c")
 CAFE = IPv6Network("2001:db8:d::/64")
 HA4 = IPv4Address("198.51.100.10")
 NAT4 = IPv4Address("203.0.113.7")
+POOL4 = IPv4Network("10.20.0.0/24")
 AT_HOTSPOT = IPv4Address("192.168.77.2")
 AT_CAFE = IPv6Address("2001:db8:d::2")
 
@@ -175,7 +176,7 @@ class Network:
             terminals.append(AuthorisedTerminal(MN2, form, self.pair2.agent))
         self.agent = HomeAgentNode(
             AgentSettings(
-                HomeAgentSettings(HA, tuple(terminals), max_lifetime=600),
+                HomeAgentSettings(HA, tuple(terminals), max_lifetime=600, ipv4_pool=POOL4),
                 LinkSettings("home0", bytes.fromhex("02000000110a")),
             ),
             world.random_bytes("ha"),
@@ -234,6 +235,16 @@ class Network:
         """The home agent's carrier comes up."""
         self.world.attach("ha", "home0", self.home, bytes.fromhex("02000000110a"))
         self.world.attach_udp("ha", f"udp/{HA4}", self.internet, HA4, MOBILITY_PORT)
+
+    def restart_agent(self, *, gap: float = 0.0, restored: bool = False) -> None:
+        """The home agent dies and is started again; ``restored``: with the bindings that it had."""
+        records = self.agent.bindings(0.0) if restored else []
+        self.world.remove("ha")
+        self.world.run(self.world.now + gap)
+        self.agent = HomeAgentNode(self.agent.settings, self.world.random_bytes("ha again"))
+        station = self.world.add("ha", self.agent)
+        station.carry_out(self.agent.restore(records, 0.0, self.world.now))
+        self.start_agent()
 
     def plug(self, segment: Segment, link: str = "wlan0") -> None:
         """The terminal's carrier comes up on a link."""
