@@ -60,6 +60,7 @@ class Holder:
         self._own_user = False
         "The network namespace belongs to a user namespace of ours."
         self._mtu = settings.tun.mtu
+        self._address4 = settings.tun.address4
         self._marker = settings.runtime / "namespace"
 
     def enter(self) -> None:
@@ -170,8 +171,12 @@ class Holder:
                 case "mtu":
                     self._set_mtu(asked.get("mtu"))
                     return {"ok": True}, []
+                case "address4":
+                    self._set_address4(asked.get("address4"))
+                    return {"ok": True}, []
                 case operation:
-                    raise BadRequest(f"unknown operation {operation!r}; there are info, mtu, namespaces, socket, tun")
+                    known = "address4, info, mtu, namespaces, socket, tun"
+                    raise BadRequest(f"unknown operation {operation!r}; there are {known}")
         except BadRequest as bad:
             return {"ok": False, "error": str(bad)}, []
         except OSError as error:
@@ -188,9 +193,17 @@ class Holder:
         tun.set_mtu(self._settings.tun.name, mtu)
         self._mtu = mtu
 
+    def _set_address4(self, wanted: object) -> None:
+        try:
+            address = None if wanted is None else IPv4Address(wanted if isinstance(wanted, str) else "")
+        except ValueError as error:
+            raise BadRequest("address4 is an IPv4 address, or null") from error
+        tun.set_address4(self._settings.tun.name, self._address4, address)
+        self._address4 = address
+
     def _information(self) -> dict[str, object]:
         settings = self._settings
-        address4 = settings.tun.address4
+        address4 = self._address4
         return {
             "address": str(settings.tun.address),
             "address4": None if address4 is None else str(address4),

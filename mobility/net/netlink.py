@@ -162,6 +162,14 @@ class RouteSocket:
         message["attrs"] = [["IFA_LOCAL", address], ["IFA_ADDRESS", address]]
         self._tell(message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, tolerated=errno.EEXIST)
 
+    def remove_address(self, index: int, address: str, prefix_length: int) -> None:
+        """Takes an address from an interface. One that is not there is no error."""
+        message = ifaddrmsg()
+        message["family"] = socket.AF_INET6 if ":" in address else socket.AF_INET
+        message["prefixlen"], message["index"] = prefix_length, index
+        message["attrs"] = [["IFA_LOCAL", address], ["IFA_ADDRESS", address]]
+        self._tell(message, RTM_DELADDR, 0, tolerated=errno.EADDRNOTAVAIL)
+
     def add_route(self, index: int, destination: IPv4Network | IPv6Network) -> None:
         """Sends what is for a network out of the interface. A route that exists is no error."""
         self._route(index, socket.AF_INET if destination.version == 4 else socket.AF_INET6, destination)

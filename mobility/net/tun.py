@@ -69,6 +69,17 @@ def set_mtu(name: str, mtu: int) -> None:
         route.set_properties(socket.if_nametoindex(name), mtu=mtu)
 
 
+def set_address4(name: str, former: ipaddress.IPv4Address | None, address: ipaddress.IPv4Address | None) -> None:
+    """Gives an interface of the current network namespace another IPv4 address, or none. Raises OSError."""
+    index = socket.if_nametoindex(name)
+    with RouteSocket() as route:
+        if former is not None and former != address:
+            route.remove_address(index, str(former), 32)
+        if address is not None:
+            route.add_address(index, str(address), 32)
+            route.add_default_route(index, socket.AF_INET)
+
+
 def _configure(settings: TunSettings) -> None:
     index = socket.if_nametoindex(settings.name)
     with RouteSocket() as route:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import select
 import signal
@@ -89,6 +90,32 @@ def test_what_the_holder_tells(home: Home) -> None:
     finally:
         for descriptor in namespaces.values():
             os.close(descriptor)
+
+
+def test_the_ipv4_home_address_comes_later_and_changes(home: Home) -> None:
+    def ask(address: object) -> dict[str, object]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+            asking.connect(os.fspath(home.user.runtime / "host.sock"))
+            asking.send(json.dumps({"op": "address4", "address4": address}).encode())
+            answer = json.loads(asking.recv(4096))
+            assert isinstance(answer, dict)
+            return answer
+
+    def shown() -> str:
+        return home.exec("ip", "-o", "-4", "addr", "show", "dev", "home0").stdout
+
+    for wrong in ("10.0.0.256", 7, "2001:db8::1", ["10.0.0.1"]):
+        assert ask(wrong)["ok"] is False
+    assert HOME4 in shown()
+    assert ask("192.0.2.77")["ok"] is True
+    assert "192.0.2.77/32" in shown()
+    assert f"{HOME4}/" not in shown()
+    assert home.host.information()["address4"] == "192.0.2.77"
+    assert ask(None)["ok"] is True
+    assert shown() == ""
+    assert ask(HOME4)["ok"] is True
+    assert ask(HOME4)["ok"] is True
+    assert "default" in home.exec("ip", "-4", "route").stdout
 
 
 def refusal(user: OrdinaryUser, **environment: str) -> str:
