@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from mobility.agent import HomeAgentNode
-from mobility.links import MOBILITY_PORT, endpoint, mapped
+from mobility.links import MOBILITY_PORT, LinkSettings, endpoint, mapped
 from mobility.mipv6.movement import HandoverAbandoned, HandoverFinished, PathDead
 from mobility.mipv6.place_binding import HomeAddress4Assigned, NatFound
 from mobility.mipv6.registration import BindingRequested
@@ -355,10 +355,11 @@ def test_standby_takes_over_in_mid_call() -> None:
     network.talk(4)
     network.run(1)
     records = network.agent.bindings(0.0)
-    settings = dataclasses.replace(network.agent.settings, standby=True)
+    mac = bytes.fromhex("02000000110b")
+    settings = dataclasses.replace(network.agent.settings, link=LinkSettings("home0", mac), standby=True)
     standby = HomeAgentNode(settings, network.world.random_bytes("standby"))
     network.world.add("standby", standby)
-    network.world.attach("standby", "home0", network.home, bytes.fromhex("02000000110b"))
+    network.world.attach("standby", "home0", network.home, mac)
     network.run(0.5)
     died = network.world.now
     network.world.remove("ha")
