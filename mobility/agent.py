@@ -172,6 +172,14 @@ class HomeAgentNode:
         """Bindings of an earlier process, or of another home agent, go on; see `HomeAgent.restore`."""
         return self._absorb(self.engine.restore(records, wall_offset, now), now)
 
+    def resume(self) -> None:
+        """All associations go on where their states are: another home agent has used them."""
+        for policy in self.engine.security.spd.policies:
+            if policy.outbound_sa is not None:
+                policy.outbound_sa.resume()
+            if policy.inbound_sa is not None:
+                policy.inbound_sa.resume()
+
     # ------------------------------------------------------------ inside
 
     def _announce(self, now: float) -> list[Output]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Protocol, runtime_checkable
 
 from mobility.client import HostClient
 from mobility.config import Configuration
 from mobility.control import ControlServer, Operation, Refused
 from mobility.heartbeat import BEAT, Heartbeat
+from mobility.home_interface import HomeInterface
+from mobility.home_service import HomeService, sequence_file
 from mobility.net import netlink
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop, StopSignals, prefer_this_process, settle_memory
@@ -27,7 +28,6 @@ from mobility.net.tun import Tunnel
 from mobility.node import Node
 from mobility.outputs import Output
 from mobility.sequences import SequenceFile
-from mobility.terminal import HostMtuChanged
 from mobility.trace import Trace
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class TakesCommands(Protocol):
 
 @runtime_checkable
 class KnowsHostMtu(Protocol):
-    """A node that knows how large packets of the host OS may be (it may change, see `HostMtuChanged`)."""
+    """A node that knows how large packets of the host OS may be (it may change, see `mobility.home_interface`)."""
 
     host_mtu: int
 
@@ -94,27 +94,34 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(loop.close)
         stack.callback(StopSignals(loop, life.lifeline).close)
-        sequences = SequenceFile(configuration.state / "sequences")
+        sequences = sequence_file(configuration)
         sequences.open()
         stack.callback(sequences.close)
-        tunnel, host_mtu = None, None
+        tunnel, home_interface = None, None
         if configuration.host_os is not None:
             path = configuration.runtime / "host.sock"
             tunnel = Tunnel(HostClient(path).tunnel())
-            host_mtu = HostMtu(loop, path, configuration.host_os.mtu)
-            stack.callback(host_mtu.close)
+            home_interface = HomeInterface(loop, path, configuration.host_os.mtu)
+            stack.callback(home_interface.close)
         interfaces = _interfaces(configuration)
         trace = Trace()
         stack.callback(trace.close)
         node = build(configuration, interfaces, sequences)
-        plane = DataPlane(loop, node, interfaces, trace, tunnel=tunnel)
+        home = HomeService(configuration, loop, sequences, life.owner)
+        stack.callback(home.close)
+        plane = DataPlane(loop, home.around(node), interfaces, trace, tunnel=tunnel)
         stack.callback(plane.close)
+        home.attach(plane, trace)
         process: dict[str, object] = {"pid": os.getpid(), "start": life.start, "role": str(configuration.role)}
-        server = ControlServer(loop, configuration.runtime / "control.sock", _operations(plane, trace, process))
+        reloads = Reloads(home, life)
+        stack.callback(reloads.close)
+        operations = {**_operations(plane, trace, process), "reload": lambda _request: reloads.reload()}
+        server = ControlServer(loop, configuration.runtime / "control.sock", operations)
         trace.subscribe(server.publish)
-        if host_mtu is not None and isinstance(node, KnowsHostMtu):
-            host_mtu.follow(trace, node.host_mtu)
+        if home_interface is not None and isinstance(node, KnowsHostMtu):
+            home_interface.follow(trace, node.host_mtu)
         plane.start()
+        home.start()
         server.open()
         stack.callback(server.close)
         process["scheduling"] = prefer_this_process()
@@ -122,59 +129,42 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         life.report(READY)
         while not loop.stopping:
             plane.turn(BEAT)
+            home.turned()
+            if reloads.wanted:
+                reloads.on_signal()
             life.beat()
         return 0 if plane.must_restart is None else RESTART
 
 
-class HostMtu:
-    """Has the holder set the MTU of the host OS's interface to what goes through both layers of IPsec.
+class Reloads:
+    """Has the configuration read anew, by SIGHUP of the supervisor or by the control socket; the supervisor is told."""
 
-    The data plane does not wait for the answer: a holder that hangs must not stop packets.
-    """
+    def __init__(self, home: HomeService, life: Life) -> None:
+        self.wanted = False
+        self._home = home
+        self._life = life
+        self._before = signal.signal(signal.SIGHUP, self._hung_up)  # the loop's wakeup descriptor ends its wait
 
-    def __init__(self, loop: Loop, path: Path, limit: int | None) -> None:
-        self._loop = loop
-        self._path = path
-        self._limit = limit
-        self._socket: socket.socket | None = None
-        "While an answer is awaited."
+    def reload(self) -> object:
+        """Raises Refused: nothing has changed."""
+        changes = self._home.reload()
+        self._life.report(RELOADED)
+        return changes
 
-    def follow(self, trace: Trace, present: int) -> None:
-        """Sets the MTU to ``present`` now, and then to what the node says."""
-        self._set(present)
-        trace.subscribe(self._happened)
+    def on_signal(self) -> None:
+        """As `reload`; a refusal goes to the log."""
+        self.wanted = False
+        try:
+            self.reload()
+        except Refused as refused:
+            log.error("the configuration is not read anew: %s", refused)
+            self._life.report(REFUSED)
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._loop.unwatch(self._socket)
-            self._socket.close()
-            self._socket = None
+        signal.signal(signal.SIGHUP, self._before)
 
-    def _happened(self, event: Mapping[str, object]) -> None:
-        mtu = event.get("mtu")
-        if event.get("event") == HostMtuChanged.__name__ and isinstance(mtu, int):
-            self._set(mtu)
-
-    def _set(self, mtu: int) -> None:
-        self.close()
-        wanted = mtu if self._limit is None else min(mtu, self._limit)
-        request = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            request.connect(os.fspath(self._path))
-            request.send(json.dumps({"op": "mtu", "mtu": wanted}).encode())
-        except OSError as error:
-            request.close()
-            log.warning("the MTU of the host OS stays as it is: %s", error.strerror)
-            return
-        self._socket = request
-        self._loop.watch(request, self._answered)
-
-    def _answered(self, _events: int) -> None:
-        if self._socket is not None:
-            answer = self._socket.recv(4096)
-            self.close()
-            if not answer or not json.loads(answer).get("ok"):
-                log.warning("the MTU of the host OS stays as it is: %s", answer.decode(errors="replace"))
+    def _hung_up(self, _number: int, _frame: FrameType | None) -> None:
+        self.wanted = True
 
 
 def _interfaces(configuration: Configuration) -> dict[str, LinkState]:

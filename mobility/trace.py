@@ -85,13 +85,20 @@ class Trace:
         self._lines: BinaryIO | None = None
         self._capture: PcapngWriter | None = None
         self._subscribers: list[Callable[[Mapping[str, object]], None]] = []
+        self._listeners: list[Callable[[Event], None]] = []
         self._discard_counts: dict[tuple[str, str], int] = {}
 
     def subscribe(self, subscriber: Callable[[Mapping[str, object]], None]) -> None:
         """Has every event handed to ``subscriber`` as JSON-ready values, with ``time`` in seconds since 1970."""
         self._subscribers.append(subscriber)
 
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Has every event of the node handed to ``listener`` as it is, before others see it."""
+        self._listeners.append(listener)
+
     def event(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
         self.note(event.describe())
 
     def note(self, values: Mapping[str, object]) -> None:

@@ -63,16 +63,17 @@ class WithoutStore(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ServingBegan(Event):
+class LeaseTaken(Event):
     """This home agent is the one that serves from now on."""
 
-    bindings: int
     epoch: int
     "Counts those that served."
+    bindings: int
+    "Records that it goes on with."
 
 
 @dataclass(frozen=True, slots=True)
-class ServingEnded(Event):
+class LeaseLost(Event):
     """This home agent stands by from now on."""
 
     why: str
@@ -107,13 +108,11 @@ class Server(Protocol):
 
 
 class Servant(Node, Protocol):
-    """The home agent itself, which can stand by."""
+    """The home agent itself, which can stand by; `mobility.agent.HomeAgentNode` is one."""
 
-    def activate(self, now: float) -> list[Output]:
-        """Serves: takes its address and those of all that are bound."""
+    def activate(self, now: float) -> list[Output]: ...
 
-    def deactivate(self, now: float) -> list[Output]:
-        """Stands by: forgets all bindings and answers to nothing."""
+    def deactivate(self, now: float) -> list[Output]: ...
 
     def restore(self, records: Iterable[BindingRecord], wall_offset: float, now: float) -> list[Output]: ...
 
@@ -385,11 +384,11 @@ class SharedAgent:
         self.standing = Standing.SERVING
         self.takeovers += 1
         self.node.resume()
-        outputs = self.node.activate(now)
         records = [record for record in map(self._read, self._copy.values()) if record is not None]
-        outputs += self.node.restore(records, self._wall_offset(), now)
+        outputs = self.node.restore(records, self._wall_offset(), now)
+        outputs += self.node.activate(now)
         log.info("serving from now on, with %d bindings", len(records))
-        return [*outputs, ServingBegan(len(records), self.epoch)]
+        return [*outputs, LeaseTaken(self.epoch, len(records))]
 
     def _stand_by(self, why: str, now: float) -> list[Output]:
         served = self.standing in ACTIVE
@@ -402,7 +401,7 @@ class SharedAgent:
         if not served:
             return []
         log.warning("standing by: %s", why)
-        return [*self.node.deactivate(now), ServingEnded(why)]
+        return [*self.node.deactivate(now), LeaseLost(why)]
 
     def _lease_over(self, now: float) -> list[Output]:
         """The time is over and was not renewed: another home agent may serve by now."""

@@ -1,0 +1,204 @@
+"""What the data plane of a home agent has beside its node: bindings that are kept, the configuration read anew."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from ipaddress import IPv6Address
+
+from mobility.agent import HomeAgentNode
+from mobility.assembly import authorised_terminals
+from mobility.config import Configuration, ConfigurationError, StoreKind, load
+from mobility.control import Refused
+from mobility.host.events import AddressConflict
+from mobility.ipsec.algorithms import KeyingError
+from mobility.mipv6.binding_events import BindingChanged
+from mobility.mipv6.home_settings import AuthorisedTerminal
+from mobility.net.data_plane import DataPlane
+from mobility.net.loop import Loop
+from mobility.node import Node
+from mobility.outputs import Event, Output
+from mobility.sequences import SequenceFile, SequenceFileError
+from mobility.store.numbers import SharedSequences
+from mobility.store.redis import Redis, RedisUrl
+from mobility.store.shared import SharedAgent
+from mobility.store.sqlite import BindingFile
+from mobility.trace import Trace
+
+log = logging.getLogger(__name__)
+
+LIVE = frozenset({"terminals", "directory"})
+"Keys of [home_agent] that can be changed while it serves."
+
+
+def sequence_file(configuration: Configuration) -> SequenceFile:
+    """The sequence numbers of a node; those of several home agents that are one need grants."""
+    path = configuration.state / "sequences"
+    shared = configuration.store is not None and configuration.store.kind is StoreKind.REDIS
+    return SharedSequences(path) if shared else SequenceFile(path)
+
+
+class KeptBindings:
+    """Bindings in a file: written as they change, read at the start."""
+
+    def __init__(self, node: HomeAgentNode, file: BindingFile, wall_offset: Callable[[], float]) -> None:
+        self._node = node
+        self._file = file
+        self._wall_offset = wall_offset
+        self._changed: dict[IPv6Address, None] = {}
+
+    def start(self, now: float) -> list[Output]:
+        """The bindings of the process before go on."""
+        self._file.open()
+        offset = self._wall_offset()
+        records = self._file.load(now + offset)
+        if records:
+            log.info("%d bindings of before go on", len(records))
+        return self._node.restore(records, offset, now)
+
+    def changed(self, home_address: IPv6Address) -> None:
+        """The record of this home address is another one now; it is written by `flush`."""
+        self._changed[home_address] = None
+
+    def flush(self) -> None:
+        """Writes changed records."""
+        if self._changed:
+            offset = self._wall_offset()
+            if self._file.write([(home, self._node.record(home, offset)) for home in self._changed]):
+                self._changed.clear()
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+
+
+class HomeService:
+    """Puts it together. Order of calls: `around` the node, `attach`, `start`, `turned` after each turn, `close`."""
+
+    def __init__(self, configuration: Configuration, loop: Loop, sequences: SequenceFile, owner: str) -> None:
+        self._configuration = configuration
+        self._loop = loop
+        self._sequences = sequences
+        self._owner = owner
+        self._agent: HomeAgentNode | None = None
+        self._terminals: tuple[AuthorisedTerminal, ...] = ()
+        self._plane: DataPlane | None = None
+        self._kept: KeptBindings | None = None
+        self._redis: Redis | None = None
+        self._shared: SharedAgent | None = None
+
+    def around(self, node: Node) -> Node:
+        """The node that the data plane is to run. Raises ConfigurationError."""
+        settings, store = self._configuration.home_agent, self._configuration.store
+        if not isinstance(node, HomeAgentNode) or settings is None or store is None:
+            return node
+        self._agent, self._terminals = node, node.settings.home_agent.terminals
+        if store.kind is StoreKind.SQLITE:
+            self._kept = KeptBindings(node, BindingFile(store.path), self._wall_offset)
+        elif store.url is not None and isinstance(self._sequences, SharedSequences):
+            redis = self._redis = Redis(self._loop, RedisUrl.parse(store.url), self._now, _nothing, _nothing)
+            self._shared = SharedAgent(
+                node, settings.address.ip, self._sequences, redis, self._owner, self._act, self._wall_offset
+            )
+            return self._shared
+        return node
+
+    def attach(self, plane: DataPlane, trace: Trace) -> None:
+        """``plane`` runs the node."""
+        self._plane = plane
+        trace.listen(self._happened)
+
+    def start(self) -> None:
+        """The data plane has started."""
+        if self._kept is not None:
+            self._act(self._kept.start)
+
+    def turned(self) -> None:
+        """The loop has turned: what changed is written after the packets of the turn went."""
+        if self._kept is not None:
+            self._kept.flush()
+        if self._shared is not None:
+            self._shared.flush(self._now())
+
+    def close(self) -> None:
+        """Another home agent may serve at once."""
+        if self._kept is not None:
+            self._kept.close()
+        if self._shared is not None:
+            self._shared.release(self._now())
+        if self._redis is not None:
+            self._redis.close()
+
+    # ------------------------------------------------------------ the configuration read anew
+
+    def reload(self) -> object:
+        """Reads the configuration anew and applies what can be. Raises Refused: nothing has changed; says why."""
+        if self._agent is None or self._plane is None:
+            raise Refused("this node cannot read its configuration anew; start it again")
+        before = self._configuration
+        try:
+            after = load(before.path, role=before.role)
+            if fixed := needing_restart(before, after):
+                raise Refused(f"{before.path}: needs a restart, and nothing has changed: {', '.join(fixed)}")
+            present = self._terminals
+            terminals = authorised_terminals(after, self._sequences, before, present)
+            outputs = self._agent.reconfigure(terminals, self._now())
+        except (ConfigurationError, SequenceFileError) as error:
+            raise Refused(str(error)) from error
+        except (KeyingError, ValueError) as error:
+            raise Refused(f"{before.path}: {error}") from error
+        self._configuration, self._terminals = after, terminals
+        self._plane.carry_out(outputs)
+        known = {terminal.home_address: terminal for terminal in present}
+        wanted = {terminal.home_address: terminal for terminal in terminals}
+        changes = {
+            "added": sorted(str(home) for home in wanted.keys() - known.keys()),
+            "removed": sorted(str(home) for home in known.keys() - wanted.keys()),
+            "changed": sorted(str(home) for home in wanted.keys() & known.keys() if wanted[home] != known[home]),
+        }
+        counts = ", ".join(f"{len(homes)} {what}" for what, homes in changes.items())
+        log.info("the configuration was read anew: terminals: %s", counts)
+        return changes
+
+    # ------------------------------------------------------------ inside
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, BindingChanged):
+            if self._kept is not None:
+                self._kept.changed(event.home_address)
+            if self._shared is not None:
+                self._shared.changed(event.home_address)
+        elif isinstance(event, AddressConflict) and self._shared is not None and self._agent is not None:
+            if event.address == self._agent.settings.home_agent.address:
+                self._act(self._shared.conflict)
+
+    def _act(self, method: Callable[[float], list[Output]]) -> None:
+        if self._plane is not None:
+            self._plane.call(method)
+
+    def _now(self) -> float:
+        return 0.0 if self._plane is None else self._plane.now()
+
+    def _wall_offset(self) -> float:
+        return time.time() - self._now()
+
+
+def needing_restart(before: Configuration, after: Configuration) -> list[str]:
+    """Names of the keys that differ and that a running home agent cannot change."""
+    different = [
+        name for name in ("runtime", "state", "store", "metrics") if getattr(before, name) != getattr(after, name)
+    ]
+    old, new = before.home_agent, after.home_agent
+    if old is not None and new is not None:
+        different += [
+            f"home_agent.{field.name}"
+            for field in fields(old)
+            if field.name not in LIVE and getattr(old, field.name) != getattr(new, field.name)
+        ]
+    return different
+
+
+def _nothing(*_: object) -> None:
+    """The connection to the store tells by itself what matters."""
