@@ -123,3 +123,94 @@ def test_link_whose_router_fell_silent_is_the_last_choice() -> None:
     moving.address_ready("wlan0", COA, 0.0)
     moving.router_found("eth0", router)
     assert moving.decide(0.0) == Attachment("eth0", CN, at_home=False)
+
+
+def test_order_of_interfaces_and_kinds_of_links() -> None:
+    moving = movement()
+    for link in ("wlan0/udp4", "wlan0/udp6", "wlan0", "eth0/udp4", "ppp0/udp4"):
+        moving.address_ready(link, COA, 0.0)
+    order = []
+    while (place := moving.decide(0.0)) is not None:
+        order.append(place.link)
+        moving.address_lost(place.link, COA, 0.0)
+    assert order == ["eth0/udp4", "wlan0", "wlan0/udp6", "wlan0/udp4", "ppp0/udp4"]
+    moving.interfaces_changed(("ppp0", "wlan0"))
+    moving.address_ready("eth0/udp4", COA, 500.0)
+    moving.address_ready("ppp0/udp4", COA, 500.0)
+    assert moving.decide(500.0) == Attachment("ppp0/udp4", COA, at_home=False)
+
+
+def test_through_udp_nobody_is_at_home() -> None:
+    moving = movement()
+    moving.address_ready("wlan0/udp6", IPv6Address("2001:db8:1::77"), 0.0)
+    assert moving.decide(0.0) == Attachment("wlan0/udp6", IPv6Address("2001:db8:1::77"), at_home=False)
+
+
+def test_link_that_flaps_has_to_stay_longer_each_time() -> None:
+    moving = movement()
+    moving.address_ready("wlan0", COA, 0.0)
+    moving.present = moving.decide(0.0)
+    waits = []
+    now = 0.0
+    for _ in range(8):
+        moving.address_ready("eth0", CN, now)
+        begin = now
+        while (place := moving.decide(now)) is not None and place.link == "wlan0":
+            assert moving.timer is not None
+            now = moving.timer
+        waits.append(now - begin)
+        moving.address_lost("eth0", CN, now)
+    assert waits == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 16.0]  # what is a minute ago counts no more
+    moving.address_lost("wlan0", COA, now)
+    moving.address_ready("eth0", CN, now)
+    assert moving.decide(now) == Attachment("eth0", CN, at_home=False)  # there is nothing else
+
+
+def test_what_the_user_prefers_is_not_doubted() -> None:
+    moving = movement()
+    moving.address_ready("wlan0", COA, 0.0)
+    moving.present = moving.decide(0.0)
+    moving.address_ready("eth0", CN, 0.0)
+    moving.address_lost("eth0", CN, 1.0)
+    moving.address_ready("eth0", CN, 1.1)
+    assert moving.decide(1.2) == moving.present
+    moving.prefer("eth0")
+    assert moving.decide(1.2) == Attachment("eth0", CN, at_home=False)
+
+
+def test_dead_link_is_the_last_choice_until_it_is_tried_again() -> None:
+    moving = movement()
+    moving.address_ready("eth0", CN, 0.0)
+    moving.address_ready("wlan0", COA, 0.0)
+    moving.present = moving.decide(0.0)
+    assert moving.present == Attachment("eth0", CN, at_home=False)
+    assert moving.alternatives(moving.present)
+    retries = []
+    now = 0.0
+    for _ in range(6):
+        event = moving.dead("eth0", now)
+        assert moving.is_lost(moving.present)
+        assert moving.decide(now) == Attachment("wlan0", COA, at_home=False)
+        assert moving.timer == now + event.retry_in
+        now = moving.timer
+        assert moving.decide(now) == moving.present
+        retries.append(event.retry_in)
+    assert retries == [10.0, 20.0, 40.0, 80.0, 120.0, 120.0]
+    moving.dead("eth0", now)
+    moving.proven("eth0")
+    assert moving.decide(now) == moving.present
+    moving.dead("eth0", now)
+    moving.dead("wlan0", now)
+    assert moving.decide(now) is not None
+    assert not moving.alternatives(moving.present)
+
+
+def test_doubted_address_gives_way_to_any_other_of_the_link() -> None:
+    moving = movement()
+    moving.address_ready("eth0", COA, 0.0)
+    moving.present = moving.decide(0.0)
+    assert moving.present is not None
+    moving.doubt(moving.present)
+    assert moving.decide(0.0) == moving.present
+    moving.address_ready("eth0", CN, 0.0)
+    assert moving.decide(0.0) == Attachment("eth0", CN, at_home=False)
