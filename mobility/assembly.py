@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 from mobility.agent import AgentSettings, HomeAgentNode
@@ -24,12 +24,13 @@ from mobility.sequences import SequenceFile
 from mobility.terminal import Terminal, TerminalSettings
 
 _SECRET_SIZE = 32
+_ANY4 = IPv4Address(0)
 
 
 def build(configuration: Configuration, interfaces: Mapping[str, LinkState], sequences: SequenceFile) -> Node:
-    """The node of a configuration, for the interfaces there are, with sequence numbers that go on where they were.
+    """The node of a configuration, with sequence numbers that go on where they were.
 
-    Raises ConfigurationError, SequenceFileError.
+    ``interfaces``: those on which it has packet sockets. Raises ConfigurationError, SequenceFileError.
     """
     links = {name: LinkSettings(name, state.address, state.mtu) for name, state in interfaces.items()}
     try:
@@ -50,18 +51,24 @@ def _terminal(configuration: Configuration, links: Mapping[str, LinkSettings], s
         TerminalSettings(
             home_address=settings.home_address.ip,
             home_agent=settings.home_agent,
-            links=tuple(links[name] for name in settings.interfaces),
+            links=tuple(links[name] for name in settings.interfaces if name in links),
+            interfaces=settings.interfaces,
             home_prefix_length=settings.home_address.network.prefixlen,
             tunnel=settings.tunnel,
             lifetime=settings.lifetime,
             scenarios=settings.scenarios,
+            home_agent4=settings.home_agent4,
+            udp_port=settings.udp_port,
+            overlap=settings.overlap,
+            home_address4=_ANY4 if settings.home_address4 == "request" else settings.home_address4,
+            keepalive=settings.keepalive,
         ),
         application_processing(configuration, settings.home_address.ip, sequences),
         mobile_associations(configuration, settings.home_agent, sequences),
         os.urandom,
         # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
-        # behind the clock. Where this fails (reboot), the home agent's correction costs one round trip.
-        sequence=int(time.monotonic() * 16) & 0xFFFF,
+        # behind the clock. Where it was set back meanwhile, the home agent's correction costs one round trip.
+        sequence=int(time.time() * 16) & 0xFFFF,
         secret=identifier_secret(sequences.directory),
     )
 

@@ -6,20 +6,19 @@ import contextlib
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol, runtime_checkable
 
+from mobility.attachments import attachments, pool_tunnel
 from mobility.client import HostClient
 from mobility.config import Configuration
 from mobility.control import ControlServer, Operation, Refused
 from mobility.heartbeat import BEAT, Heartbeat
 from mobility.home_interface import HomeInterface
 from mobility.home_service import HomeService, sequence_file
-from mobility.net import netlink
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop, StopSignals, prefer_this_process, settle_memory
 from mobility.net.namespace import die_with_parent
@@ -103,13 +102,23 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
             tunnel = Tunnel(HostClient(path).tunnel())
             home_interface = HomeInterface(loop, path, configuration.host_os.mtu)
             stack.callback(home_interface.close)
-        interfaces = _interfaces(configuration)
+        else:
+            tunnel = pool_tunnel(configuration)
+        attached = attachments(configuration)
         trace = Trace()
         stack.callback(trace.close)
-        node = build(configuration, interfaces, sequences)
+        node = build(configuration, attached.interfaces, sequences)
         home = HomeService(configuration, loop, sequences, life.owner)
         stack.callback(home.close)
-        plane = DataPlane(loop, home.around(node), interfaces, trace, tunnel=tunnel)
+        plane = DataPlane(
+            loop,
+            home.around(node),
+            attached.interfaces,
+            trace,
+            tunnel=tunnel,
+            access=attached.access,
+            listen=attached.listen,
+        )
         stack.callback(plane.close)
         home.attach(plane, trace)
         process: dict[str, object] = {"pid": os.getpid(), "start": life.start, "role": str(configuration.role)}
@@ -167,24 +176,6 @@ class Reloads:
         self.wanted = True
 
 
-def _interfaces(configuration: Configuration) -> dict[str, LinkState]:
-    """What the node is built for.
-
-    An interface that is not there yet gets a placeholder; when it comes, the data plane starts anew with the real one.
-    """
-    present = netlink.read_links()
-    interfaces: dict[str, LinkState] = {}
-    for name in configuration.interfaces:
-        link = present.get(name)
-        if link is None:
-            log.warning("interface %s is not there (yet)", name)
-            link = LinkState(0, name, b"\x02" + os.urandom(5), 1500, up=False, ethernet=True)
-        elif not link.ethernet:
-            raise OSError(f"interface {name} is not an Ethernet interface: choose another in {configuration.path}")
-        interfaces[name] = link
-    return interfaces
-
-
 def _operations(plane: DataPlane, trace: Trace, process: Mapping[str, object]) -> dict[str, Operation]:
     """What the control socket offers; docs/configuration.md describes each."""
 
@@ -204,7 +195,7 @@ def _operations(plane: DataPlane, trace: Trace, process: Mapping[str, object]) -
         if not isinstance(node, TakesCommands):
             raise Refused(f"a node of role {process['role']} takes no commands")
         try:
-            outputs = node.command(name, time.monotonic())
+            outputs = node.command(name, plane.now())
         except ValueError as error:
             raise Refused(str(error)) from error
         plane.carry_out(outputs)

@@ -41,14 +41,42 @@ def create(settings: TunSettings, device: str | None = None) -> int:
     The interface is up, has its addresses, the default route and no link-local address, and lives as long as a copy
     of the descriptor is open. Raises `Forbidden` with the reason (no such device, not permitted, name taken), OSError.
     """
+    tun = _open(settings.name, device)
+    try:
+        _configure(settings)
+    except BaseException:
+        os.close(tun)
+        raise
+    return tun
+
+
+def create_for_pool(name: str, pool: ipaddress.IPv4Network, mtu: int, device: str | None = None) -> int:
+    """Makes an interface behind which the addresses of a pool are; the first of them is its own.
+
+    Otherwise as `create`.
+    """
+    tun = _open(name, device)
+    try:
+        index = socket.if_nametoindex(name)
+        with RouteSocket() as route:
+            route.set_properties(index, mtu=mtu)
+            route.set_up(index)
+            route.add_address(index, str(next(pool.hosts())), 32)
+            route.add_route(index, pool)
+    except BaseException:
+        os.close(tun)
+        raise
+    return tun
+
+
+def _open(name: str, device: str | None) -> int:
     path = device_path() if device is None else device
     try:
         tun = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise Forbidden(error.errno, forbidden_tun(path, error)) from error
     try:
-        _attach(tun, path, settings.name)
-        _configure(settings)
+        _attach(tun, path, name)
     except BaseException:
         os.close(tun)
         raise
