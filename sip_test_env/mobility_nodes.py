@@ -41,7 +41,7 @@ class Terminal:
         return cls("laptop", (WIFI, BROADBAND), "udp", overlap, keepalive, user)
 
 
-class _Keyring:
+class Keyring:
     """Associations with fresh keys, as lines of TOML: one text for both ends of each."""
 
     def __init__(self, algorithm: Algorithm) -> None:
@@ -68,7 +68,7 @@ def write_configurations(
 ) -> dict[str, Path]:
     """A configuration file (mode 0600) for each role; returns role -> path. ``tunnel``: one of `TUNNELS`."""
     plan = network.plan
-    ring = _Keyring(algorithm)
+    ring = Keyring(algorithm)
     to_ha, to_mn = ring.association(0x1001), ring.association(0x1002)
     up, down = ring.association(0x2001), ring.association(0x2002)
     to_cn, from_cn = ring.association(0x3001), ring.association(0x3002)
