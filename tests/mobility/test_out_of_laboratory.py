@@ -27,7 +27,7 @@ def ipv4(source: IPv4Address, destination: IPv4Address, body: bytes) -> bytes:
     return header[:10] + ip4.checksum(header).to_bytes(2) + header[12:] + body
 
 
-def started(form: TunnelForm = TunnelForm.ESP, **options: float) -> Network:
+def started(form: TunnelForm = TunnelForm.ESP, **options: int) -> Network:
     network = Network(form, **options)  # type: ignore[arg-type]
     network.start_agent()
     network.run(1)
@@ -240,6 +240,29 @@ def test_all_networks_gone_and_back() -> None:
     network.run(2)
     network.talk(1)
     network.run(2)
+    nothing_lost(network)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("kind", ["native", "udp"])
+def test_machine_that_was_asleep(kind: str, elsewhere: bool) -> None:
+    """Its binding is over, and perhaps it woke up in another network."""
+    network = started(lifetime=60)
+    if kind == "udp":
+        network.join(network.hotspot)
+    else:
+        network.plug(network.a)
+    network.run(2)
+    station = network.world.stations["mn"]
+    network.agent.engine.handle_timer(network.world.now + 100)  # the home agent was awake
+    if elsewhere and kind == "native":
+        network.world.move("mn", "wlan0", network.b, silent=True)
+    elif elsewhere:
+        network.hotspot.rebind()
+    station.carry_out(network.terminal.resumed(network.world.now))
+    network.run(2)
+    network.talk(2)
+    network.run(3)
     nothing_lost(network)
 
 
