@@ -171,6 +171,8 @@ class SharedAgent:
         self._last_turn = 0.0
         self._copy: dict[str, bytes] = {}
         "The records in the store, as far as known, by home address."
+        self._store_forgot = False
+        "The copy is all that there is."
         self._forgotten: set[str] = set()
         "Associations whose number the store did not know when the lease was got."
         self._changed: dict[IPv6Address, None] = {}
@@ -387,6 +389,8 @@ class SharedAgent:
         records = [record for record in map(self._read, self._copy.values()) if record is not None]
         outputs = self.node.restore(records, self._wall_offset(), now)
         outputs += self.node.activate(now)
+        if self._store_forgot:
+            self._changed |= dict.fromkeys(record.home_address for record in records)
         log.info("serving from now on, with %d bindings", len(records))
         return [*outputs, LeaseTaken(self.epoch, len(records))]
 
@@ -434,6 +438,7 @@ class SharedAgent:
     def _learn(self, tables: Sequence[object], trusted: bool) -> None:
         """Takes over what the store holds; what it has forgotten (``trusted`` false, or a table missing) stays."""
         bindings, sequences, received = map(_table, tables)
+        self._store_forgot = not trusted or bindings is None
         if trusted and bindings is not None:
             self._copy = bindings
         self._forgotten = set(self._sequences.outbound)
