@@ -21,7 +21,7 @@ from mobility.mipv6.home_settings import AuthorisedTerminal as AuthorisedTermina
 from mobility.mipv6.home_settings import HomeAgentSettings as HomeAgentSettings
 from mobility.mipv6.inner_packets import checked4, open_any
 from mobility.mipv6.registrar import Registrar
-from mobility.mipv6.served_terminal import ServedTerminal
+from mobility.mipv6.served_terminal import NEVER, ServedTerminal
 from mobility.mipv6.signalling import open_message
 from mobility.mipv6.tunnel import Content, TunnelForm, agent_policies, checked, content, decapsulate
 from mobility.mipv6.update_request import UpdateRequest
@@ -227,7 +227,7 @@ class HomeAgent:
             case other:
                 raise Discard(Reason.NOT_TUNNELLED, f"next header {other} from {IPv6Address(packet[8:24])}")
         source = packet[8:24]
-        if terminal.sources.get(source, 0.0) > now:
+        if terminal.sources.get(source, NEVER) > now:
             return self._forward(terminal, self._open(packet, terminal), Path(source), now)
         if terminal.path is not None:
             raise _wrong_place(terminal, source)
@@ -257,7 +257,7 @@ class HomeAgent:
     def _authenticated(self, terminal: ServedTerminal, payload: bytes, path: Path, now: float) -> list[Output]:
         """ESP of a tunnel in a datagram; an endpoint that is not known may be a known one behind a NAT that changed."""
         endpoint = path.source
-        known = terminal.sources.get(endpoint, 0.0) > now
+        known = terminal.sources.get(endpoint, NEVER) > now
         primary = terminal.path
         if not known and primary is not None and (primary.native or endpoint in terminal.lost):
             raise _wrong_place(terminal, endpoint)
@@ -276,7 +276,7 @@ class HomeAgent:
 
     def _plain(self, terminal: ServedTerminal, inner: bytes, path: Path, now: float) -> list[Output]:
         """A packet of the form ``plain`` in a datagram: nothing proves whose it is but where it comes from."""
-        known = terminal.sources.get(path.source, 0.0) > now
+        known = terminal.sources.get(path.source, NEVER) > now
         if not known and terminal.path is not None:
             raise _wrong_place(terminal, path.source)
         self._unprotected(terminal, inner)

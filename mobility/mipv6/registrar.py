@@ -25,7 +25,7 @@ from mobility.mipv6.home_paths import HomeLink, Outlet, Path, Reply
 from mobility.mipv6.home_settings import HomeAgentSettings
 from mobility.mipv6.ipv4_homes import IPv4Homes
 from mobility.mipv6.registration import status_name
-from mobility.mipv6.served_terminal import Departure, ServedTerminal
+from mobility.mipv6.served_terminal import NEVER, Departure, ServedTerminal
 from mobility.mipv6.signalling import to_terminal
 from mobility.mipv6.update_request import UpdateRequest
 from mobility.outputs import Discarded, Output
@@ -113,7 +113,7 @@ class Registrar:
         if request.malformed is not None:
             return request.malformed
         if request.is_release:
-            terminal.conflict_until = 0.0  # it was the terminal itself that was heard on the home link
+            terminal.conflict_until = NEVER  # it was the terminal itself that was heard on the home link
             if request.identifier:
                 known = self.cache.get(terminal.home, request.identifier) is not None
                 return None if known else mh.Status.MCOA_UNKNOWN_COA
@@ -212,7 +212,7 @@ class Registrar:
     def _unbound(self, terminal: ServedTerminal, why: str, now: float) -> list[Output]:
         """After the last binding of a home address has gone from the cache."""
         home_address = terminal.settings.home_address
-        terminal.unchecked_until = 0.0
+        terminal.unchecked_until = NEVER
         self.homes4.release(home_address)
         return [*self._link.remove_proxy(home_address, now), BindingRemoved(home_address, why)]
 

@@ -17,6 +17,7 @@ from mobility.mipv6.tunnel import TunnelForm
 from mobility.outputs import Output
 from mobility.wire import ip6
 
+NEVER = -inf
 LATE = 2.0
 "Seconds for which packets are taken from a place that was deregistered: they were on their way."
 LOST_LIMIT = 8
@@ -84,9 +85,9 @@ class ServedTerminal:
         "Number of the last loss that was told, and how many packets were sent again for it."
         self.signalling_top = 0
         "Highest ESP sequence number of the signalling so far."
-        self.woken_until = 0.0
-        self.conflict_until = 0.0
-        self.unchecked_until = 0.0
+        self.woken_until = NEVER
+        self.conflict_until = NEVER
+        self.unchecked_until = NEVER
         "Until when duplicate address detection may still fail."
         self._agent = agent
         self._security = security
@@ -94,7 +95,7 @@ class ServedTerminal:
         self._ends = agent + self.home
         self._native_ends = b""
         self._former: Path | None = None
-        self._former_until = 0.0
+        self._former_until = NEVER
         self._body = self._room = -1
 
     # ------------------------------------------------------------ where it is

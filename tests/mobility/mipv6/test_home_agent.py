@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv6Address
 
 import pytest
@@ -18,102 +17,14 @@ from mobility.mipv6.home_agent import (
     HomeAgent,
     HomeAgentSettings,
     HopLimitExceeded,
-    Reply,
     UpdateRefused,
 )
 from mobility.mipv6.signalling import from_terminal, open_message
-from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate, terminal_policies
-from mobility.outputs import Discarded, Output, Transmit
+from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate
+from mobility.outputs import Discarded, Output
 from mobility.wire import icmp6, ip6, mh
+from tests.mobility.mipv6.agent_bench import AH, AWAY, COA, COA2, STRANGER, A, Bench, H, K, Link
 from tests.mobility.whole import CN, HA, MN, MN2, mobile_pair, udp
-
-COA = IPv6Address("2001:db8:a::1")
-COA2 = IPv6Address("2001:db8:b::2")
-STRANGER = IPv6Address("2001:db8:666::6")
-AWAY = IPv6Address("2001:db8:2::100")
-A, H, K = mh.UpdateFlag.ACKNOWLEDGE, mh.UpdateFlag.HOME_REGISTRATION, mh.UpdateFlag.KEY_MANAGEMENT
-AH = A | H
-
-
-class Link:
-    """The home link: what goes out, and for whom the home agent stands in."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.proxied: set[IPv6Address] = set()
-        self.mtu = 1500
-
-    def send(self, packet: bytes, now: float) -> list[Output]:
-        self.sent.append(packet)
-        return [Transmit(packet, bytes(6), "home0")]
-
-    def add_proxy(self, address: IPv6Address, now: float) -> list[Output]:
-        self.proxied.add(address)
-        return []
-
-    def remove_proxy(self, address: IPv6Address, now: float) -> list[Output]:
-        self.proxied.discard(address)
-        return []
-
-    def path_mtu(self, destination: bytes) -> int:
-        return self.mtu
-
-
-class Bench:
-    """A home agent and the terminal's side of its associations."""
-
-    def __init__(self, form: TunnelForm = TunnelForm.ESP, *, signalling: bool = True, home: IPv6Address = MN) -> None:
-        self.form = form
-        self.pair = mobile_pair(form, signalling=signalling)
-        self.pair2 = mobile_pair(form, 0x2000, signalling=signalling)
-        self.home = home
-        self.link = Link()
-        self.replies: list[Reply] = []
-        self.settings = HomeAgentSettings(
-            HA,
-            (AuthorisedTerminal(home, form, self.pair.agent), AuthorisedTerminal(MN2, form, self.pair2.agent)),
-            max_lifetime=600,
-        )
-        self.agent = HomeAgent(self.settings, self.link, self._answer)
-        self.security = terminal_policies(home, HA, form, self.pair.terminal)
-        self.security2 = terminal_policies(MN2, HA, form, self.pair2.terminal)
-
-    def configure(self, **changes: object) -> None:
-        self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
-        self.agent = HomeAgent(self.settings, self.link, self._answer)
-
-    def _answer(self, reply: Reply, now: float) -> list[Output]:
-        self.replies.append(reply)
-        return []
-
-    def update(
-        self,
-        sequence: int,
-        *,
-        lifetime: int = 400,
-        flags: mh.UpdateFlag = AH,
-        source: IPv6Address = COA,
-        care_of: IPv6Address | None = None,
-    ) -> bytes:
-        address = care_of if care_of is not None else source
-        message = mh.BindingUpdate(sequence, flags, lifetime, (mh.AlternateCareOfAddress(address),))
-        return from_terminal(message, self.home, source, HA, self.security)
-
-    def bind(self, sequence: int, now: float = 0.0, **arguments: object) -> mh.BindingAcknowledgement:
-        """Sends an update, returns the answer as the terminal reads it."""
-        self.agent.signalling(self.update(sequence, **arguments), now)  # type: ignore[arg-type]
-        received = open_message(self.replies[-1].packet, self.security)
-        assert isinstance(received.message, mh.BindingAcknowledgement)
-        return received.message
-
-    def rejects(self, packet: bytes, reason: Reason, now: float = 1.0) -> None:
-        """The packet is dropped with this reason, unanswered, and changes nothing."""
-        before, replies = self.agent.cache.snapshot(now), len(self.replies)
-        with pytest.raises(Discard) as caught:
-            self.agent.signalling(packet, now)
-        assert caught.value.reason is reason
-        assert self.agent.cache.snapshot(now) == before
-        assert len(self.replies) == replies
 
 
 def test_first_binding() -> None:
