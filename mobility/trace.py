@@ -16,14 +16,15 @@ from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
 
-from mobility.config import Association, Configuration
+from mobility.config import Association, Configuration, Use
 from mobility.ipsec.algorithms import Algorithm
 from mobility.outputs import Discarded, Event
 
 log = logging.getLogger(__name__)
 
 RING = 1000
-LINKTYPE_IPV6 = 229
+LINKTYPE_RAW = 101
+"IPv4 or IPv6, by the first digit."
 _HEADER = Struct("<II")
 _SECTION = Struct("<IHHq")
 _INTERFACE = Struct("<HHI")
@@ -33,7 +34,7 @@ _INBOUND, _OUTBOUND = 1, 2
 
 
 class PcapngWriter:
-    """Writes IPv6 packets of several named places (interfaces) into a pcapng file that Wireshark opens."""
+    """Writes IP packets of several named places (interfaces) into a pcapng file that Wireshark opens."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Takes over the file; `close` closes it."""
@@ -49,7 +50,7 @@ class PcapngWriter:
         if number is None:
             number = self._interfaces[where] = len(self._interfaces)
             options = _option(_IF_NAME, where.encode()) + _option(_IF_TSRESOL, b"\x09") + _option(_END, b"")
-            self._block(1, _INTERFACE.pack(LINKTYPE_IPV6, 0, 0) + options)
+            self._block(1, _INTERFACE.pack(LINKTYPE_RAW, 0, 0) + options)
         nanoseconds = int(when * 1_000_000) * 1000
         options = b"" if comment is None else _option(_COMMENT, comment.encode())
         if outbound is not None:
@@ -203,22 +204,21 @@ def esp_sa_table(configurations: Iterable[Configuration]) -> str:
     lines: dict[str, None] = {}  # both ends of an association know it; once is enough
     for configuration in configurations:
         for pair in configuration.associations:
+            versions = (6, 4) if pair.use is Use.TUNNEL else (6,)  # a tunnel may go through datagrams of IPv4
             for association in (pair.outbound, pair.inbound):
-                line = esp_sa_line(association)
-                if line is not None:
-                    lines[line] = None
+                lines |= {line: None for version in versions if (line := esp_sa_line(association, version)) is not None}
     return "".join(line + "\n" for line in lines)
 
 
-def esp_sa_line(association: Association) -> str | None:
-    """One row of the table, or None where Wireshark does not know the algorithm."""
+def esp_sa_line(association: Association, version: int = 6) -> str | None:
+    """One row of the table, or None where Wireshark does not know the algorithm. ``version``: of IP outside."""
     names = _WIRESHARK.get(association.algorithm)
     if names is None:
         return None
     cipher, integrity = names
     keys = association.keys
     fields = (
-        "IPv6",
+        f"IPv{version}",
         "*",
         "*",
         f"0x{association.spi:08x}",

@@ -7,7 +7,7 @@ import os
 import stat
 import subprocess
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from mobility.discards import Reason
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.processing import encapsulate
 from mobility.ipsec.sa import Mode, OutboundSA
+from mobility.links import endpoint
+from mobility.net.udp_socket import UdpSocket
 from mobility.outputs import Discarded, Event
 from mobility.trace import PcapngWriter, Trace, esp_sa_line, esp_sa_table, write_esp_sa
 from tests.mobility.net.networks import udp_packet
@@ -175,10 +177,32 @@ def test_tshark_decrypts_both_layers_with_the_table(tmp_path: Path, algorithm: A
         assert good == "1,1"
 
 
+@pytest.mark.interop
+@pytest.mark.parametrize("local", [IPv4Address("192.0.2.1"), IPv6Address("2001:db8:9::1")])
+def test_tshark_decrypts_the_tunnel_in_datagrams(tmp_path: Path, local: IPv4Address | IPv6Address) -> None:
+    application, tunnel, packet = encrypted(Algorithm.AES_CBC_HMAC_SHA2_256_128)
+    agent = IPv4Address("198.51.100.10") if local.version == 4 else IPv6Address(AGENT)
+    link = UdpSocket("wlan0/udp", local, 1500, port=40000)
+    capture = tmp_path / "capture.pcapng"
+    with capture.open("wb") as file:
+        PcapngWriter(file).write("wlan0/udp", link.wrapped(packet[40:], endpoint(agent, 4191), outbound=True), 1.0)
+        file.flush()
+    lines = [esp_sa_line(application), esp_sa_line(tunnel, local.version)]
+    profile = tmp_path / "config" / "wireshark"
+    profile.mkdir(parents=True)
+    profile.joinpath("esp_sa").write_text("".join(f"{line}\n" for line in lines))
+    options = ("-o", "esp.enable_encryption_decode:TRUE", "-d", "udp.port==4191,udpencap")
+    fields = ("-e", "esp.spi", "-e", "udp.dstport", "-e", "data.data")
+    assert tshark(capture, *options, *fields, home=tmp_path) == [
+        ["0xf0002001,0x00003001", "4191,9999", b"speech".hex()]
+    ]
+
+
 def test_the_table_of_a_configuration(tmp_path: Path) -> None:
     table = esp_sa_table([configuration(), configuration()])
     lines = table.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 8
+    assert [line[1:5] for line in lines if "0x00002001" in line] == ["IPv6", "IPv4"]
     assert lines[0] == (
         f'"IPv6","*","*","0x00001001","AES-CBC [RFC3602]","0x{"01" * 32}","HMAC-SHA-256-128 [RFC4868]","0x{"01" * 32}"'
     )
