@@ -223,14 +223,22 @@ class ControlClient:
         """Switches tracing, see docs/configuration.md; without settings only tells the state. Raises MobilityError."""
         return cast("dict[str, object]", await self.request("trace", **settings))
 
-    async def events(self) -> AsyncIterator[dict[str, object]]:
-        """Everything that happens from now on, until the connection ends. Raises MobilityError.
+    async def recent(self) -> list[dict[str, object]]:
+        """The latest events and discards, the oldest first. Raises MobilityError."""
+        return cast("list[dict[str, object]]", await self.request("recent"))
 
-        Events are kept from the first call on; read them as long as the client is open.
-        """
+    async def subscribe(self) -> None:
+        """From now on no event is missed, whenever `events` is called. Raises MobilityError."""
         if not self._subscribed:
             await self.request("subscribe")
             self._subscribed = True
+
+    async def events(self) -> AsyncIterator[dict[str, object]]:
+        """Everything that happens from now on, until the connection ends. Raises MobilityError.
+
+        Events are kept from the first call on, or from that of `subscribe`; read them as long as the client is open.
+        """
+        await self.subscribe()
         while (event := await self._events.get()) is not None:
             yield event
         self._events.put_nowait(None)  # for the next caller: the connection has ended

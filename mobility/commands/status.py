@@ -4,66 +4,118 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import shutil
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from mobility.client import ControlClient
+from mobility.client import ControlClient, MobilityError
 from mobility.commands.common import DONE, add_runtime, runtime, say
+from mobility.commands.view import event_line, full, overview
 
 if TYPE_CHECKING:
     from mobility.commands.common import Commands
 
+PERIOD = 1.0
+"Seconds between two looks."
+EVENTS = 8
+"How many events are shown below the overview."
+_TOP, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+_OTHER_SCREEN, _OWN_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+
 
 def add(commands: Commands) -> None:
-    status = commands.add_parser("status", help="show tables and counters of a running node")
+    what = "show where a node is, its bindings, counters and handovers"
+    status = commands.add_parser("status", help=what, description=what)
     add_runtime(status)
-    status.add_argument("--json", action="store_true", help="one line of JSON")
-    status.add_argument("--watch", action="store_true", help="then show events as they happen")
-    status.set_defaults(run=lambda options: asyncio.run(_status(options)))
+    status.add_argument("--all", action="store_true", help="all tables and counters")
+    status.add_argument("--json", action="store_true", help="all of it as one line of JSON")
+    status.add_argument(
+        "--watch", action="store_true", help="every second anew, with events; with --json: then events, one a line"
+    )
+    status.set_defaults(run=_run)
 
 
-async def _status(options: argparse.Namespace) -> int:
-    async with ControlClient(runtime(options) / "control.sock") as control:
-        events = control.events() if options.watch else None
-        status = await control.status()
-        say(json.dumps(status) if options.json else "\n".join(full(status)))
-        if events is not None:
-            async for event in events:
-                say(json.dumps(event) if options.json else _event_line(event))
+def _run(options: argparse.Namespace) -> int:
+    path = runtime(options) / "control.sock"
+    if options.watch and not options.json:
+        with _screen() as draw:
+            return asyncio.run(_watch(path, draw, everything=options.all))
+    return asyncio.run(_status(path, options))
+
+
+async def _status(path: Path, options: argparse.Namespace) -> int:
+    async with ControlClient(path) as control:
+        if options.watch:
+            await control.subscribe()  # first, so that no event falls between status and stream
+        say(json.dumps(await control.status()) if options.json else "\n".join(await _picture(control, options.all)))
+        if options.watch:
+            async for event in control.events():
+                say(json.dumps(event))
     return DONE
 
 
-def full(value: object, indent: str = "") -> list[str]:
-    """JSON-ready values as indented text for people."""
-    if isinstance(value, dict):
-        entries = [(f"{key}:", item) for key, item in value.items()]
-    elif isinstance(value, list):
-        entries = [("-", item) for item in value]
-    else:
-        return [f"{indent}{_word(value)}"]
-    lines: list[str] = []
-    for head, item in entries:
-        if isinstance(item, dict | list) and item:
-            lines.append(f"{indent}{head}")
-            lines.extend(full(item, indent + "  "))
-        else:
-            lines.append(f"{indent}{head} {_word(item)}")
-    return lines
+async def _watch(path: Path, draw: Callable[[list[str]], None], *, everything: bool) -> int:
+    """Until it is interrupted; a node that goes away is waited for."""
+    events: deque[str] = deque(maxlen=EVENTS)
+    found = False
+    while True:
+        try:
+            async with ControlClient(path) as control:
+                await control.subscribe()
+                found = True
+                reading = asyncio.create_task(_collect(control, events))
+                try:
+                    while not reading.done():
+                        draw([*await _picture(control, everything), "", *events])
+                        await asyncio.wait([reading], timeout=PERIOD)
+                finally:
+                    reading.cancel()
+                    await asyncio.gather(reading, return_exceptions=True)
+        except MobilityError as error:
+            if not found:
+                raise
+            draw([str(error), "", *events])
+            await asyncio.sleep(PERIOD)
 
 
-def _word(value: object) -> str:
-    match value:
-        case None | {} | []:
-            return "none"
-        case True:
-            return "yes"
-        case False:
-            return "no"
-        case float():
-            return f"{value:.3f}"
-    return str(value)
+async def _collect(control: ControlClient, events: deque[str]) -> None:
+    async for event in control.events():
+        events.append(event_line(event))
 
 
-def _event_line(event: dict[str, object]) -> str:
-    rest = " ".join(f"{key}={_word(value)}" for key, value in event.items() if key not in ("time", "event"))
-    return f"{event.get('time', '')} {event['event']} {rest}".rstrip()
+async def _picture(control: ControlClient, everything: bool) -> list[str]:
+    status = await control.status()
+    return full(status) if everything else overview(status, await control.recent())
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[Callable[[list[str]], None]]:
+    """Draws in place on a terminal, as long as the block runs; elsewhere one picture after the other."""
+    if not sys.stdout.isatty():
+        yield lambda lines: say("\n".join([*lines, ""]))
+        return
+
+    def draw(lines: list[str]) -> None:
+        width, height = shutil.get_terminal_size()
+        shown = [line[:width] + _REST_OF_LINE for line in lines[: height - 1]]
+        sys.stdout.write(_TOP + "\n".join(shown) + _REST_OF_SCREEN)
+        sys.stdout.flush()
+
+    def ended(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt  # so that the terminal gets its screen back
+
+    before = signal.signal(signal.SIGTERM, ended)
+    sys.stdout.write(_OTHER_SCREEN)
+    try:
+        yield draw
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        sys.stdout.write(_OWN_SCREEN)
+        sys.stdout.flush()
