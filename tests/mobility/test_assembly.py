@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import cast
 
@@ -60,6 +60,22 @@ def test_each_role_becomes_its_node(sequences: SequenceFile) -> None:
         assert isinstance(node, kind)
         assert node.start(0.0) is not None
         assert "0101" not in str(node.snapshot(0.0))
+
+
+def test_a_terminal_gets_what_the_file_says_of_udp(sequences: SequenceFile) -> None:
+    said = MN.replace('"wlan0"]', '"wlan0", "*"]') + (
+        'home_agent4 = "198.51.100.10"\nudp_port = 4500\noverlap = 0\nhome_address4 = "request"\nkeepalive = 7\n'
+    )
+    node = build(read(said + PAIRS), {}, sequences)  # an ordinary user has no packet socket
+    assert isinstance(node, Terminal)
+    settings = node.settings
+    assert (settings.links, settings.interfaces) == ((), ("eth0", "wlan0"))
+    assert (settings.home_agent4, settings.udp_port) == (IPv4Address("198.51.100.10"), 4500)
+    assert (settings.overlap, settings.keepalive, settings.home_address4) == (0.0, 7.0, IPv4Address("0.0.0.0"))
+    fixed = build(read(said.replace("request", "10.64.0.7") + PAIRS), {}, sequences)
+    assert isinstance(fixed, Terminal)
+    assert fixed.settings.home_address4 == IPv4Address("10.64.0.7")
+    assert node.udp_changed("wlan0/udp4", IPv4Address("192.168.0.2"), 1500, 0.0)
 
 
 def test_a_restarted_terminal_has_the_same_addresses_and_another_has_others(
