@@ -50,15 +50,23 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     """The options by which a running node is named."""
     parser.add_argument("--runtime", type=Path, metavar="DIRECTORY", help="runtime directory of the node")
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="take the directory from this file; default: the mobile node's"
+        "--config", type=Path, metavar="FILE", help="take the directory from this file; default: the node that runs"
     )
 
 
-def runtime(options: argparse.Namespace) -> Path:
-    """The runtime directory of the node that is meant. Raises ConfigurationError."""
+def runtime(options: argparse.Namespace, *roles: Role) -> Path:
+    """The runtime directory of the node that is meant: the one that is named, or the one that runs at the usual place.
+
+    ``roles``: those that come into question, all by default. Raises ConfigurationError.
+    """
     if options.runtime is not None:
         return Path(options.runtime)
     if options.config is not None:
         return load(options.config).runtime
-    usual = default_configuration(Role.MOBILE_NODE)
-    return load(usual).runtime if usual.exists() else default_runtime(Role.MOBILE_NODE)
+    usual = [_usual_runtime(role) for role in roles or tuple(Role)]
+    return next((path for path in usual if (path / "control.sock").exists()), usual[0])
+
+
+def _usual_runtime(role: Role) -> Path:
+    path = default_configuration(role)
+    return load(path).runtime if path.exists() else default_runtime(role)

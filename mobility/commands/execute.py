@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mobility.client import HostClient, MobilityError
 from mobility.commands.common import WRONG, add_runtime, runtime
+from mobility.config import Role
 
 if TYPE_CHECKING:
     from mobility.commands.common import Commands
@@ -39,7 +40,7 @@ def _exec(options: argparse.Namespace) -> int:
     if not program:
         sys.stderr.write("mobility: exec needs a program: mobility exec -- COMMAND ARGUMENTS\n")
         return WRONG
-    enter_host_os(HostClient(runtime(options) / "host.sock"))
+    enter_host_os(HostClient(runtime(options, Role.MOBILE_NODE, Role.CORRESPONDENT) / "host.sock"))
     become(program)
 
 

@@ -137,7 +137,13 @@ def test_the_command_line_talks_to_a_running_node(nodes: Nodes) -> None:
     runtime, configuration = str(nodes.nodes.runtime("mn")), str(nodes.nodes.configurations["mn"])
     shown = mobility("status", "--runtime", runtime)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert "binding_update_list" in shown.stdout
+    assert "bindings   in use: eth0 " in shown.stdout
+    assert "binding_update_list" in mobility("status", "--all", "--runtime", runtime).stdout
+    agent = ["--runtime", str(nodes.nodes.runtime("ha"))]
+    assert " serves: 1 terminal, 1 away\n" in mobility("status", *agent).stdout
+    assert mobility("reload", *agent).stdout == "The configuration was read anew.\n"
+    assert mobility("reload", "--runtime", runtime).returncode == 1
+    assert "correspondent" in mobility("status", "--runtime", str(nodes.nodes.runtime("cn"))).stdout
     status = json.loads(mobility("status", "--json", "--config", configuration).stdout)
     assert status["process"]["role"] == "mn"
     assert mobility("command", "reregister", "--runtime", runtime).returncode == 0
