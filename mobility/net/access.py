@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Protocol
 
 from mobility.links import MOBILITY_PORT, udp_link
@@ -93,11 +94,14 @@ class Access:
         *,
         probe: Probe | None = None,
         open_socket: Callable[[UdpSocket], None] = UdpSocket.open,
+        strict: Callable[[str], bool] | None = None,
     ) -> None:
         self._settings = settings
         self._kernel = kernel
         self._probe = ask_kernel if probe is None else probe
         self._open_socket = open_socket
+        self._strict = filters_strictly if strict is None else strict
+        self._warned: set[str] = set()
         self._held: dict[str, tuple[_Place, UdpSocket]] = {}
 
     def order(self) -> tuple[str, ...]:
@@ -179,7 +183,28 @@ class Access:
             log.info("no socket on %s with %s: %s", place.interface, place.address, error.strerror)
             return [] if former is None else [Change(link, None, former)]
         self._held[link] = (place, opened)
+        self._warn_of_filter(place)
         return [Change(link, opened, former)]
+
+    def _warn_of_filter(self, place: _Place) -> None:
+        name = place.interface
+        if place.address.version == 6 or name in self._warned or len(self.order()) < 2 or not self._strict(name):
+            return
+        self._warned.add(name)
+        log.warning(
+            "what comes by %s is dropped while another interface has the better route: as root,"
+            " sysctl -w net.ipv4.conf.all.rp_filter=2 (RFC 3704: loose instead of strict)",
+            name,
+        )
+
+
+def filters_strictly(interface: str) -> bool:
+    """Whether the kernel takes IPv4 packets only by the interface by which it would answer (RFC 3704 section 2.2)."""
+    try:
+        modes = [int(Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").read_text()) for name in ("all", interface)]
+    except (OSError, ValueError):
+        return False
+    return max(modes) == 1
 
 
 def ask_kernel(interface: str, agent: Address, port: int) -> Reach | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
+import secrets
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
-from mobility.net.access import Access, AccessSettings, Address, Change, Reach
+from mobility.net import namespace
+from mobility.net.access import Access, AccessSettings, Address, Change, Reach, filters_strictly
 from mobility.net.netlink import AddressState, LinkState, RouteState
 from mobility.net.udp_socket import UdpSocket
+
+from .networks import run
 
 AGENT4, AGENT6 = IPv4Address("198.51.100.10"), IPv6Address("2001:db8:f::a")
 WLAN, WWAN, DOCKER = 3, 4, 5
@@ -83,9 +89,10 @@ class Machine:
         self.opened.append(made)
 
 
-def access(machine: Machine, **settings: object) -> Access:
-    given: dict[str, object] = {"interfaces": (), "others": True, "agents": (AGENT4, AGENT6), **settings}
-    return Access(AccessSettings(**given), machine, probe=machine.probe, open_socket=machine.open)  # type: ignore[arg-type]
+def access(machine: Machine, **fields: object) -> Access:
+    """Everything is to be used, but for what ``fields`` of the settings say."""
+    settings = replace(AccessSettings((), True, (AGENT4, AGENT6)), **fields)  # type: ignore[arg-type]
+    return Access(settings, machine, probe=machine.probe, open_socket=machine.open, strict=lambda _: False)
 
 
 def seen(changes: list[Change]) -> list[tuple[str, str | None, int]]:
@@ -262,6 +269,43 @@ def test_a_socket_that_cannot_be_opened_is_tried_again_at_the_next_change() -> N
     assert (seen(changes), closed(changes)) == ([("wwan0/udp4", None, 0)], ["10.7.7.7"])
     machine.fails = None
     assert seen(made.follow()) == [("wwan0/udp4", "10.7.7.8", 1400)]
+
+
+def test_strict_filtering_is_warned_of_where_it_matters(caplog: pytest.LogCaptureFixture) -> None:
+    machine = Machine()
+
+    def made(settings: AccessSettings) -> Access:
+        return Access(
+            settings,
+            machine,
+            probe=machine.probe,
+            open_socket=machine.open,
+            strict=lambda interface: interface == "wwan0",
+        )
+
+    made(AccessSettings(("wwan0",), False, (AGENT4,))).follow()
+    assert caplog.text == ""
+    both = made(AccessSettings((), True, (AGENT4, AGENT6)))
+    both.follow()
+    both.drop("wwan0")
+    both.follow()
+    assert caplog.text.count("what comes by wwan0 is dropped") == 1
+    assert "wlan0" not in caplog.text
+
+
+@pytest.mark.root
+def test_the_kernel_says_whether_it_filters_strictly() -> None:
+    name = f"rnet-{os.getpid()}-{secrets.token_hex(2)}"
+    run("ip", "netns", "add", name)
+    try:
+        with namespace.inside(name):
+            for everywhere, here, strict in ((0, 0, False), (1, 0, True), (0, 1, True), (2, 1, False), (1, 2, False)):
+                for path, value in (("all", everywhere), ("lo", here)):
+                    Path(f"/proc/sys/net/ipv4/conf/{path}/rp_filter").write_text(str(value))
+                assert filters_strictly("lo") is strict
+            assert not filters_strictly("eth7")
+    finally:
+        run("ip", "netns", "del", name)
 
 
 def test_a_kernel_that_sees_no_way_is_believed() -> None:
