@@ -1,4 +1,4 @@
-"""What the data plane of a home agent has beside its node: bindings that are kept, the configuration read anew."""
+"""What the data plane of a home agent has beside its node: bindings that are kept, metrics, reading anew."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from mobility.agent import HomeAgentNode
 from mobility.assembly import authorised_terminals
 from mobility.config import Configuration, ConfigurationError, StoreKind, load
 from mobility.control import Refused
+from mobility.home_metrics import HomeMetrics
 from mobility.host.events import AddressConflict
 from mobility.ipsec.algorithms import KeyingError
+from mobility.metrics import MetricsServer
 from mobility.mipv6.binding_events import BindingChanged
 from mobility.mipv6.home_settings import AuthorisedTerminal
 from mobility.net.data_plane import DataPlane
@@ -69,6 +71,11 @@ class KeptBindings:
             if self._file.write([(home, self._node.record(home, offset)) for home in self._changed]):
                 self._changed.clear()
 
+    @property
+    def failures(self) -> int:
+        """Writes that did not succeed."""
+        return self._file.failures
+
     def close(self) -> None:
         self.flush()
         self._file.close()
@@ -88,6 +95,8 @@ class HomeService:
         self._kept: KeptBindings | None = None
         self._redis: Redis | None = None
         self._shared: SharedAgent | None = None
+        self._metrics: HomeMetrics | None = None
+        self._server: MetricsServer | None = None
 
     def around(self, node: Node) -> Node:
         """The node that the data plane is to run. Raises ConfigurationError."""
@@ -108,12 +117,20 @@ class HomeService:
     def attach(self, plane: DataPlane, trace: Trace) -> None:
         """``plane`` runs the node."""
         self._plane = plane
+        if self._agent is None:
+            return
+        kept = self._kept
+        self._metrics = HomeMetrics(self._agent, plane, self._shared, lambda: 0 if kept is None else kept.failures)
         trace.listen(self._happened)
+        if self._configuration.metrics is not None:
+            self._server = MetricsServer(self._loop, self._configuration.metrics, self.metrics, self._now)
 
     def start(self) -> None:
         """The data plane has started."""
         if self._kept is not None:
             self._act(self._kept.start)
+        if self._server is not None:
+            self._server.open()
 
     def turned(self) -> None:
         """The loop has turned: what changed is written after the packets of the turn went."""
@@ -121,15 +138,25 @@ class HomeService:
             self._kept.flush()
         if self._shared is not None:
             self._shared.flush(self._now())
+        if self._server is not None:
+            self._server.tidy()
 
     def close(self) -> None:
         """Another home agent may serve at once."""
+        if self._server is not None:
+            self._server.close()
         if self._kept is not None:
             self._kept.close()
         if self._shared is not None:
             self._shared.release(self._now())
         if self._redis is not None:
             self._redis.close()
+
+    def metrics(self) -> str:
+        """The text that Prometheus fetches. Raises Refused: this is no home agent."""
+        if self._metrics is None:
+            raise Refused("only a home agent has metrics")
+        return self._metrics.text(self._terminals)
 
     # ------------------------------------------------------------ the configuration read anew
 
@@ -153,6 +180,9 @@ class HomeService:
         self._plane.carry_out(outputs)
         known = {terminal.home_address: terminal for terminal in present}
         wanted = {terminal.home_address: terminal for terminal in terminals}
+        if self._metrics is not None:
+            used = {id(terminal.associations) for terminal in terminals}
+            self._metrics.replaced(terminal for terminal in present if id(terminal.associations) not in used)
         changes = {
             "added": sorted(str(home) for home in wanted.keys() - known.keys()),
             "removed": sorted(str(home) for home in known.keys() - wanted.keys()),
@@ -165,6 +195,8 @@ class HomeService:
     # ------------------------------------------------------------ inside
 
     def _happened(self, event: Event) -> None:
+        if self._metrics is not None:
+            self._metrics.happened(event)
         if isinstance(event, BindingChanged):
             if self._kept is not None:
                 self._kept.changed(event.home_address)

@@ -124,7 +124,11 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         process: dict[str, object] = {"pid": os.getpid(), "start": life.start, "role": str(configuration.role)}
         reloads = Reloads(home, life)
         stack.callback(reloads.close)
-        operations = {**_operations(plane, trace, process), "reload": lambda _request: reloads.reload()}
+        operations = {
+            **_operations(plane, trace, process),
+            "reload": lambda _request: reloads.reload(),
+            "metrics": lambda _request: home.metrics(),
+        }
         server = ControlServer(loop, configuration.runtime / "control.sock", operations)
         trace.subscribe(server.publish)
         if home_interface is not None and isinstance(node, KnowsHostMtu):

@@ -89,13 +89,22 @@ class HomeAgents:
         self.mn, self.cn = (host.socket(bind=(host.address(), 4000)) for host in hosts)
         self.call(until=lambda call: bool(call.heard["up"] and call.heard["down"]))
 
-    def ask(self, name: str, what: str = "status") -> dict[str, Any]:
-        async def request() -> dict[str, Any]:
+    def control(self, operation: str, name: str = FIRST) -> object:
+        """Asks over the control socket. Raises MobilityError."""
+
+        async def request() -> object:
             async with ControlClient(self.directory(name) / "control.sock") as control:
-                answer = await control.status()
-                return answer if what == "status" else answer[what]  # type: ignore[return-value]
+                return await control.request(operation)
 
         return asyncio.run(request())
+
+    def ask(self, name: str, what: str) -> dict[str, Any]:
+        """A part of the status."""
+        status = self.control("status", name)
+        assert isinstance(status, dict)
+        part = status[what]
+        assert isinstance(part, dict)
+        return part
 
     def directory(self, name: str) -> Path:
         return self.directories.get(name) or self.nodes.runtime(name)
@@ -160,7 +169,13 @@ class HomeAgents:
         return call
 
     def data_plane(self, name: str) -> int:
-        return int(self.ask(name)["process"]["pid"])
+        return int(self.ask(name, "process")["pid"])
+
+    def try_data_plane(self, name: str) -> int | None:
+        """None: it does not answer at the moment."""
+        with contextlib.suppress(MobilityError):
+            return self.data_plane(name)
+        return None
 
     def kill(self, name: str) -> None:
         """As a machine that loses its power: supervisor and data plane are gone at once."""
