@@ -10,6 +10,7 @@ AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo) env PYTHONDONTWRITEBYTECO
 
 help:
 	@echo 'make demo [ARGS="--handovers 2"]  a call with a change of network in the middle (root or sudo)'
+	@echo 'make demo ARGS="--unprivileged"   the same with the laptop of an ordinary user, between Wi-Fi and an IPv4 hotspot'
 	@echo 'make test                         everything that is checked: make check, and the tests on real networks (root or sudo)'
 	@echo 'make check                        format, lint, types, import contracts, unit tests'
 	@echo 'make bench [SECTION=data_plane]   benchmarks; results go to bench/report.json (root or sudo)'

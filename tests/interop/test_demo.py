@@ -69,6 +69,17 @@ def test_a_call_that_moves(tunnel: str, tmp_path: Path) -> None:
     _check_nothing_malformed(capture, table)
 
 
+def test_an_ordinary_user_walks_from_wifi_to_a_hotspot_and_back() -> None:
+    status, report, said = demo("--unprivileged", "--seconds", "9", "--handovers", "2")
+    assert (status, report["ok"]) == (0, True), said
+    assert "no administrator" in said
+    assert [(item["from"], item["to"]) for item in report["handovers"]] == [
+        ("visited-a", "hotspot"),
+        ("hotspot", "visited-b"),
+    ]
+    assert [audio["lost"] for audio in report["audio"].values()] == [0, 0]
+
+
 def _check_audio(capture: Path, table: Path, tunnel: str) -> None:
     """Care-of address and home agent outside, the correspondent and the home address inside; both ways, both links."""
     rows = dissect(capture, table, ["frame.protocols", "ipv6.src", "ipv6.dst", "rtp.p_type"], "rtp && !rtcp && !icmpv6")
