@@ -25,6 +25,7 @@ from mobility.settings import CorrespondentSettings as CorrespondentSettings
 from mobility.settings import HomeAgentSettings as HomeAgentSettings
 from mobility.settings import HostOsSettings as HostOsSettings
 from mobility.settings import KeyLife as KeyLife
+from mobility.settings import LogFormat as LogFormat
 from mobility.settings import MetricsSettings as MetricsSettings
 from mobility.settings import MobileNodeSettings as MobileNodeSettings
 from mobility.settings import PolicyRow as PolicyRow
@@ -34,6 +35,7 @@ from mobility.settings import Signalling as Signalling
 from mobility.settings import StoreKind as StoreKind
 from mobility.settings import StoreSettings as StoreSettings
 from mobility.settings import Use as Use
+from mobility.settings import WithoutStore as WithoutStore
 from mobility.values import ConfigurationError as ConfigurationError
 from mobility.values import Table
 
@@ -79,6 +81,9 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         correspondent = _correspondent(top.table("correspondent"))
     if role is not Role.HOME_AGENT:
         host_os = _host_os(top.table("host_os", missing={}), mobile_node)
+    logging = top.table("log", missing={})
+    log = logging.optional("format", values.one_of(LogFormat), LogFormat.TEXT)
+    logging.end()
     peer = None if mobile_node is None else mobile_node.home_agent
     pairs = tuple(_association_pair(table, peer) for table in top.tables("association"))
     policies = tuple(_policy(table, pairs) for table in top.tables("policy"))
@@ -96,6 +101,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         policies,
         store,
         metrics,
+        log,
     )
     _check_whole(configuration)
     return configuration
@@ -271,12 +277,15 @@ def _store(table: Table, state: Path) -> StoreSettings:
         kind=table.optional("kind", values.one_of(StoreKind), StoreKind.SQLITE),
         path=state / "bindings.sqlite",
         url=table.optional("url", values.store_url, None),
+        unreachable=table.optional("unreachable", values.one_of(WithoutStore), WithoutStore.STOP),
     )
     table.end()
     if settings.kind is StoreKind.REDIS and settings.url is None:
         raise table.error("url", f'is missing; kind = "redis" needs {values.expectation(values.store_url)}')
     if settings.kind is not StoreKind.REDIS and settings.url is not None:
         raise table.error("url", 'only goes with kind = "redis"')
+    if settings.kind is not StoreKind.REDIS and settings.unreachable is not WithoutStore.STOP:
+        raise table.error("unreachable", 'only goes with kind = "redis"')
     return settings
 
 

@@ -15,6 +15,7 @@ from mobility.control import Refused
 from mobility.home_metrics import HomeMetrics
 from mobility.host.events import AddressConflict
 from mobility.ipsec.algorithms import KeyingError
+from mobility.logs import EventLog
 from mobility.metrics import MetricsServer
 from mobility.mipv6.binding_events import BindingChanged
 from mobility.mipv6.home_settings import AuthorisedTerminal
@@ -109,7 +110,14 @@ class HomeService:
         elif store.url is not None and isinstance(self._sequences, SharedSequences):
             redis = self._redis = Redis(self._loop, RedisUrl.parse(store.url), self._now, _nothing, _nothing)
             self._shared = SharedAgent(
-                node, settings.address.ip, self._sequences, redis, self._owner, self._act, self._wall_offset
+                node,
+                settings.address.ip,
+                self._sequences,
+                redis,
+                self._owner,
+                self._act,
+                self._wall_offset,
+                store.unreachable,
             )
             return self._shared
         return node
@@ -121,7 +129,10 @@ class HomeService:
             return
         kept = self._kept
         self._metrics = HomeMetrics(self._agent, plane, self._shared, lambda: 0 if kept is None else kept.failures)
+        events = EventLog(self._now)
         trace.listen(self._happened)
+        trace.listen(events.happened)
+        trace.subscribe(events.noted)
         if self._configuration.metrics is not None:
             self._server = MetricsServer(self._loop, self._configuration.metrics, self.metrics, self._now)
 
@@ -220,7 +231,9 @@ class HomeService:
 def needing_restart(before: Configuration, after: Configuration) -> list[str]:
     """Names of the keys that differ and that a running home agent cannot change."""
     different = [
-        name for name in ("runtime", "state", "store", "metrics") if getattr(before, name) != getattr(after, name)
+        name
+        for name in ("runtime", "state", "store", "metrics", "log")
+        if getattr(before, name) != getattr(after, name)
     ]
     old, new = before.home_agent, after.home_agent
     if old is not None and new is not None:

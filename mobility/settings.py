@@ -39,6 +39,23 @@ class Access(StrEnum):
     "In datagrams (RFC 5555), without any privilege."
 
 
+class LogFormat(StrEnum):
+    """What a line of the log looks like."""
+
+    TEXT = "text"
+    JSON = "json"
+    "One object a line."
+
+
+class WithoutStore(StrEnum):
+    """What the home agent that serves does when the shared store does not answer until its lease is over."""
+
+    STOP = "stop"
+    "Another one may have the lease by then."
+    SERVE = "serve"
+    "Goes on. If another home agent can reach the store, both serve until one hears the other on the home link."
+
+
 class StoreKind(StrEnum):
     """Where a home agent keeps its bindings."""
 
@@ -193,6 +210,7 @@ class StoreSettings:
     "The file of the kind ``sqlite``."
     url: str | None = field(repr=False)
     "The server of the kind ``redis``; may hold a password."
+    unreachable: WithoutStore = WithoutStore.STOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +240,7 @@ class Configuration:
     store: StoreSettings | None
     "Of a home agent."
     metrics: MetricsSettings | None
+    log: LogFormat = LogFormat.TEXT
     _pairs: dict[tuple[Use, IPv6Address], AssociationPair] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from mobility import holder, service
+from mobility import holder, logs, service
 from mobility.client import MobilityError
 from mobility.config import Configuration, ConfigurationError, Role, load
 from mobility.heartbeat import BEAT, MISSED, MISSED_AT_START, Heartbeat
@@ -89,9 +89,12 @@ class Supervisor:
         self._lock = -1
         self._reload_wanted = False
         self._next_look = 0.0
+        self._host_os: dict[str, int] = {}
+        "Descriptors of the host OS's namespaces, where they have no name: a holder's death is not that of programs."
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; returns the exit status. Raises AlreadyRunning, OSError."""
+        logs.use(self._configuration.log)
         runtime = self._configuration.runtime
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         if runtime.stat().st_uid != os.geteuid():
@@ -119,6 +122,7 @@ class Supervisor:
             signal.signal(signal.SIGHUP, before)
             for name in ("data plane", "host OS"):
                 self._end(name)
+            self._leave_host_os()
             self._clean_up(runtime)
             signals.close()
             self._loop.close()
@@ -178,7 +182,7 @@ class Supervisor:
             return service.run(self._configuration, self._build, life)
         settings = host_settings(self._configuration)
         if settings is not None:
-            holder.run(settings, lifeline=life.lifeline, ready=life.reports)
+            holder.run(settings, lifeline=life.lifeline, ready=life.reports, former=self._host_os)
         return 0
 
     # ------------------------------------------------------------ what children do
@@ -191,6 +195,7 @@ class Supervisor:
             match report.decode():
                 case service.READY if child.name == "host OS":
                     child.is_ready = True
+                    self._keep_host_os(child.pid)
                     self._due["data plane"] = 0.0
                 case service.READY:
                     child.is_ready = True
@@ -266,10 +271,30 @@ class Supervisor:
         if status != service.RESTART:
             log.warning("the %s (process %d) ended with %s: starting it again", child.name, child.pid, _words(status))
         if child.name == "host OS":
+            if not child.is_ready:
+                self._leave_host_os()  # perhaps nobody can live there any more: the next one makes its own
             # Its TUN device is still held by the data plane; the next holder needs the name for its own.
             self._end("data plane")
             self._due.pop("data plane", None)
         self._due[child.name] = now + pause
+
+    def _keep_host_os(self, pid: int) -> None:
+        self._leave_host_os()
+        try:
+            namespaces = namespace.of(pid)
+        except OSError as error:
+            log.warning("should the holder die, programs in the host OS will have no network: %s", error)
+            return
+        settings = self._configuration.host_os
+        if "user" in namespaces or settings is None or settings.namespace is None:
+            self._host_os = namespaces
+        else:  # the next one finds it by its name
+            os.close(namespaces["net"])
+
+    def _leave_host_os(self) -> None:
+        for descriptor in self._host_os.values():
+            os.close(descriptor)
+        self._host_os = {}
 
     def _end(self, name: str) -> None:
         """Ends a child: asks, waits, kills."""

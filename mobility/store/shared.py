@@ -19,6 +19,7 @@ from typing import Protocol
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.node import Node
 from mobility.outputs import Event, Output
+from mobility.settings import WithoutStore
 from mobility.store import scripts
 from mobility.store.numbers import GRANT, SLACK, GrantedState, SharedSequences
 from mobility.store.records import read_record, record_text
@@ -51,15 +52,6 @@ class Standing(StrEnum):
 
 
 ACTIVE = (Standing.SERVING, Standing.ALONE)
-
-
-class WithoutStore(StrEnum):
-    """What the home agent that serves does when the store does not answer until its lease is over."""
-
-    STOP = "stop"
-    "Another one may have the lease by then."
-    SERVE = "serve"
-    "Goes on. If the store can be reached by another home agent, both serve until one hears the other on the link."
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +383,6 @@ class SharedAgent:
         outputs += self.node.activate(now)
         if self._store_forgot:
             self._changed |= dict.fromkeys(record.home_address for record in records)
-        log.info("serving from now on, with %d bindings", len(records))
         return [*outputs, LeaseTaken(self.epoch, len(records))]
 
     def _stand_by(self, why: str, now: float) -> list[Output]:
@@ -404,7 +395,6 @@ class SharedAgent:
         self._next_follow = 0.0
         if not served:
             return []
-        log.warning("standing by: %s", why)
         return [*self.node.deactivate(now), LeaseLost(why)]
 
     def _lease_over(self, now: float) -> list[Output]:
@@ -421,7 +411,6 @@ class SharedAgent:
         if alone:
             return []
         why = self._server.failure or "the store does not answer"
-        log.warning("serving without the store: %s", why)
         return [ServingAlone(why)]
 
     # ------------------------------------------------------------ what the store holds
