@@ -9,13 +9,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-
 from mobility.net.netlink import (
     LARGEST_ANSWER,
     NETLINK_ROUTE,
-    RTM_DELROUTE,
-    RTM_NEWROUTE,
     AddressState,
     LinkState,
     RouteSocket,
@@ -23,6 +19,7 @@ from mobility.net.netlink import (
     address_of,
     link_of,
 )
+from mobility.net.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE, messages
 
 Change = LinkState | AddressState | RouteState
 
@@ -47,7 +44,6 @@ class LinkMonitor:
         self._with_routes = routes
         self._socket: socket.socket | None = None
         self._requests: RouteSocket | None = None
-        self._marshal = MarshalRtnl()
         self._links: dict[int, LinkState] = {}
         self._addresses: dict[tuple[int, IPv4Address | IPv6Address], AddressState] = {}
         self._routes: frozenset[RouteState] = frozenset()
@@ -102,8 +98,8 @@ class LinkMonitor:
                 continue
             if sender != 0:  # only the kernel tells the truth about links
                 continue
-            for message in self._marshal.parse(data):
-                if message["header"]["type"] in (RTM_NEWROUTE, RTM_DELROUTE):
+            for message in messages(data):
+                if message.kind in (RTM_NEWROUTE, RTM_DELROUTE):
                     routes_changed = True
                 elif (link := link_of(message)) is not None:
                     self._note(self._links, link.index, link)

@@ -1,38 +1,28 @@
-"""Links, addresses and routes of the kernel by rtnetlink: what there is, and requests to change it.
-
-pyroute2 supplies the message classes; the sockets are our own, because the data plane reads them in its epoll loop
-and pyroute2's monitors bring an asyncio loop with them.
-"""
+"""Links, addresses and routes of the kernel by rtnetlink: what there is, and requests to change it."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from mobility.net import rtnetlink
+from mobility.net.rtnetlink import Message, attribute, attributes, number
 
 NETLINK_ROUTE = 0
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_CREATE, NLM_F_EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
 ARPHRD_ETHER = 1
 RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 4, 0, 1
 IFA_F_TEMPORARY, IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x01, 0x02, 0x08, 0x20, 0x40
 RTM_F_CLONED = 0x200
 ADDR_GEN_MODE_NONE = 1
-
 LARGEST_ANSWER = 1 << 17
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +97,6 @@ class RouteSocket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
         self._socket.settimeout(5.0)
         self._socket.bind((0, 0))
-        self._marshal = MarshalRtnl()
         self._sequence = 0
 
     def __enter__(self) -> RouteSocket:
@@ -121,178 +110,165 @@ class RouteSocket:
 
     def links(self) -> list[LinkState]:
         """All interfaces. Raises OSError."""
-        messages = self._ask(ifinfmsg(), RTM_GETLINK, NLM_F_DUMP)
+        messages = self._ask(rtnetlink.RTM_GETLINK, rtnetlink.NLM_F_DUMP, rtnetlink.LINK.pack(0, 0, 0, 0, 0))
         return [link for message in messages if (link := link_of(message)) is not None]
 
     def addresses(self) -> list[AddressState]:
         """All addresses of IPv4 and IPv6. Raises OSError."""
-        messages = self._ask(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP)
+        messages = self._ask(rtnetlink.RTM_GETADDR, rtnetlink.NLM_F_DUMP, rtnetlink.ADDRESS.pack(0, 0, 0, 0, 0))
         return [address for message in messages if (address := address_of(message)) is not None]
 
     def routes(self) -> list[RouteState]:
         """All unicast routes of the main table, IPv4 and IPv6. Raises OSError."""
         found: list[RouteState] = []
-        for family in (socket.AF_INET, socket.AF_INET6):
-            request = rtmsg()
-            request["family"] = family
-            for message in self._ask(request, RTM_GETROUTE, NLM_F_DUMP):
+        for family in _FAMILIES:
+            body = rtnetlink.ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            for message in self._ask(rtnetlink.RTM_GETROUTE, rtnetlink.NLM_F_DUMP, body):
                 found += routes_of(message)
         return found
 
     def set_up(self, index: int) -> None:
         """Brings an interface up."""
-        message = ifinfmsg()
-        message["index"], message["flags"], message["change"] = index, IFF_UP, IFF_UP
-        self._tell(message, RTM_NEWLINK, 0)
+        self._tell(rtnetlink.RTM_NEWLINK, 0, rtnetlink.LINK.pack(0, 0, index, IFF_UP, IFF_UP))
 
     def set_properties(self, index: int, *, mtu: int) -> None:
         """Sets the MTU of an interface and bars a link-local address. Effective only before it is up."""
-        message = ifinfmsg()
-        message["index"] = index
-        inet6 = {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE]]}
-        message["attrs"] = [["IFLA_MTU", mtu], ["IFLA_AF_SPEC", {"attrs": [["AF_INET6", inet6]]}]]
-        self._tell(message, RTM_NEWLINK, 0)
+        mode = attribute(rtnetlink.IFLA_INET6_ADDR_GEN_MODE, bytes([ADDR_GEN_MODE_NONE]))
+        inet6 = attribute(socket.AF_INET6, mode)
+        what = attribute(rtnetlink.IFLA_MTU, mtu) + attribute(rtnetlink.IFLA_AF_SPEC, inet6)
+        self._tell(rtnetlink.RTM_NEWLINK, 0, rtnetlink.LINK.pack(0, 0, index, 0, 0) + what)
 
     def add_address(self, index: int, address: str, prefix_length: int) -> None:
         """Gives an interface an address; IPv6 without duplicate address detection. One that exists is no error."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        message = ifaddrmsg()
-        message["family"], message["prefixlen"], message["index"] = family, prefix_length, index
-        message["flags"] = IFA_F_NODAD if family == socket.AF_INET6 else 0
-        message["attrs"] = [["IFA_LOCAL", address], ["IFA_ADDRESS", address]]
-        self._tell(message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, tolerated=errno.EEXIST)
+        body = _address(index, address, prefix_length)
+        self._tell(rtnetlink.RTM_NEWADDR, _NEW, body, tolerated=errno.EEXIST)
 
     def remove_address(self, index: int, address: str, prefix_length: int) -> None:
         """Takes an address from an interface. One that is not there is no error."""
-        message = ifaddrmsg()
-        message["family"] = socket.AF_INET6 if ":" in address else socket.AF_INET
-        message["prefixlen"], message["index"] = prefix_length, index
-        message["attrs"] = [["IFA_LOCAL", address], ["IFA_ADDRESS", address]]
-        self._tell(message, RTM_DELADDR, 0, tolerated=errno.EADDRNOTAVAIL)
+        body = _address(index, address, prefix_length)
+        self._tell(rtnetlink.RTM_DELADDR, 0, body, tolerated=errno.EADDRNOTAVAIL)
 
     def add_route(self, index: int, destination: IPv4Network | IPv6Network) -> None:
         """Sends what is for a network out of the interface. A route that exists is no error."""
-        self._route(index, socket.AF_INET if destination.version == 4 else socket.AF_INET6, destination)
+        family, length = _family(destination.network_address), destination.prefixlen
+        main = RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST
+        body = rtnetlink.ROUTE.pack(family, length, 0, 0, *main, 0) + attribute(rtnetlink.RTA_OIF, index)
+        if length:
+            body += attribute(rtnetlink.RTA_DST, destination.network_address.packed)
+        self._tell(rtnetlink.RTM_NEWROUTE, _NEW, body, tolerated=errno.EEXIST)
 
     def add_default_route(self, index: int, family: socket.AddressFamily) -> None:
         """Sends everything of the address family out of the interface. A route that exists is no error."""
-        self._route(index, family, None)
+        self.add_route(index, IPv6Network("::/0") if family == socket.AF_INET6 else IPv4Network("0.0.0.0/0"))
 
-    def _route(self, index: int, family: socket.AddressFamily, destination: IPv4Network | IPv6Network | None) -> None:
-        message = rtmsg()
-        message["family"], message["table"], message["proto"] = family, RT_TABLE_MAIN, RTPROT_STATIC
-        message["scope"], message["type"] = RT_SCOPE_UNIVERSE, RTN_UNICAST
-        message["attrs"] = [["RTA_OIF", index]]
-        if destination is not None:
-            message["dst_len"] = destination.prefixlen
-            message["attrs"].append(["RTA_DST", str(destination.network_address)])
-        self._tell(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, tolerated=errno.EEXIST)
-
-    def _tell(self, message: Any, kind: int, flags: int, *, tolerated: int = 0) -> None:
+    def _tell(self, kind: int, flags: int, body: bytes, *, tolerated: int = 0) -> None:
         try:
-            for _ in self._ask(message, kind, NLM_F_ACK | flags):
+            for _ in self._ask(kind, rtnetlink.NLM_F_ACK | flags, body):
                 pass
         except OSError as error:
             if error.errno != tolerated:
                 raise
 
-    def _ask(self, message: Any, kind: int, flags: int) -> Iterator[Any]:
+    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[Message]:
         self._sequence += 1
-        header = message["header"]
-        header["type"], header["flags"] = kind, NLM_F_REQUEST | flags
-        header["sequence_number"] = self._sequence
-        message.encode()
-        self._socket.send(bytes(message.data))
+        self._socket.send(rtnetlink.request(kind, flags, self._sequence, body))
         while True:
-            data = self._socket.recv(LARGEST_ANSWER)
-            for answer in self._marshal.parse(data):
-                if answer["header"]["sequence_number"] != self._sequence:
+            for answer in rtnetlink.messages(self._socket.recv(LARGEST_ANSWER)):
+                if answer.sequence != self._sequence:
                     continue
-                if answer["header"]["type"] == NLMSG_DONE:
+                if answer.kind == rtnetlink.NLMSG_DONE:
                     return
-                if answer["header"]["type"] == NLMSG_ERROR:
-                    failure = answer["header"]["error"]
-                    if failure is not None:
-                        raise OSError(failure.code, f"rtnetlink: {os.strerror(failure.code)}")
+                if answer.kind == rtnetlink.NLMSG_ERROR:
+                    failure = -int.from_bytes(answer.body[:4], sys.byteorder, signed=True)
+                    if failure:
+                        raise OSError(failure, f"rtnetlink: {os.strerror(failure)}")
                     return
                 yield answer
 
 
-def link_of(message: Any) -> LinkState | None:
+def link_of(message: Message) -> LinkState | None:
     """The link that a message is about; None: it is about none."""
-    kind = message["header"]["type"]
+    if message.kind not in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
+        return None
+    family, kind, index, flags, _change = rtnetlink.LINK.unpack_from(message.body)
+    found = attributes(message.body, rtnetlink.LINK.size)
     # Bridges announce their ports in messages of family AF_BRIDGE, a port leaving its bridge looks like a removal.
-    if kind not in (RTM_NEWLINK, RTM_DELLINK) or message["family"] != socket.AF_UNSPEC:
+    if family != socket.AF_UNSPEC or rtnetlink.IFLA_IFNAME not in found:
         return None
-    name, address, mtu = (message.get_attr(a) for a in ("IFLA_IFNAME", "IFLA_ADDRESS", "IFLA_MTU"))
-    if name is None:
-        return None
-    wanted = IFF_UP | IFF_LOWER_UP
-    ethernet = message["ifi_type"] == ARPHRD_ETHER
+    wanted, removed, ethernet = IFF_UP | IFF_LOWER_UP, message.kind == rtnetlink.RTM_DELLINK, kind == ARPHRD_ETHER
     return LinkState(
-        index=message["index"],
-        name=name,
-        address=bytes.fromhex(address.replace(":", "")) if address and ethernet else b"",
-        mtu=mtu or 0,
-        up=kind == RTM_NEWLINK and message["flags"] & wanted == wanted,
+        index=index,
+        name=os.fsdecode(found[rtnetlink.IFLA_IFNAME].rstrip(b"\0")),
+        address=found.get(rtnetlink.IFLA_ADDRESS, b"") if ethernet else b"",
+        mtu=number(found, rtnetlink.IFLA_MTU),
+        up=not removed and flags & wanted == wanted,
         ethernet=ethernet,
-        removed=kind == RTM_DELLINK,
-        carrier_losses=message.get_attr("IFLA_CARRIER_DOWN_COUNT") or 0,
+        removed=removed,
+        carrier_losses=number(found, rtnetlink.IFLA_CARRIER_DOWN_COUNT),
     )
 
 
-def address_of(message: Any) -> AddressState | None:
+def address_of(message: Message) -> AddressState | None:
     """The address that a message is about; None: it is about none, or of another family."""
-    kind, family = message["header"]["type"], message["family"]
-    if kind not in (RTM_NEWADDR, RTM_DELADDR) or family not in (socket.AF_INET, socket.AF_INET6):
+    if message.kind not in (rtnetlink.RTM_NEWADDR, rtnetlink.RTM_DELADDR):
         return None
+    family, length, flags, scope, index = rtnetlink.ADDRESS.unpack_from(message.body)
+    found = attributes(message.body, rtnetlink.ADDRESS.size)
     # With a peer at the other end of the link IFA_ADDRESS is the peer's.
-    own = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    if own is None:
+    own = found.get(rtnetlink.IFA_LOCAL) or found.get(rtnetlink.IFA_ADDRESS)
+    if own is None or family not in _FAMILIES:
         return None
-    flags = message.get_attr("IFA_FLAGS") or message["flags"]
+    flags = number(found, rtnetlink.IFA_FLAGS, flags)
     six = family == socket.AF_INET6
     return AddressState(
-        index=message["index"],
+        index=index,
         address=IPv6Address(own) if six else IPv4Address(own),
-        prefix_length=message["prefixlen"],
-        universal=message["scope"] == RT_SCOPE_UNIVERSE,
+        prefix_length=length,
+        universal=scope == RT_SCOPE_UNIVERSE,
         tentative=six and bool(flags & IFA_F_TENTATIVE),
         dad_failed=six and bool(flags & IFA_F_DADFAILED),
         deprecated=bool(flags & IFA_F_DEPRECATED),
         temporary=six and bool(flags & IFA_F_TEMPORARY),  # IPv4 has another meaning for this bit
-        removed=kind == RTM_DELADDR,
+        removed=message.kind == rtnetlink.RTM_DELADDR,
     )
 
 
-def routes_of(message: Any) -> list[RouteState]:
+def routes_of(message: Message) -> list[RouteState]:
     """The unicast routes of the main table that a message is about: one for each way."""
-    kind, family = message["header"]["type"], message["family"]
-    if kind not in (RTM_NEWROUTE, RTM_DELROUTE) or family not in (socket.AF_INET, socket.AF_INET6):
+    if message.kind not in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE):
         return []
-    table = message.get_attr("RTA_TABLE") or message["table"]
-    if table != RT_TABLE_MAIN or message["type"] != RTN_UNICAST or message["flags"] & RTM_F_CLONED:
+    family, length, _, _, table, _, _, kind, flags = rtnetlink.ROUTE.unpack_from(message.body)
+    if kind != RTN_UNICAST or family not in _FAMILIES or flags & RTM_F_CLONED:
+        return []
+    found = attributes(message.body, rtnetlink.ROUTE.size)
+    if number(found, rtnetlink.RTA_TABLE, table) != RT_TABLE_MAIN:
         return []
     six = family == socket.AF_INET6
-    anywhere, length = "::" if six else "0.0.0.0", message["dst_len"]
-    written = f"{message.get_attr('RTA_DST') or anywhere}/{length}"
-    destination = IPv6Network(written) if six else IPv4Network(written)
-    several = message.get_attr("RTA_MULTIPATH")
-    ways = [(message.get_attr("RTA_OIF"), message)] if not several else [(way["oif"], way) for way in several]
-    return [
-        RouteState(
-            index,
-            destination,
-            message.get_attr("RTA_PRIORITY") or 0,
-            _gateway(way.get_attr("RTA_GATEWAY")),
-            removed=kind == RTM_DELROUTE,
-        )
-        for index, way in ways
-        if index is not None
-    ]
+    prefix = found.get(rtnetlink.RTA_DST, bytes(16 if six else 4)), length
+    destination = IPv6Network(prefix) if six else IPv4Network(prefix)
+    ways = list(rtnetlink.next_hops(found.get(rtnetlink.RTA_MULTIPATH, b"")))
+    if rtnetlink.RTA_OIF in found:
+        ways.append((number(found, rtnetlink.RTA_OIF), found))
+    metric, removed = number(found, rtnetlink.RTA_PRIORITY), message.kind == rtnetlink.RTM_DELROUTE
+    return [RouteState(index, destination, metric, _gateway(way), removed) for index, way in ways]
 
 
-def _gateway(value: str | None) -> IPv4Address | IPv6Address | None:
-    if value is None:
+_NEW = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
+
+
+def _address(index: int, address: str, prefix_length: int) -> bytes:
+    own = ip_address(address)
+    flags = IFA_F_NODAD if own.version == 6 else 0
+    fixed = rtnetlink.ADDRESS.pack(_family(own), prefix_length, flags, RT_SCOPE_UNIVERSE, index)
+    return fixed + attribute(rtnetlink.IFA_LOCAL, own.packed) + attribute(rtnetlink.IFA_ADDRESS, own.packed)
+
+
+def _family(address: IPv4Address | IPv6Address) -> int:
+    return socket.AF_INET6 if address.version == 6 else socket.AF_INET
+
+
+def _gateway(way: Mapping[int, bytes]) -> IPv4Address | IPv6Address | None:
+    gateway = way.get(rtnetlink.RTA_GATEWAY)
+    if gateway is None:
         return None
-    return IPv6Address(value) if ":" in value else IPv4Address(value)
+    return IPv6Address(gateway) if len(gateway) == 16 else IPv4Address(gateway)
