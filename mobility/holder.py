@@ -51,8 +51,10 @@ class BadRequest(Exception):
 class Holder:
     """Owns the host OS. `enter` moves the calling process into it, for good."""
 
-    def __init__(self, settings: HostSettings) -> None:
+    def __init__(self, settings: HostSettings, former: Mapping[str, int] | None = None) -> None:
+        """``former``: descriptors of the namespaces of a holder that died; programs and sockets in them go on."""
         self._settings = settings
+        self._former = dict(former or {})
         self._tun = -1
         self._listener: socket.socket | None = None
         self._clients: dict[int, socket.socket] = {}
@@ -70,7 +72,10 @@ class Holder:
         the same. Raises `Forbidden` with the reason and the remedy, OSError.
         """
         name = self._settings.namespace
-        if not may_make_namespaces():
+        if self._former:
+            namespace.enter_all(self._former)
+            self._own_user = "user" in self._former
+        elif not may_make_namespaces():
             if name is not None:
                 log.warning("the host OS gets no name %s: only root can give it one; use `mobility exec`", name)
             namespace.unshare_user_and_network()
@@ -220,14 +225,21 @@ class Holder:
         client.close()
 
 
-def run(settings: HostSettings, *, lifeline: int | None, ready: int | None) -> None:
+def run(
+    settings: HostSettings,
+    *,
+    lifeline: int | None,
+    ready: int | None,
+    former: Mapping[str, int] | None = None,
+) -> None:
     """The life of a holder process: makes the host OS, writes a line to ``ready``, serves until it is told to stop.
 
-    ``lifeline``: a pipe whose other end the parent holds; its end stops the holder. Raises OSError at the start.
+    ``lifeline``: a pipe whose other end the parent holds; its end stops the holder. ``former``: see `Holder`. Raises
+    OSError at the start.
     """
     parent = os.getppid()
     loop = Loop()
-    holder = Holder(settings)
+    holder = Holder(settings, former)
     signals = StopSignals(loop, lifeline)
     try:
         holder.enter()

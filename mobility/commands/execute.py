@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import pwd
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -65,6 +66,8 @@ def become(program: Sequence[str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; the program expects them as they are
+        signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvp(program[0], list(program))
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -83,6 +83,31 @@ def open_to_its_user() -> None:
     for name, value in (("ping_group_range", f"{gid} {gid}"), ("ip_unprivileged_port_start", "0")):
         with suppress(OSError):
             Path("/proc/sys/net/ipv4", name).write_text(value)
+
+
+def of(pid: int) -> dict[str, int]:
+    """Descriptors of the namespaces of another process of ours: ``net``, and ``user`` if it has one of its own.
+
+    They live on as long as the descriptors are open; the caller closes them. Raises OSError.
+    """
+    found: dict[str, int] = {}
+    try:
+        for kind in ("user", "net"):
+            found[kind] = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+        if same(found["user"], "user"):
+            os.close(found.pop("user"))
+    except BaseException:
+        for descriptor in found.values():
+            os.close(descriptor)
+        raise
+    return found
+
+
+def enter_all(namespaces: Mapping[str, int]) -> None:
+    """This process moves to the namespaces behind the descriptors (``user``, ``net``). Raises OSError."""
+    for kind, flag in (("user", CLONE_NEWUSER), ("net", CLONE_NEWNET)):
+        if kind in namespaces:
+            enter(namespaces[kind], flag)
 
 
 def same(descriptor: int, kind: str) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dns.message
@@ -17,7 +20,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from mobility.client import wait_ready
+from mobility.client import HostClient, MobilityError, wait_ready
 from sip_test_env import namespace as environment
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import BROADBAND, WIFI, Plan
@@ -232,6 +235,34 @@ def test_a_download_goes_on_into_an_ipv4_hotspot_and_back(road: Road) -> None:
     shown = road.run("mobility", "status").stdout
     assert "wlan0/udp6 -> wwan0/udp4" in shown
     assert "wwan0/udp4 -> wlan0/udp6" in shown
+
+
+def test_a_program_outlives_the_holder_of_the_host_os(road: Road) -> None:
+    road.until(lambda: road.place() != "")
+    host = HostClient(road.user.runtime / "host.sock")
+    home = host.address()
+    ask = f"while read line; do curl -sS -m 10 http://[{road.plan.proxy}]:{PORT}/who; echo; done"
+    command = road.user.command("mobility", "exec", "sh", "-c", ask, network=road.plan.namespace("laptop"))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=road.user.home) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        for _ in range(3):
+            program.stdin.write(b"now\n")
+            program.stdin.flush()
+            assert program.stdout.readline().decode().strip() == home
+            holder = host.information()["pid"]
+            assert isinstance(holder, int)
+            os.kill(holder, signal.SIGKILL)
+            road.until(partial(replaced, host, holder))
+            road.until(lambda: road.place() != "")
+    assert program.returncode == 0
+
+
+def replaced(host: HostClient, pid: int) -> bool:
+    try:
+        return host.information()["pid"] != pid
+    except MobilityError:
+        return False
 
 
 def test_a_terminal_that_is_removed_is_served_no_more(road: Road) -> None:

@@ -200,6 +200,12 @@ def test_exit_status_signals_and_standard_streams_are_the_program_s(home: Home) 
         assert process.wait(10) == -signal.SIGTERM
 
 
+def test_no_signal_is_ignored_that_the_user_did_not_ignore(home: Home) -> None:
+    """Python ignores SIGPIPE; a pipeline in the host OS has to end all the same."""
+    assert "SigIgn:\t0000000000000000\n" in home.exec("cat", "/proc/self/status").stdout
+    assert home.exec("sh", "-c", "yes | head -1").stdout == "y\n"
+
+
 def test_exec_in_exec_stays_where_it_is(home: Home) -> None:
     done = home.exec("mobility", "exec", "--", "sh", "-c", "ls /sys/class/net; cat /etc/resolv.conf")
     assert done.stdout.startswith("home0\nlo\n")
