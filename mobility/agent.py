@@ -190,7 +190,13 @@ class HomeAgentNode:
         self._announce_at = now + ANNOUNCEMENT_INTERVAL if outputs and self._announcements else None
         return self._absorb(outputs, now)
 
-    def _absorb(self, outputs: Iterable[Output], now: float) -> list[Output]:
+    def _absorb(self, outputs: list[Output], now: float) -> list[Output]:
+        if len(outputs) == 1:  # one packet in, one out
+            (only,) = outputs
+            if type(only) is Arrived:
+                return self._absorb(self._guarded(self._arrived, only.packet, now), now)
+            if type(only) is Transmit:
+                return outputs
         result: list[Output] = []
         for output in outputs:
             match output:

@@ -336,7 +336,7 @@ class HomeAgent:
             return self._into_tunnel(inner, other, now)
         if len(inner) > (mtu := self._link.path_mtu(inner[24:40])):
             return self._too_big(inner, mtu, now)
-        return self._link.send(inner, now)
+        return self._outlet.onto_link(inner, now)
 
     def _wake(self, terminal: ServedTerminal, inner: bytes, path: Path, now: float) -> list[Output]:
         """A terminal believes that it is bound, but this home agent was restarted: ask it to register again.

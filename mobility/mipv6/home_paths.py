@@ -22,6 +22,10 @@ _IPV4_AND_UDP, _IPV6_AND_UDP = 28, 48
 class HomeLink(Protocol):
     """What the engine needs of the host on the home link."""
 
+    link: str
+
+    def next_hop(self, destination: bytes) -> bytes | None: ...
+
     def send(self, packet: bytes, now: float) -> list[Output]: ...
 
     def add_proxy(self, address: IPv6Address, now: float) -> list[Output]: ...
@@ -67,10 +71,18 @@ class Outlet:
         """The body of the tunnel (`tunnel.seal`) that has ``inner`` in it. Raises `Discard` MALFORMED: too large."""
         source, link = path
         if len(source) == 16:
-            return self._link.send(around(marks(inner), self._address + source, next_header, body), now)
+            return self.onto_link(around(marks(inner), self._address + source, next_header, body), now)
         if link:
             return [Transmit(body, source, link)]
         return self._own(marks(inner), body, source, now)
+
+    def onto_link(self, packet: bytes, now: float) -> list[Output]:
+        """A whole packet to wherever it has to go; the short way while its next hop is known."""
+        destination = packet[24:40]
+        to = self._link.next_hop(destination)
+        if to is None or len(packet) > self._link.path_mtu(destination):
+            return self._link.send(packet, now)
+        return [Transmit(packet, to, self._link.link)]
 
     def datagram(self, payload: bytes, path: Path, now: float) -> list[Output]:
         """A signalling packet in a datagram. Raises `Discard` MALFORMED: too large."""
@@ -94,4 +106,4 @@ class Outlet:
             packet = udp.packet(self._address + endpoint[:16], ports, payload, first)
         except WireError as error:
             raise Discard(Reason.MALFORMED, str(error)) from error
-        return self._link.send(packet, now)
+        return self.onto_link(packet, now)

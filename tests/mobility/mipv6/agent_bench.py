@@ -36,10 +36,15 @@ OTHER_NAT = endpoint(IPv4Address("203.0.113.9"), 1024)
 class Link:
     """The home link: what goes out, and for whom the home agent stands in."""
 
+    link = "home0"
+
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.proxied: set[IPv6Address] = set()
         self.mtu = 1500
+
+    def next_hop(self, destination: bytes) -> bytes | None:
+        return None  # so that `send` sees all packets
 
     def send(self, packet: bytes, now: float) -> list[Output]:
         self.sent.append(packet)
