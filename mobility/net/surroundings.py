@@ -40,7 +40,7 @@ def enter(dns: Sequence[str]) -> None:
     try:
         _own_sysfs()
     except OSError as error:
-        log.info("programs see the interfaces outside in /sys/class/net: %s", error)
+        log.debug("programs see the interfaces outside in /sys/class/net: %s", error)
 
 
 def no_new_privileges() -> None:
@@ -101,7 +101,7 @@ def _own_sysfs() -> None:
             try:
                 call("mount", f"/proc/self/fd/{descriptor}".encode(), os.fsencode(path), None, MS_BIND | MS_REC, None)
             except OSError as error:
-                log.info("%s is empty for programs in the host OS: %s", path, error)
+                log.debug("%s is empty for programs in the host OS: %s", path, error)
     finally:
         for _, descriptor in held:
             os.close(descriptor)

@@ -314,3 +314,58 @@ def test_a_phone_without_its_host_os_resolves_nothing() -> None:
         assert not isinstance(caught.value, MobilityError)
 
     asyncio.run(work())
+
+
+# ---------------------------------------------------------------- machines that are set up otherwise
+
+SYSTEMD = """
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/resolve /run/nscd
+echo 'nameserver 127.0.0.53' > /run/systemd/resolve/stub-resolv.conf
+touch /run/systemd/resolve/io.systemd.Resolve /run/nscd/socket
+copy=$(mktemp -d)
+mount -t tmpfs -o mode=755 tmpfs $copy
+cp -a /etc $copy/
+mount --bind $copy/etc /etc
+umount -l $copy && rmdir $copy
+rm -f /etc/resolv.conf
+"""
+"As systemd-resolved leaves a machine, in a mount namespace of the test."
+
+
+def on_another_machine(home: Home, setup: str, *command: str) -> subprocess.CompletedProcess[str]:
+    script = f'set -e\n{setup}\nexec "$@"'
+    prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    return subprocess.run(
+        [*prefix, *home.user.command("mobility", "exec", "--", *command)],
+        capture_output=True, text=True, timeout=30, check=False, cwd=home.user.home,
+    )  # fmt: skip
+
+
+def test_systemd_resolved_is_passed_by(home: Home) -> None:
+    link = "ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf"
+    show = "cat /etc/resolv.conf; ls -R /run/systemd/resolve /run/nscd; getent ahostsv6 peer.example"
+    done = on_another_machine(home, SYSTEMD + link, "sh", "-c", show)
+    assert done.stderr == ""
+    assert f"nameserver {PEER}\n" in done.stdout
+    assert "127.0.0.53" not in done.stdout
+    assert "io.systemd.Resolve" not in done.stdout
+    assert "/run/nscd:\n" in done.stdout
+    assert "socket" not in done.stdout.split("/run/nscd:")[1].split("\n")[1]
+    assert f"\n{PEER} " in done.stdout
+
+
+def test_another_link_for_resolv_conf_is_followed(home: Home) -> None:
+    link = "mkdir /run/resolvconf; echo 'nameserver 192.0.2.53' > /run/resolvconf/resolv.conf\n"
+    link += "ln -s /run/resolvconf/resolv.conf /etc/resolv.conf"
+    done = on_another_machine(home, SYSTEMD + link, "cat", "/etc/resolv.conf", "/run/resolvconf/resolv.conf")
+    assert done.stdout.count(f"nameserver {PEER}\n") == 2
+
+
+def test_a_machine_without_resolv_conf_is_told_what_to_make(home: Home) -> None:
+    """A program would ask a server on this machine's loopback, which is not the home network's."""
+    for setup in (SYSTEMD, SYSTEMD + "ln -s /run/nowhere/resolv.conf /etc/resolv.conf"):
+        done = on_another_machine(home, setup, "true")
+        assert done.returncode == 1
+        assert "leads to nothing" in done.stderr
+        assert "Traceback" not in done.stderr
