@@ -19,11 +19,19 @@ from mobility.mipv6.home_paths import Outlet, Path
 from mobility.mipv6.home_paths import Reply as Reply
 from mobility.mipv6.home_settings import AuthorisedTerminal as AuthorisedTerminal
 from mobility.mipv6.home_settings import HomeAgentSettings as HomeAgentSettings
-from mobility.mipv6.inner_packets import checked4, open_any
 from mobility.mipv6.registrar import Registrar
 from mobility.mipv6.served_terminal import NEVER, ServedTerminal
 from mobility.mipv6.signalling import open_message
-from mobility.mipv6.tunnel import Content, TunnelForm, agent_policies, checked, content, decapsulate
+from mobility.mipv6.tunnel import (
+    Content,
+    TunnelForm,
+    agent_policies,
+    checked,
+    checked4,
+    content,
+    decapsulate,
+    from_datagram,
+)
 from mobility.mipv6.update_request import UpdateRequest
 from mobility.outputs import Deliver, Discarded, Output
 from mobility.wire import icmp6, ip4, ip6, mh
@@ -228,10 +236,10 @@ class HomeAgent:
                 raise Discard(Reason.NOT_TUNNELLED, f"next header {other} from {IPv6Address(packet[8:24])}")
         source = packet[8:24]
         if terminal.sources.get(source, NEVER) > now:
-            return self._forward(terminal, self._open(packet, terminal), Path(source), now)
+            return self._forward(terminal, decapsulate(packet, terminal.form, self.security), Path(source), now)
         if terminal.path is not None:
             raise _wrong_place(terminal, source)
-        return self._wake(terminal, self._open(packet, terminal), Path(source), now)
+        return self._wake(terminal, decapsulate(packet, terminal.form, self.security), Path(source), now)
 
     def datagram(self, payload: bytes, endpoint: bytes, link: str, now: float) -> list[Output]:
         """The payload of a datagram to this home agent's UDP port (`tunnel.content`). Raises `Discard`.
@@ -263,7 +271,7 @@ class HomeAgent:
             raise _wrong_place(terminal, endpoint)
         association = terminal.association_in
         before = 0 if association is None else association.top
-        inner = open_any(payload, 0, terminal.home + self._address, terminal.form, self.security)
+        inner = from_datagram(payload, terminal.home + self._address, terminal.form, self.security)
         if known:
             return self._forward(terminal, inner, path, now)
         if primary is None:
@@ -281,16 +289,6 @@ class HomeAgent:
             raise _wrong_place(terminal, path.source)
         self._unprotected(terminal, inner)
         return self._forward(terminal, inner, path, now) if known else self._wake(terminal, inner, path, now)
-
-    def _open(self, packet: bytes, terminal: ServedTerminal) -> bytes:
-        """The inner packet of one that was tunnelled natively."""
-        if packet[6] == ip6.ESP:
-            return open_any(packet, ip6.HEADER_SIZE, packet[8:40], terminal.form, self.security)
-        if packet[6] == ip6.IPV6:
-            return decapsulate(packet, terminal.form, self.security)
-        inner = checked4(packet[ip6.HEADER_SIZE :])
-        self._unprotected(terminal, inner)
-        return inner
 
     def _unprotected(self, terminal: ServedTerminal, inner: bytes) -> None:
         if inner[0] >> 4 == 6:

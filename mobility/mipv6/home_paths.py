@@ -8,10 +8,9 @@ from typing import NamedTuple, Protocol
 
 from mobility.discards import Discard, Reason
 from mobility.links import describe_endpoint, endpoint_address
-from mobility.mipv6.inner_packets import marks
 from mobility.mipv6.tunnel import around
 from mobility.outputs import Output, Transmit
-from mobility.wire import ip6, udp
+from mobility.wire import ip4, ip6, udp
 from mobility.wire.errors import WireError
 
 KERNEL_MTU = 1500
@@ -70,11 +69,12 @@ class Outlet:
     def carry(self, inner: bytes, next_header: int, body: bytes, path: Path, now: float) -> list[Output]:
         """The body of the tunnel (`tunnel.seal`) that has ``inner`` in it. Raises `Discard` MALFORMED: too large."""
         source, link = path
-        if len(source) == 16:
-            return self.onto_link(around(marks(inner), self._address + source, next_header, body), now)
         if link:
             return [Transmit(body, source, link)]
-        return self._own(marks(inner), body, source, now)
+        marks = ip4.traffic_class(inner) if inner[0] >> 4 == 4 else inner
+        if len(source) == 16:
+            return self.onto_link(around(marks, self._address + source, next_header, body), now)
+        return self._own(marks, body, source, now)
 
     def onto_link(self, packet: bytes, now: float) -> list[Output]:
         """A whole packet to wherever it has to go; the short way while its next hop is known."""

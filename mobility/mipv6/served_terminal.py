@@ -12,8 +12,7 @@ from mobility.mipv6.again import SentLately
 from mobility.mipv6.binding_cache import Binding
 from mobility.mipv6.home_paths import Outlet, Path
 from mobility.mipv6.home_settings import AuthorisedTerminal
-from mobility.mipv6.inner_packets import seal_any
-from mobility.mipv6.tunnel import TunnelForm
+from mobility.mipv6.tunnel import TunnelForm, seal, seal4
 from mobility.outputs import Output
 from mobility.wire import ip6
 
@@ -154,7 +153,7 @@ class ServedTerminal:
         if path is None:
             raise Discard(Reason.BINDING_UNKNOWN, f"to {self.settings.home_address}")
         ends = self._native_ends if len(path.source) == 16 else self._ends
-        next_header, body = seal_any(packet, ends, self.form, self._security, self.association_out)
+        next_header, body = self._seal(packet, ends)
         self.sent_lately.sealed(packet, now)
         outputs = self._outlet.carry(packet, next_header, body, path, now)
         if self._former is not None:
@@ -167,8 +166,13 @@ class ServedTerminal:
     def send_by(self, packet: bytes, path: Path, now: float) -> list[Output]:
         """Through the tunnel by a path of the caller's choice: an answer. Raises `Discard` as `tunnel.seal`."""
         ends = self._agent + path.source if path.native else self._ends
-        next_header, body = seal_any(packet, ends, self.form, self._security, self.association_out)
+        next_header, body = self._seal(packet, ends)
         return self._outlet.carry(packet, next_header, body, path, now)
+
+    def _seal(self, packet: bytes, ends: bytes) -> tuple[int, bytes]:
+        if packet[0] >> 4 == 4:
+            return seal4(packet, ends, self.form, self.association_out)
+        return seal(packet, ends, self.form, self._security)
 
     def room(self) -> int:
         """Octets of the largest packet; where less than IPv6's minimum fits, the outer packet is split."""
