@@ -14,7 +14,7 @@ from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, P
 from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import Mode
-from mobility.links import MOBILITY_PORT, LinkSettings, describe_endpoint, is_udp, link_scope
+from mobility.links import describe_endpoint, is_udp, link_scope
 from mobility.mipv6.again import SentLately
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.liveness import Liveness, Verdict
@@ -25,7 +25,6 @@ from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
 from mobility.mipv6.tunnel import (
     Content,
     MobileAssociations,
-    TunnelForm,
     checked,
     checked4,
     content,
@@ -37,6 +36,8 @@ from mobility.mipv6.tunnel import (
 )
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
 from mobility.scenario.policy import ScenarioPolicy
+from mobility.short_way import ShortWay, short_way
+from mobility.terminal_settings import TerminalSettings as TerminalSettings
 from mobility.uplinks import Uplinks
 from mobility.waiting import WaitingRoom
 from mobility.wire import icmp6, ip6
@@ -44,56 +45,10 @@ from mobility.wire.errors import WireError
 
 
 @dataclass(frozen=True, slots=True)
-class TerminalSettings:
-    """What a terminal has to know."""
-
-    home_address: IPv6Address
-    home_agent: IPv6Address
-    links: tuple[LinkSettings, ...] = ()
-    "Interfaces that it has a link of its own on (packet socket); UDP comes by `Terminal.udp_changed`."
-    interfaces: tuple[str, ...] = ()
-    "In order of preference; empty: as in ``links``."
-    home_prefix_length: int = 64
-    tunnel: TunnelForm = TunnelForm.ESP
-    lifetime: int = 420
-    "Seconds that binding updates ask for; a multiple of four."
-    key_management: bool = False
-    scenarios: frozenset[int] | None = None
-    "Numbers of the enabled rows of the scenario policy table; None: all."
-    home_agent4: IPv4Address | None = None
-    "Where the home agent is reached through IPv4; None: not at all."
-    udp_port: int = MOBILITY_PORT
-    overlap: float = 0.5
-    "Seconds for which an old place is kept beside a new one; 0: always break before make."
-    home_address4: IPv4Address | None = None
-    "IPv4 home address to ask for; 0.0.0.0: any; None: none is wanted."
-    keepalive: float = 20.0
-    "Seconds of silence after which the home agent is asked through UDP, so that NAT keeps its mapping."
-
-
-@dataclass(frozen=True, slots=True)
 class HostMtuChanged(Event):
     """The host OS's interface should have this MTU (octets): what is longer does not fit through both IPsec layers."""
 
     mtu: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """All that carrying a packet needs while nothing changes. Any change of place, binding or path makes a new one."""
-
-    link: str
-    outbound_ends: bytes
-    inbound_ends: bytes
-    agent: bytes
-    mtu: int
-    protocol: int
-    "Next header of the outer header."
-    inbound_spi: bytes | None
-    "None: the tunnel is not protected."
-    next_hop: Callable[[bytes], bytes | None]
-    endpoint: bytes | None = None
-    "Of the home agent, where the tunnel is UDP."
 
 
 class Terminal:
@@ -164,7 +119,7 @@ class Terminal:
         signalling, data = associations.signalling_in, associations.tunnel_in
         self._signalling_spi = None if signalling is None else signalling.spi.to_bytes(4)
         self._tunnel_spi = None if data is None else data.spi.to_bytes(4)
-        self._path: _Path | None = None
+        self._path: ShortWay | None = None
         self._timer: float | None = None
         self._liveness = Liveness()
         self._echo_identifier = int.from_bytes(random(2))
@@ -618,40 +573,10 @@ class Terminal:
             keepalive = self.settings.keepalive if present.udp else 0.0
             liveness.begin(present.link, keepalive, now, self.sent, self.delivered)
 
-    def _make_path(self, present: Attachment | None) -> _Path | None:
-        tunnel = self.forwarding.tunnel
-        if tunnel is None or present is None or self.updates.has_routes:
+    def _make_path(self, present: Attachment | None) -> ShortWay | None:
+        if present is None or self.updates.has_routes:
             return None
-        protocol = ip6.IPV6 if self._form is TunnelForm.PLAIN else ip6.ESP
-        agent = tunnel.home_agent.packed
-        if present.udp:
-            to = self.uplinks.endpoint_of(present.link)
-            if to is None or self._tunnel_spi is None:
-                return None
-            ends, back = self._home + agent, agent + self._home
-            return _Path(
-                present.link,
-                ends,
-                back,
-                agent,
-                self.uplinks.path_mtu(present.link),
-                protocol,
-                self._tunnel_spi,
-                _nowhere,
-                to,
-            )
-        host = self.hosts[present.link]
-        care_of = tunnel.care_of_address.packed
-        return _Path(
-            link=present.link,
-            outbound_ends=care_of + agent,
-            inbound_ends=agent + care_of,
-            agent=agent,
-            mtu=host.path_mtu(agent),
-            protocol=protocol,
-            inbound_spi=self._tunnel_spi,
-            next_hop=host.next_hop,
-        )
+        return short_way(self.forwarding, self.uplinks, present.link, self._tunnel_spi)
 
     def _host_mtu(self) -> int:
         """What is left of the narrowest link, or of the path to the home agent, after both IPsec layers."""
@@ -680,8 +605,3 @@ class Terminal:
                 earliest = time
         self._timer = earliest
         return outputs
-
-
-def _nowhere(_destination: bytes) -> bytes | None:
-    """Where UDP carries, nobody asks for a link-layer address."""
-    return None

@@ -1,0 +1,37 @@
+"""What a terminal has to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from mobility.links import MOBILITY_PORT, LinkSettings
+from mobility.mipv6.tunnel import TunnelForm
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalSettings:
+    """What a terminal has to know."""
+
+    home_address: IPv6Address
+    home_agent: IPv6Address
+    links: tuple[LinkSettings, ...] = ()
+    "Interfaces that it has a link of its own on (packet socket); UDP comes by `Terminal.udp_changed`."
+    interfaces: tuple[str, ...] = ()
+    "In order of preference; empty: as in ``links``."
+    home_prefix_length: int = 64
+    tunnel: TunnelForm = TunnelForm.ESP
+    lifetime: int = 420
+    "Seconds that binding updates ask for; a multiple of four."
+    key_management: bool = False
+    scenarios: frozenset[int] | None = None
+    "Numbers of the enabled rows of the scenario policy table; None: all."
+    home_agent4: IPv4Address | None = None
+    "Where the home agent is reached through IPv4; None: not at all."
+    udp_port: int = MOBILITY_PORT
+    overlap: float = 0.5
+    "Seconds for which an old place is kept beside a new one; 0: always break before make."
+    home_address4: IPv4Address | None = None
+    "IPv4 home address to ask for; 0.0.0.0: any; None: none is wanted."
+    keepalive: float = 20.0
+    "Seconds of silence after which the home agent is asked through UDP, so that NAT keeps its mapping."
