@@ -210,6 +210,7 @@ def _home_agent(table: Table, path: Path, files: Files, pairs: list[AssociationP
         max_lifetime=table.optional("max_lifetime", values.lifetime, 420),
         udp=table.optional("udp", values.unicast_addresses, ()),
         udp_port=table.optional("udp_port", values.port_or_none, MOBILITY_PORT),
+        udp_interface=table.optional("udp_interface", values.interface, None),
         overlap=table.optional("overlap", values.overlap, 1.0),
         ipv4_pool=table.optional("ipv4_pool", values.network4, None),
         ipv4_interface=table.optional("ipv4_interface", values.interface, "roam4"),
@@ -219,6 +220,8 @@ def _home_agent(table: Table, path: Path, files: Files, pairs: list[AssociationP
     table.end()
     if settings.address.ip in settings.udp:
         raise table.error("udp", f"{settings.address.ip} need not be listed: the home agent itself listens there")
+    if settings.udp_interface is not None and not any(isinstance(each, IPv4Address) for each in settings.udp):
+        raise table.error("udp_interface", "is for the IPv4 addresses in udp, and there are none")
     if settings.udp and not settings.udp_port:
         raise table.error("udp_port", "has to be a port where addresses to listen at are listed in udp")
     _check_terminals(settings)

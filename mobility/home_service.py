@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
-from mobility.agent import HomeAgentNode
+from mobility.agent import HomeAgentNode, ServiceChanged
 from mobility.assembly import authorised_terminals
 from mobility.config import Configuration, ConfigurationError, StoreKind, load
 from mobility.control import Refused
+from mobility.floating import FloatingAddresses
 from mobility.home_metrics import HomeMetrics
 from mobility.host.events import AddressConflict
 from mobility.ipsec.algorithms import KeyingError
@@ -96,6 +97,7 @@ class HomeService:
         self._kept: KeptBindings | None = None
         self._redis: Redis | None = None
         self._shared: SharedAgent | None = None
+        self._floating: FloatingAddresses | None = None
         self._metrics: HomeMetrics | None = None
         self._server: MetricsServer | None = None
 
@@ -105,6 +107,9 @@ class HomeService:
         if not isinstance(node, HomeAgentNode) or settings is None or store is None:
             return node
         self._agent, self._terminals = node, node.settings.home_agent.terminals
+        if settings.udp_interface is not None:
+            addresses = [address for address in settings.udp if isinstance(address, IPv4Address)]
+            self._floating = FloatingAddresses(settings.udp_interface, addresses)
         if store.kind is StoreKind.SQLITE:
             self._kept = KeptBindings(node, BindingFile(store.path), self._wall_offset)
         elif store.url is not None and isinstance(self._sequences, SharedSequences):
@@ -140,6 +145,8 @@ class HomeService:
         """The data plane has started."""
         if self._kept is not None:
             self._act(self._kept.start)
+        if self._agent is not None:
+            self._follow(self._agent.active)
         if self._server is not None:
             self._server.open()
 
@@ -149,6 +156,8 @@ class HomeService:
             self._kept.flush()
         if self._shared is not None:
             self._shared.flush(self._now())
+        if self._floating is not None:
+            self._floating.turned(self._now())
         if self._server is not None:
             self._server.tidy()
 
@@ -156,6 +165,7 @@ class HomeService:
         """Another home agent may serve at once."""
         if self._server is not None:
             self._server.close()
+        self._follow(False)
         if self._kept is not None:
             self._kept.close()
         if self._shared is not None:
@@ -213,9 +223,19 @@ class HomeService:
                 self._kept.changed(event.home_address)
             if self._shared is not None:
                 self._shared.changed(event.home_address)
+        elif isinstance(event, ServiceChanged):
+            self._follow(event.active)
         elif isinstance(event, AddressConflict) and self._shared is not None and self._agent is not None:
             if event.address == self._agent.settings.home_agent.address:
                 self._act(self._shared.conflict)
+
+    def _follow(self, active: bool) -> None:
+        """The addresses of the kernel are where the home agent serves."""
+        if self._floating is not None:
+            if active:
+                self._floating.take(self._now())
+            else:
+                self._floating.leave()
 
     def _act(self, method: Callable[[float], list[Output]]) -> None:
         if self._plane is not None:

@@ -171,6 +171,8 @@ class HomeAgentSettings:
     "Addresses of the kernel to listen at for datagrams."
     udp_port: int
     "0: no UDP at all."
+    udp_interface: str | None
+    "Has the IPv4 addresses of ``udp`` while this home agent serves; None: they are there anyway."
     overlap: float
     "Seconds for which packets go to the former access as well after a handover."
     ipv4_pool: IPv4Network | None

@@ -143,6 +143,12 @@ class RouteSocket:
         body = _address(index, address, prefix_length)
         self._tell(rtnetlink.RTM_NEWADDR, _NEW, body, tolerated=errno.EEXIST)
 
+    def lend_address(self, index: int, address: str, prefix_length: int, seconds: int) -> None:
+        """Gives an interface an address for some seconds, or once more for so many: then the kernel takes it away."""
+        loan = attribute(rtnetlink.IFA_CACHEINFO, rtnetlink.LIFETIMES.pack(seconds, seconds, 0, 0))
+        body = _address(index, address, prefix_length) + loan
+        self._tell(rtnetlink.RTM_NEWADDR, rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE, body)
+
     def remove_address(self, index: int, address: str, prefix_length: int) -> None:
         """Takes an address from an interface. One that is not there is no error."""
         body = _address(index, address, prefix_length)

@@ -11,7 +11,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple
 
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_CREATE, NLM_F_EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE = 0x1, 0x4, 0x300, 0x400, 0x200, 0x100
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -19,7 +19,7 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_AF_SPEC, IFLA_CARRIER_DOWN_COUNT = 1, 3, 4, 26, 48
 IFLA_INET6_ADDR_GEN_MODE = 8
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 6, 8
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
 
 HEADER = Struct("=IHHII")
@@ -28,6 +28,8 @@ LINK = Struct("=BxHiII")
 "``struct ifinfomsg``: family, type, index, flags, change."
 ADDRESS = Struct("=BBBBi")
 "``struct ifaddrmsg``: family, prefix length, flags, scope, index."
+LIFETIMES = Struct("=IIII")
+"``struct ifa_cacheinfo``: preferred and valid seconds; created and updated, which the kernel fills in."
 ROUTE = Struct("=BBBBBBBBI")
 "``struct rtmsg``: family, destination and source length, tos, table, protocol, scope, type, flags."
 _ATTRIBUTE = Struct("=HH")

@@ -45,14 +45,14 @@ class Call:
 class HomeAgents:
     """A terminal abroad and a correspondent, and home agents that can be disturbed."""
 
-    def __init__(self, network: TestNetwork, extra: str = "", *, second: bool = False) -> None:
-        """``extra``: lines for the configuration of the home agents."""
+    def __init__(self, network: TestNetwork, extra: str = "", keys: str = "", *, second: bool = False) -> None:
+        """``extra``: tables for the configuration of the home agents; ``keys``: lines of [home_agent]."""
         self.nodes = MobilityNodes(network, "esp")
         self.namespaces = {FIRST: network.plan.namespace("ha")}
         self.directories = {FIRST: self.nodes.runtime(FIRST)}
         self.configurations = {FIRST: self.nodes.configurations[FIRST]}
         self._processes: dict[str, subprocess.Popen[Any]] = {}
-        text = self.configurations[FIRST].read_text() + extra
+        text = self.configurations[FIRST].read_text().replace("[home_agent]\n", f"[home_agent]\n{keys}\n") + extra
         self.configurations[FIRST].write_text(text)
         if second:
             self._add_second(network, text)
@@ -63,15 +63,18 @@ class HomeAgents:
         path = self.configurations[SECOND] = directory / "ha2.toml"
         path.touch(mode=0o600)
         path.write_text(text.replace(str(self.directories[FIRST]), str(directory)))
-        name = self.namespaces[SECOND] = f"{network.plan.namespace('ha')}-2"
-        links = network.plan.namespace("links")
+        plan = network.plan
+        name = self.namespaces[SECOND] = f"{plan.namespace('ha')}-2"
+        links = plan.namespace("links")
         ip("netns", "add", name)
         ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", "ha2", "netns", links)
         with namespace.inside(name):
             Path("/proc/sys/net/ipv6/conf/eth0/disable_ipv6").write_text("1")
-        ip("-n", links, "link", "set", "ha2", "master", network.plan.home.bridge, "up")
+        ip("-n", links, "link", "set", "ha2", "master", plan.home.bridge, "up")
         for interface in ("lo", "eth0"):
             ip("-n", name, "link", "set", interface, "up")
+        ip("-n", name, "address", "add", f"{plan.home_agent4 + 1}/{plan.home_network4.prefixlen}", "dev", "eth0")
+        ip("-n", name, "route", "add", "default", "via", str(plan.home_router4))
 
     def start(self, *names: str) -> None:
         """Starts home agents; returns when they are ready."""
@@ -245,11 +248,11 @@ class EspWatch:
 
 
 @contextlib.contextmanager
-def home_agents(extra: str = "", *, second: bool = False) -> Iterator[tuple[HomeAgents, EspWatch]]:
+def home_agents(extra: str = "", keys: str = "", *, second: bool = False) -> Iterator[tuple[HomeAgents, EspWatch]]:
     """The network with the terminal on a visited link, and the home agents (not started yet)."""
     with TestNetwork(f"opx-{os.getpid()}") as network:
         network.move("visited-a")
-        made, watch = HomeAgents(network, extra, second=second), EspWatch(network)
+        made, watch = HomeAgents(network, extra, keys, second=second), EspWatch(network)
         try:
             yield made, watch
         finally:

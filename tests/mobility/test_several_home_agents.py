@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
+
+from mobility.net import namespace
 
 from .home_agents import FIRST, SECOND, EspWatch, HomeAgents, eventually, home_agents
 from .store.support import RedisServer
@@ -17,6 +22,8 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 TO_TERMINAL = 0x2002
 "SPI of the tunnel from the home agent."
+FLOATING = "203.0.113.77"
+"Where terminals on IPv4 send to; the kernel of the home agent that serves has it."
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def both(redis: RedisServer) -> Iterator[tuple[HomeAgents, EspWatch]]:
-    with home_agents(f'\n[store]\nkind = "redis"\nurl = "{redis.url}"\n', second=True) as (agents, watch):
+    keys = f'udp = ["{FLOATING}"]\nudp_interface = "eth0"'
+    with home_agents(f'\n[store]\nkind = "redis"\nurl = "{redis.url}"\n', keys, second=True) as (agents, watch):
         agents.start(FIRST, SECOND)
         agents.begin()
         time.sleep(1.5)  # until the standby has followed
@@ -82,6 +90,37 @@ def test_a_home_agent_that_hangs_is_replaced_and_does_not_come_back_by_itself(
     assert "was stopped for a while" in agents.log(active)
     numbers = watch.sent(TO_TERMINAL)
     assert len(numbers) == len(set(numbers))
+
+
+def test_the_ipv4_address_goes_with_the_service(both: tuple[HomeAgents, EspWatch]) -> None:
+    agents, _ = both
+    router = agents.nodes.network.plan.namespace("home-router")
+
+    def reachable() -> bool:
+        with namespace.inside(router):
+            icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        with icmp:
+            icmp.settimeout(0.5)
+            icmp.sendto(bytes.fromhex("0800f7ff00000000"), (FLOATING, 0))  # an echo request
+            with contextlib.suppress(TimeoutError):
+                return icmp.recv(100)[20] == 0
+        return False
+
+    def has_it(name: str) -> bool:
+        shown = ["ip", "-n", agents.namespaces[name], "-4", "-o", "address", "show", "dev", "eth0"]
+        return FLOATING in subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+
+    for _ in range(2):
+        active = one_that_serves(agents)
+        eventually(reachable)
+        assert has_it(active)
+        assert not has_it(other(active))
+        agents.kill(active)
+        eventually(lambda active=active: has_it(other(active)), 1.0)  # type: ignore[misc]
+        assert reachable()
+        eventually(lambda active=active: not has_it(active), 4.0)  # type: ignore[misc] # the loan is over
+        assert reachable()
+        agents.start(active)
 
 
 def test_a_home_agent_that_is_stopped_hands_over_at_once(both: tuple[HomeAgents, EspWatch]) -> None:
