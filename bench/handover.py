@@ -11,7 +11,8 @@ a move is the longest time without a packet at a receiver, the longer one of bot
 ``gap_*`` is what is left of it without the interval between two packets and the time for which the cable was out
 (``move_ms``). ``binding_ms``: from the cut to the home agent's acknowledgement; ``noticed_ms``: from the terminal's
 noticing the loss to packets flowing again; ``update_ms``: from its binding update to that; ``lost``: packets, both
-directions.
+directions. ``undelayed``: the same without injected delay; ``by_udp``: the same with the laptop of an ordinary user,
+whose kernel makes the addresses, moved between two Wi-Fi networks.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ from mobility.client import ControlClient
 from sip_test_env.cables import Move
 from sip_test_env.impairment import Impairment
 from sip_test_env.mobility_nodes import Terminal
+from sip_test_env.plan import BROADBAND, INTERFACE, WIFI
 from sip_test_env.report import Stream
 from sip_test_env.users import OrdinaryUser
 
 DELAYS_MS = (10.0, 50.0, 150.0)
 "Round trips to the home agent."
+BY_UDP_MS = 50.0
+"The same for ``by_udp``."
 MOVES = 40
 INTERVAL = 0.002
 HANDOVERS = 100
@@ -61,10 +65,13 @@ async def _measure() -> dict[str, object]:
         undelayed = await _moves(lab, 0.0)
         delayed = [await _moves(lab, delay) for delay in DELAYS_MS]
     with OrdinaryUser() as user:
-        plugged = {"wlan0": "visited-a", "wwan0": "hotspot"}
+        plugged = {WIFI: "visited-a", BROADBAND: "hotspot"}
         async with laboratory("bench-overlap", terminal=Terminal.laptop(user), plugged=plugged) as lab:
             beside = await _changes(lab)
-    return {"make_before_break": beside, "break_before_make": delayed, "undelayed": undelayed}
+            lab.network.unplug(BROADBAND)
+            await asyncio.sleep(1.0)
+            by_udp = await _moves(lab, BY_UDP_MS, WIFI)
+    return {"make_before_break": beside, "break_before_make": delayed, "undelayed": undelayed, "by_udp": by_udp}
 
 
 async def _changes(lab: Laboratory) -> dict[str, object]:
@@ -76,7 +83,7 @@ async def _changes(lab: Laboratory) -> dict[str, object]:
             await asyncio.sleep(1.0)
             for number in range(HANDOVERS):
                 begin = time.monotonic()
-                await control.command(f"move {('wwan0', 'wlan0')[number % 2]}")
+                await control.command(f"move {(BROADBAND, WIFI)[number % 2]}")
                 _, finished = await lab.movements.after(begin, "HandoverFinished")
                 if not finished["make_before_break"]:
                     raise RuntimeError(f"the terminal broke before it made: {finished}")
@@ -110,7 +117,7 @@ class Gap:
         return cls(raw, max(0.0, raw - (INTERVAL + move.restored - move.cut) * 1000))
 
 
-async def _moves(lab: Laboratory, delay_ms: float) -> dict[str, object]:
+async def _moves(lab: Laboratory, delay_ms: float, interface: str = INTERFACE) -> dict[str, object]:
     """Moves at one round trip to the home agent."""
     lab.network.impair("ha", Impairment(delay_ms=delay_ms / 2))
     await asyncio.sleep(0.5 + delay_ms / 100)
@@ -119,7 +126,7 @@ async def _moves(lab: Laboratory, delay_ms: float) -> dict[str, object]:
     with TwoWays(lab.nodes, INTERVAL) as packets:
         await asyncio.sleep(0.5 + delay_ms / 500)
         for number in range(MOVES):
-            move = lab.network.move("visited-b" if number % 2 == 0 else "visited-a")
+            move = lab.network.move("visited-b" if number % 2 == 0 else "visited-a", interface)
             moves.append((move, await lab.movements.bound_after(move.cut)))
             await asyncio.sleep(0.4 + delay_ms / 250)
         streams = await asyncio.to_thread(packets.stop)

@@ -4,8 +4,8 @@ All register by UDP at once (``registration``: how many a second, as many under 
 again (``refresh``). Then ``calls`` of them talk for ``seconds``, 50 packets of 200 octets a second each way.
 ``processor_percent``: of one processor, the home agent's process alone; ``memory_mib``: its resident memory, with no
 terminal bound and at the end; ``latency_ms``: from the sender's system call to the receiver's kernel, over all the
-routers between, ``out``: from the terminals. Loss and latency also show what the other processor had to do: the crowd is
-on it.
+routers between, ``out``: from the terminals. Loss and latency also show what the other processor had to do: the crowd
+is on it.
 """
 
 from __future__ import annotations

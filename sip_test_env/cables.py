@@ -21,6 +21,7 @@ class Move:
     cut: float
     "The carrier went away between this moment and `restored`."
     restored: float
+    "The carrier is back; where the terminal's kernel is to have addresses, its network manager has done its part."
 
 
 def _bridges(plan: Plan, netlink: IPRoute) -> dict[int, str]:
@@ -66,7 +67,7 @@ def move(plan: Plan, cable: Cable, name: str) -> Move:
     """
     target = plan.link(name)
 
-    def run() -> Move:
+    def run() -> tuple[str | None, float]:
         with IPRoute() as netlink:
             port = index_of(netlink, cable.port)
             bridges = _bridges(plan, netlink)
@@ -76,11 +77,11 @@ def move(plan: Plan, cable: Cable, name: str) -> Move:
             netlink.link("set", index=port, state="down")
             _forget(plan, cable)
             netlink.link("set", index=port, master=master, state="up")
-            return Move(source, target.name, cut, time.monotonic())
+            _learn(plan, cable, target)
+            return source, cut
 
-    done = namespace.run_in(plan.namespace("links"), run)
-    _learn(plan, cable, target)
-    return done
+    source, cut = namespace.run_in(plan.namespace("links"), run)
+    return Move(source, name, cut, time.monotonic())
 
 
 def _forget(plan: Plan, cable: Cable) -> None:

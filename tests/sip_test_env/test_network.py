@@ -317,6 +317,16 @@ def test_the_command_line() -> None:
         assert "is up already" in again.stderr
         assert json.loads(command_line("move", "visited-b", *options).stdout)["from"] == "visited-a"
         assert json.loads(command_line("status", *options).stdout)["location"] == "visited-b"
+        hotspot = json.loads(command_line("move", "hotspot", "--interface", "wwan0", *options).stdout)
+        assert (hotspot["from"], hotspot["to"]) == (None, "hotspot")
+        assert json.loads(command_line("access", "hotspot", "captive", *options).stdout) == {"hotspot": "captive"}
+        assert command_line("nat-rebind", *options).returncode == 0
+        assert json.loads(command_line("move", "nowhere", "--interface", "wwan0", *options).stdout)["from"] == "hotspot"
+        assert json.loads(command_line("status", *options).stdout)["cables"] == {
+            "eth0": "visited-b",
+            "wlan0": None,
+            "wwan0": None,
+        }
         inside = command_line("exec", "--instance", instance, "proxy", "--", "ip", "-6", "-o", "addr")
         assert str(Plan(instance).proxy) in inside.stdout
         assert command_line("exec", "--instance", instance, "proxy", "--", "false").returncode == 1
