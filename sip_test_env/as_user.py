@@ -1,9 +1,10 @@
 """Becomes an ordinary user in a network namespace, for good, and runs a program there.
 
-    python -m sip_test_env.as_user UID GID DIRECTORY NAMESPACE COMMAND ...
+    python -m sip_test_env.as_user UID GID DIRECTORY NAMESPACE CAPABILITIES COMMAND ...
 
-Started by root. Where root's home directory, which others cannot enter, holds the Python that runs the project (pyenv
-does that), the user sees an otherwise empty one there: in a mount namespace of its own, nothing on the machine changes.
+Started by root; a namespace ``-`` is where it is, capabilities are as setpriv(1) wants them. Where root's home
+directory, which others cannot enter, holds the Python that runs the project (pyenv does that), the user sees an
+otherwise empty one there: in a mount namespace of its own, nothing on the machine changes.
 """
 
 from __future__ import annotations
@@ -66,15 +67,17 @@ def make_reachable(paths: list[Path]) -> None:
 
 
 def main() -> None:
-    user, group, directory, name, *command = sys.argv[1:]
-    namespace.enter(name)
+    user, group, directory, name, capabilities, *command = sys.argv[1:]
+    if name != "-":
+        namespace.enter(name)
     package = Path(sip_test_env.__file__).resolve().parents[1]
     make_reachable(list(dict.fromkeys(Path(path).resolve() for path in (sys.base_prefix, sys.prefix, package))))
-    os.setgroups([])
-    os.setresgid(int(group), int(group), int(group))
-    os.setresuid(int(user), int(user), int(user))
     os.chdir(directory)
-    os.execv(command[0], command)
+    become = ["setpriv", "--reuid", user, "--regid", group, "--clear-groups"]
+    rights = [f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"]
+    if capabilities != "-all":  # a service with a few: nothing else is ever to be had, by no program
+        rights.append(f"--bounding-set={capabilities}")
+    os.execvp(become[0], [*become, *rights, "--", *command])
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,7 +23,7 @@ class OrdinaryUser:
     """A user of this machine, as a context manager; the account, its directory and its processes go with it."""
 
     def __init__(self) -> None:
-        self.name = f"roam{os.getpid()}"
+        self.name = f"roam{os.getpid()}-{secrets.token_hex(2)}"
         self.directory = Path()
         "The user's own, mode 0700."
         self._identity: pwd.struct_passwd | None = None
@@ -87,12 +88,16 @@ class OrdinaryUser:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def command(self, namespace: str, command: Sequence[str]) -> list[str]:
-        """``command`` as the user runs it in a network namespace; to be started by root, with `environment`."""
+    def command(self, namespace: str | None, command: Sequence[str], capabilities: Collection[str] = ()) -> list[str]:
+        """``command`` as the user runs it in a network namespace; to be started by root, with `environment`.
+
+        No namespace: where the caller is. ``capabilities``: what it may do beyond others, as ``net_raw``.
+        """
         identity = self.identity
         return [
             *(sys.executable, "-m", "sip_test_env.as_user"),
-            *(str(identity.pw_uid), str(identity.pw_gid), str(self.directory), namespace),
+            *(str(identity.pw_uid), str(identity.pw_gid), str(self.directory), namespace or "-"),
+            ",".join(["-all", *(f"+{name}" for name in capabilities)]),
             *command,
         ]
 

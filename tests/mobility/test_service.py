@@ -76,16 +76,12 @@ def service(wire: Cable, user: OrdinaryUser, text: str) -> Iterator[Service]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(user.home / "notify"))
         os.chmod(user.home / "notify", 0o777)
-        capabilities = ",".join(
-            ["-all", *("+" + name.removeprefix("CAP_").lower() for name in unit("AmbientCapabilities").split())]
-        )
         command = user.command(
-            "python", "-m", "mobility", "ha", "--config", str(configuration), network=wire.ours,
+            "setpriv", "--no-new-privs", "python", "-m", "mobility", "ha", "--config", str(configuration),
+            network=wire.ours,
+            capabilities=[name.removeprefix("CAP_").lower() for name in unit("AmbientCapabilities").split()],
             NOTIFY_SOCKET=str(user.home / "notify"), WATCHDOG_USEC="1000000", XDG_STATE_HOME=str(user.home / "state"),
         )  # fmt: skip
-        at = command.index("--inh-caps=-all")
-        command[at : at + 1] = [f"--{kind}={capabilities}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
-        command[at:at] = ["--no-new-privs"]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=user.home)
         made = Service(user, process, manager, configuration, log)
@@ -110,7 +106,7 @@ def test_two_capabilities_are_enough(running: Service) -> None:
         held = re.search(r"^CapEff:\t(\w+)$", status, re.MULTILINE)
         assert held is not None
         assert int(held[1], 16) == 1 << 12 | 1 << 13  # CAP_NET_ADMIN, CAP_NET_RAW
-    assert (running.user.home / "run/roamphone/ha/control.sock").exists()
+    assert (running.user.runtime.parent / "ha/control.sock").exists()
     assert (running.user.home / "state/roamphone/ha/bindings.sqlite").exists()
 
 
