@@ -152,6 +152,58 @@ async def _strangers() -> None:
         assert [packets.lost() for packets in streams.values()] == [0, 0]
 
 
+def test_a_flood_of_forged_updates_leaves_the_call_alone() -> None:
+    asyncio.run(_flood())
+
+
+async def _flood() -> None:
+    async with conversation("test-flood", {BROADBAND: "hotspot"}, seconds=20) as call:
+        before = await bindings(call)
+        pid = (await call.status("ha"))["process"]["pid"]
+        memory = resident(pid)
+        flood = asyncio.create_task(asyncio.to_thread(forge_updates, call, 2.0, 2000))
+        await asyncio.sleep(0.3)
+        async with ControlClient(call.nodes.runtime("mn") / "control.sock") as control:
+            for _ in range(3):
+                asked = time.monotonic()
+                await control.command("reregister")
+                await call.movements.after(asked, "Bound")
+                await call.calm(0.3)
+        assert await flood > 1000
+        await call.calm(0.5)
+        assert await bindings(call) == before
+        assert resident(pid) - memory < 8 << 20
+        await call.hang_up()
+
+
+def resident(pid: int) -> int:
+    """Octets of a process in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def forge_updates(call: Conversation, seconds: float, rate: int) -> int:
+    """Datagrams with what looks like protected binding updates of ever new home addresses; returns how many."""
+    plan = call.network.plan
+    agent = (str(plan.home_agent4), MOBILITY_PORT)
+
+    def run() -> int:
+        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(50)]
+        begin, count = time.monotonic(), 0
+        while (passed := time.monotonic() - begin) < seconds:
+            while count < passed * rate:
+                home = plan.home_address if count % 2 else plan.home.prefix[count + 0x1000]
+                body = os.urandom(88)
+                head = struct.pack("!IHBB", 6 << 28, len(body), 50, 64) + home.packed + plan.home_agent.packed
+                sockets[count % len(sockets)].sendto(head + body, agent)
+                count += 1
+            time.sleep(0.005)
+        for opened in sockets:
+            opened.close()
+        return count
+
+    return namespace.run_in(plan.namespace("core"), run)
+
+
 async def bindings(call: Conversation) -> list[str]:
     """Where the home agent thinks the terminal is."""
     node = (await call.status("ha"))["node"]
