@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +20,9 @@ from typing import Self
 from sip_test_env.errors import EnvironmentFailure
 
 _TUN_DEVICE = (10, 200)
+_NO_LOGIN = ("--shell", "/usr/sbin/nologin")
+_NAME = re.compile(r"roam([0-9]+)-[0-9a-f]+")
+"Of users that are made here: the number is that of the process that made them."
 
 
 class OrdinaryUser:
@@ -29,11 +35,17 @@ class OrdinaryUser:
         self._identity: pwd.struct_passwd | None = None
 
     def __enter__(self) -> Self:
-        """Raises `EnvironmentFailure` if the account cannot be made."""
-        _administer(["useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", self.name])
+        """Raises `EnvironmentFailure` if the account cannot be made. Users whose maker was killed are cleared first."""
+        clear_ruins()
+        directory = Path(tempfile.mkdtemp(prefix="roam-"))
         try:
-            self._identity = pwd.getpwnam(self.name)
-            self.directory = Path(tempfile.mkdtemp(prefix="roam-"))
+            _administer(["useradd", "--no-create-home", "--home-dir", str(directory), *_NO_LOGIN, self.name])
+        except EnvironmentFailure:
+            directory.rmdir()
+            raise
+        self.directory = directory
+        self._identity = pwd.getpwnam(self.name)
+        try:
             self.own(self.directory)
             # what /dev/net/tun is on a usual system; in containers and here it may be closed to users
             device = self.directory / "tun"
@@ -48,11 +60,7 @@ class OrdinaryUser:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._identity is not None:
-            for process in self.processes():
-                os.kill(process, 9)
-        if self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
-        _administer(["userdel", "--force", self.name])
+            _remove(self._identity)
         self._identity = None
 
     @property
@@ -103,16 +111,33 @@ class OrdinaryUser:
 
     def processes(self) -> list[int]:
         """Process ids of all that the user runs."""
-        found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    owner = os.stat(f"/proc/{entry}").st_uid
-                except FileNotFoundError:
-                    continue
-                if owner == self.identity.pw_uid:
+        return _processes(self.identity.pw_uid)
+
+
+def clear_ruins() -> None:
+    """Removes users that are there although the process that made them has gone."""
+    for entry in pwd.getpwall():
+        made = _NAME.fullmatch(entry.pw_name)
+        if made and not Path("/proc", made[1]).exists():
+            _remove(entry)
+
+
+def _remove(entry: pwd.struct_passwd) -> None:
+    for process in _processes(entry.pw_uid):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    shutil.rmtree(entry.pw_dir, ignore_errors=True)
+    _administer(["userdel", "--force", entry.pw_name])
+
+
+def _processes(uid: int) -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if os.stat(f"/proc/{entry}").st_uid == uid:
                     found.append(int(entry))
-        return found
+    return found
 
 
 def _administer(command: list[str]) -> None:

@@ -71,6 +71,21 @@ def test_the_user_is_ordinary_and_lives_in_the_laptop(network: TestNetwork) -> N
 
 
 @pytest.mark.root
+def test_users_of_a_killed_process_are_cleared_by_the_next() -> None:
+    script = (
+        "from sip_test_env.users import OrdinaryUser; OrdinaryUser().__enter__(); import os; os.kill(os.getpid(), 9)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as killed:
+        assert killed.wait() == -9
+    (left,) = [entry for entry in pwd.getpwall() if entry.pw_name.startswith(f"roam{killed.pid}-")]
+    assert Path(left.pw_dir).exists()
+    with OrdinaryUser():
+        assert not Path(left.pw_dir).exists()
+        with pytest.raises(KeyError):
+            pwd.getpwnam(left.pw_name)
+
+
+@pytest.mark.root
 def test_a_user_that_exists_is_refused_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     user = OrdinaryUser()
     monkeypatch.setattr(user, "name", "root")
