@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 from typing import NamedTuple, Protocol
 
 from mobility.discards import Discard, Reason
-from mobility.links import describe_endpoint, endpoint_address
+from mobility.links import describe_endpoint
 from mobility.mipv6.tunnel import around
 from mobility.outputs import Output, Transmit
 from mobility.wire import ip4, ip6, udp
@@ -16,6 +16,8 @@ from mobility.wire.errors import WireError
 KERNEL_MTU = 1500
 "Octets; the kernel that carries a datagram splits what is too large for the path."
 _IPV4_AND_UDP, _IPV6_AND_UDP = 28, 48
+_MAPPED = bytes(10) + b"\xff\xff"
+"How the address of an endpoint begins that is one of IPv4."
 
 
 class HomeLink(Protocol):
@@ -97,8 +99,7 @@ class Outlet:
             return self._link.path_mtu(source) - ip6.HEADER_SIZE
         if not link:
             return self._link.path_mtu(source[:16]) - _IPV6_AND_UDP
-        mapped = endpoint_address(source).ipv4_mapped
-        return KERNEL_MTU - (_IPV6_AND_UDP if mapped is None else _IPV4_AND_UDP)
+        return KERNEL_MTU - (_IPV4_AND_UDP if source.startswith(_MAPPED) else _IPV6_AND_UDP)
 
     def _own(self, first: bytes, payload: bytes, endpoint: bytes, now: float) -> list[Output]:
         try:
