@@ -32,6 +32,9 @@ class Setup:
         self.loop, self.node, self.notes = Loop(), Bridge(), Notes()
         with namespace.inside(host):
             tunnel = Tunnel(tun.create(TunSettings("home0", IPv6Address(OURS), 1280)))
+        deadline = time.monotonic() + 5
+        while not run("ip", "-n", host, "route", "get", OURS).startswith("local"):  # the kernel does it by and by
+            assert time.monotonic() < deadline
         with namespace.inside(wire.ours):
             interfaces = {"eth0": netlink.read_links()["eth0"]}
             self.plane = DataPlane(self.loop, self.node, interfaces, self.notes, tunnel=tunnel)
