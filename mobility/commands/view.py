@@ -138,6 +138,11 @@ def _home_agent(node: Object) -> list[str]:
     lines = _entry(
         "home agent", f"{node.get('address', '')} {state}: {_several(len(terminals), 'terminal')}, {len(bound)} away"
     )
+    shared = _object(node, "shared")
+    if shared:
+        lines += _entry(
+            "shared", f"{shared.get('standing')}; store {shared.get('store')}; {shared.get('takeovers', 0)} takeovers"
+        )
     pool = _object(node, "ipv4")
     if pool.get("pool"):
         lines += _entry("IPv4", f"{pool.get('held')} addresses of {pool['pool']} are handed out")

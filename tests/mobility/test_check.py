@@ -107,6 +107,32 @@ def test_what_is_missing_decides(user: OrdinaryUser, wire: Cable) -> None:
 
 
 @pytest.mark.root
+def test_a_terminal_that_cannot_start_says_the_same(user: OrdinaryUser, wire: Cable) -> None:
+    configuration = str(user.write("mn.toml", TERMINAL))
+    done = user.run(
+        "mobility", "mn", "--config", configuration, network=wire.ours, ROAMPHONE_TUN_DEVICE="/nonexistent/tun"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no TUN device /nonexistent/tun\nAs root: modprobe tun\n" in done.stderr
+    assert "direct mode" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.root
+def test_packet_sockets_without_root(user: OrdinaryUser, wire: Cable) -> None:
+    """One capability is enough for Mobile IPv6 itself, as `check` advises."""
+    native = TERMINAL.replace("[mobile_node]", '[mobile_node]\ninterfaces = ["eth0"]\naccess = "native"')
+    configuration = str(user.write("native.toml", native))
+    command = user.command(
+        "mobility", "check", "--json", "--config", configuration, network=wire.ours, capabilities=["net_raw"]
+    )
+    answer = Answer(subprocess.run(command, capture_output=True, text=True, timeout=30, check=False))
+    assert answer.status == 0
+    assert [answer.state(one) for one in ("CAP_NET_RAW", "interface eth0", "namespaces", "TUN device")] == ["ok"] * 4
+    assert "as an ordinary user" in answer.of("namespaces")["text"]
+
+
+@pytest.mark.root
 def test_configurations_that_cannot_be_used(user: OrdinaryUser, wire: Cable) -> None:
     answer = check(user, wire.ours, TERMINAL.replace("home_agent =", "home_agnt ="))
     assert (answer.status, answer.state("configuration")) == (1, "missing")

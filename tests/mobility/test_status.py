@@ -126,8 +126,12 @@ def test_a_home_agent() -> None:
         "packets    5 intercepted, 6 reversed\n",
     ):
         assert part in text
-    standby = {"node": {"active": False, "binding_cache": [], "address": "2001:db8:1::a"}}
-    assert overview(standby)[0] == "home agent 2001:db8:1::a stands by: 0 terminals, 0 away"
+    shared = {"standing": "standby", "store": "connected", "takeovers": 1}
+    standby = {"node": {"active": False, "binding_cache": [], "address": "2001:db8:1::a", "shared": shared}}
+    assert overview(standby)[:2] == [
+        "home agent 2001:db8:1::a stands by: 0 terminals, 0 away",
+        "shared     standby; store connected; 1 takeovers",
+    ]
 
 
 JSON = st.recursive(
