@@ -26,8 +26,8 @@ from mobility.net.tun import TunSettings
 from mobility.settings import Access, MobileNodeSettings, Role
 
 OLDEST_PYTHON = (3, 11)
-OLDEST_KERNEL = (5, 4)
-"pidfd_open and SO_BINDTODEVICE without privilege."
+OLDEST_KERNEL = (5, 7)
+"pidfd_open (5.3), and an ordinary user may bind a socket to an interface (5.7)."
 PROBE_SECONDS = 1.0
 "How long an ICMP error is waited for after a probe."
 KEEPALIVE = b"\xff"
@@ -98,10 +98,10 @@ def _python() -> Finding:
 def _kernel() -> Finding:
     release = platform.release()
     if platform.system() != "Linux":
-        return Finding("kernel", State.MISSING, f"{platform.system()} is not Linux", "Use Linux 5.4 or newer.")
+        return Finding("kernel", State.MISSING, f"{platform.system()} is not Linux", "Use Linux 5.7 or newer.")
     numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
     if len(numbers) == 2 and numbers < OLDEST_KERNEL:
-        return Finding("kernel", State.MISSING, f"Linux {release} is too old", "Use Linux 5.4 or newer.")
+        return Finding("kernel", State.MISSING, f"Linux {release} is too old", "Use Linux 5.7 or newer.")
     return Finding("kernel", State.OK, f"Linux {release}; no module for Mobile IPv6 or IPsec is needed")
 
 
@@ -110,7 +110,7 @@ def _clock() -> Finding:
         suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
         resolution = time.clock_getres(time.CLOCK_BOOTTIME)
     except OSError as error:
-        return Finding("clock", State.MISSING, f"no CLOCK_BOOTTIME ({error.strerror})", "Use Linux 5.4 or newer.")
+        return Finding("clock", State.MISSING, f"no CLOCK_BOOTTIME ({error.strerror})", "Use Linux 5.7 or newer.")
     if resolution > 0.001:
         return Finding(
             "clock", State.LIMITED, f"the kernel's timers tick every {resolution * 1000:.0f} ms: handovers take longer",
