@@ -52,8 +52,8 @@ def load(path: Path, *, role: Role | None = None) -> Configuration:
             f"{path}: is for role {configuration.role}: start it with `mobility {configuration.role} --config {path}`"
         )
     store = configuration.store
-    secrets = configuration.associations or (store is not None and store.url is not None and "@" in store.url)
-    if secrets and open_to_others:
+    keys = any(pair.where.startswith(f"{path}: ") for pair in configuration.associations)  # not in further files
+    if (keys or (store is not None and store.url is not None and "@" in store.url)) and open_to_others:
         raise _open_to_others(path)
     return configuration
 

@@ -235,18 +235,28 @@ def test_add_and_remove(config: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "there is no terminal alice; there are: bob" in capsys.readouterr().err
 
 
-def test_what_fails_leaves_nothing(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_files_with_keys_have_to_be_closed(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.chmod(0o644)  # its keys are in the files of the terminals
+    assert main(["add-terminal", "alice", "--config", str(config)]) == 0
+    (tmp_path / "ha.d" / "alice.toml").chmod(0o640)
+    assert main(["add-terminal", "bob", "--config", str(config)]) == 2
+    assert f"chmod 600 {tmp_path}/ha.d/alice.toml" in capsys.readouterr().err
+    (tmp_path / "ha.d" / "alice.toml").chmod(0o600)
+    config.write_text(HA + made().home_agent_file.replace("alice", "carol"))
+    assert main(["add-terminal", "bob", "--config", str(config)]) == 2
+    assert f"chmod 600 {config}" in capsys.readouterr().err
+
+
+def test_what_fails_leaves_nothing(config: Path, tmp_path: Path) -> None:
     where = ["--config", str(config)]
     taken = tmp_path / "taken"
     taken.write_text("mine")
     assert main(["add-terminal", "alice", *where, "--output", str(taken)]) == 1
     assert main(["add-terminal", "alice", *where, "--output", str(tmp_path / "no" / "where")]) == 1
-    config.chmod(0o644)  # with a terminal it would hold keys
-    assert main(["add-terminal", "alice", *where]) == 2
-    assert "chmod 600" in capsys.readouterr().err
     assert list((tmp_path / "ha.d").iterdir()) == []
     assert taken.read_text() == "mine"
-    config.chmod(0o600)
     assert main(["add-terminal", "../alice", *where]) == 2
     assert main(["add-terminal", "alice", "--config", str(tmp_path / "missing.toml")]) == 2
 
