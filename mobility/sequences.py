@@ -17,9 +17,10 @@ from mobility.ipsec.sa import SequenceState
 
 SLOTS = 1 << 16
 "Four for each terminal of a home agent, and those of keys that are out of use."
-_DIGEST = 16
-_SLOT = _DIGEST + SequenceState.SIZE
-_SIZE = SLOTS * _SLOT
+SLOT = 16 + SequenceState.SIZE
+"Octets: a digest, and the state."
+_DIGEST = SLOT - SequenceState.SIZE
+_SIZE = SLOTS * SLOT
 
 
 class SequenceFileError(Exception):
@@ -64,24 +65,32 @@ class SequenceFile:
         """The state of one direction (``outbound``, ``inbound``) of an association. Raises SequenceFileError: full."""
         return SequenceState(self.memory(digest(association, direction)))
 
+    def content(self) -> bytes:
+        """All slots in use, one after the other in the order in which they were asked for first."""
+        return b"" if self._map is None else self._map[: len(self._slots) * SLOT]
+
+    def slot(self, name: bytes) -> int:
+        """Which one the state with this digest has, from 0."""
+        return self._slots[name] // SLOT
+
     def memory(self, name: bytes) -> memoryview:
         """The memory of the state with this digest, a new one if there is none. Raises SequenceFileError: full."""
         if self._map is None:
             raise SequenceFileError(f"{self._path}: is not open")
         at = self._slots.get(name)
         if at is None:
-            at = len(self._slots) * _SLOT
+            at = len(self._slots) * SLOT
             if at == _SIZE:
                 raise SequenceFileError(
                     f"{self._path}: has no room left: remove it if none of its keys is in use any more"
                 )
             self._map[at : at + _DIGEST] = name
             self._slots[name] = at
-        return memoryview(self._map)[at + _DIGEST : at + _SLOT]
+        return memoryview(self._map)[at + _DIGEST : at + SLOT]
 
     def _find_slots(self, content: mmap.mmap) -> None:
         self._slots.clear()
-        for at in range(0, _SIZE, _SLOT):
+        for at in range(0, _SIZE, SLOT):
             found = content[at : at + _DIGEST]
             if not any(found):
                 return

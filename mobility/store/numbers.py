@@ -8,11 +8,12 @@ time could be replayed to the home agent that takes over.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.sa import LAST_SEQUENCE, RESERVATION, SequenceState
-from mobility.sequences import SequenceFile, digest
+from mobility.sequences import SLOT, SequenceFile, digest
 from mobility.settings import Association
 
 GRANT = 1 << 16
@@ -21,6 +22,7 @@ REFILL = GRANT // 2
 "Fewer left than this: more are asked for."
 SLACK = 4 * GRANT
 "Left out where the store has forgotten a number: more than another home agent can have set aside since we last looked."
+_BLOCK = 4 * SLOT
 
 
 class GrantedState(SequenceState):
@@ -62,15 +64,35 @@ class SharedSequences(SequenceFile):
         self.outbound: dict[str, GrantedState] = {}
         "By name in the shared store."
         self.inbound: dict[str, SequenceState] = {}
+        self._by_slot: dict[int, str] = {}
+        self._seen = b""
 
     def state(self, association: Association, direction: str) -> SequenceState:
         """As `SequenceFile.state`; the same object for the same association."""
         key = digest(association, direction)
         name = key.hex()
+        known = self.outbound.get(name) or self.inbound.get(name)
+        if known is not None:
+            return known
+        memory = self.memory(key)
+        self._by_slot[self.slot(key)] = name
         if direction == "outbound":
-            if name not in self.outbound:
-                self.outbound[name] = GrantedState(self.memory(key))
-            return self.outbound[name]
-        if name not in self.inbound:
-            self.inbound[name] = SequenceState(self.memory(key))
-        return self.inbound[name]
+            return self.outbound.setdefault(name, GrantedState(memory))
+        return self.inbound.setdefault(name, SequenceState(memory))
+
+    def changed(self) -> Iterator[str]:
+        """Names of the states whose numbers moved since the last call.
+
+        The four of a terminal lie side by side, and memory is compared in their size: with a thousand terminals that
+        takes a tenth of a millisecond, and looking at each number two.
+        """
+        before, now = self._seen, self.content()
+        self._seen = now
+        if before == now:
+            return
+        for at in range(0, len(now), _BLOCK):
+            if before[at : at + _BLOCK] != now[at : at + _BLOCK]:
+                for slot in range(at // SLOT, (at + _BLOCK) // SLOT):
+                    here = slice(slot * SLOT, (slot + 1) * SLOT)
+                    if before[here] != now[here] and slot in self._by_slot:
+                        yield self._by_slot[slot]

@@ -168,7 +168,8 @@ class SharedAgent:
         self._forgotten: set[str] = set()
         "Associations whose number the store did not know when the lease was got."
         self._changed: dict[IPv6Address, None] = {}
-        self._published: dict[str, int] = {}
+        self._moved: set[str] = set()
+        "Associations whose numbers moved since the store was told."
         self._complained = ""
 
     # ------------------------------------------------------------ the node
@@ -299,12 +300,13 @@ class SharedAgent:
             # Nobody else has served in between; but the store may have forgotten, so it is told everything again.
             self.standing = Standing.SERVING
             self._changed |= dict.fromkeys(IPv6Address(home) for home in self._copy)
-            self._published.clear()
             self._forgotten = set(self._sequences.outbound)
+            self._moved.update(self._sequences.inbound)
             self._hold(now)
             return []
         outputs = self._stand_by("another home agent served", now)
         self._learn(answer[3:6], before >= known)
+        self._moved.update(self._sequences.inbound)
         self.standing = Standing.PREPARING
         self._serve_until = until
         self._hold(now)
@@ -313,17 +315,14 @@ class SharedAgent:
     def _hold(self, now: float) -> None:
         """Renews the lease, and tells and asks what is due with it."""
         preparing = self.standing is Standing.PREPARING
-        wanted = [
-            (name, state)
-            for name, state in self._sequences.outbound.items()
-            if preparing or state.wanting or name in self._forgotten
-        ]
-        published = self._published
-        received = [
-            (name, top)
-            for name, state in self._sequences.inbound.items()
-            if (top := state.inbound) != published.get(name, 0)
-        ]
+        outbound, inbound = self._sequences.outbound, self._sequences.inbound
+        moved, self._moved = self._moved.union(self._sequences.changed()), set()
+        if preparing:
+            wanted = list(outbound.items())
+        else:
+            mayhap = ((name, outbound[name]) for name in (moved | self._forgotten) & outbound.keys())
+            wanted = [(name, state) for name, state in mayhap if state.wanting or name in self._forgotten]
+        received = [(name, inbound[name].inbound) for name in moved & inbound.keys()]
         bindings, self._changed = self._texts(self._changed), {}
         asked = _Numbers(wanted, received, bindings)
         arguments: list[Argument] = [self._owner, round(LENGTH * 1000), len(wanted)]
@@ -340,7 +339,7 @@ class SharedAgent:
             scripts.HOLD,
             *arguments,
             answered=lambda reply, then: self._held(reply, asked, now + LENGTH - MARGIN, then),
-            failed=lambda: self._keep_changed(asked),
+            failed=lambda: self._not_told(asked),
             now=now,
         )
 
@@ -350,13 +349,12 @@ class SharedAgent:
             return []  # too late: the time was over before this answer came
         if not answer[0]:
             # The store has lost the lease, or another home agent has it. As long as our time runs nobody else serves.
-            self._keep_changed(asked)
+            self._not_told(asked)
             if self.standing is Standing.PREPARING:
                 return self._stand_by("the lease was lost", now)
             self._acquire(now)
             return []
         self._serve_until = max(self._serve_until, until)
-        self._published |= dict(asked.received)
         for home, text in asked.bindings.items():
             if text:
                 self._copy[home] = text
@@ -390,7 +388,7 @@ class SharedAgent:
         self.standing = Standing.STANDBY
         self._serve_until = inf
         self._changed.clear()
-        self._published.clear()
+        self._moved.clear()
         self._next_try = now + TICK
         self._next_follow = 0.0
         if not served:
@@ -453,9 +451,10 @@ class SharedAgent:
         records = ((home, self.node.record(home, offset)) for home in home_addresses)
         return {str(home): b"" if record is None else record_text(record).encode() for home, record in records}
 
-    def _keep_changed(self, asked: _Numbers) -> None:
+    def _not_told(self, asked: _Numbers) -> None:
         if self.standing in ACTIVE:
             self._changed |= dict.fromkeys(IPv6Address(home) for home in asked.bindings)
+            self._moved.update(name for name, _ in (*asked.wanted, *asked.received))
 
     # ------------------------------------------------------------ asking
 
