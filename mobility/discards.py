@@ -82,6 +82,15 @@ class Reason(StrEnum):
     "One octet that only keeps the mappings of NAT on the way: no fault, dropped by design (RFC 3948 section 2.3)."
     STANDBY = "standby"
     "This home agent is on standby: another one serves."
+    # translation
+    TRANSLATION_NO_ROW = "translation-no-row"
+    "A virtual IPv4 address that no row of the translation table has (any more)."
+    TRANSLATION_POOL_EXHAUSTED = "translation-pool-exhausted"
+    "No virtual address is free, and no row is idle that could go."
+    TRANSLATION_UNSUPPORTED = "translation-unsupported"
+    "What has no counterpart in the other version of IP (RFC 7915), such as AH, IGMP or some ICMP messages."
+    TRANSLATION_SOURCE_ROUTE = "translation-source-route"
+    "An IPv4 source route or an IPv6 routing header with hops left (RFC 7915 sections 4.1, 5.1); the sender was told."
     # host
     NDISC_INVALID = "ndisc-invalid"
     "An invalid neighbour discovery message: hop limit, checksum, size, source (RFC 4861 sections 6.1, 7.1, 8.1)."

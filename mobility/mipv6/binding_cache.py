@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -46,9 +47,8 @@ class Binding:
         return self.endpoint or mapped(self.care_of_address).packed
 
     def snapshot(self, now: float) -> dict[str, object]:
-        """For people, JSON-ready."""
+        """For people, JSON-ready; whose it is, `BindingCache.snapshot` says."""
         return {
-            "home_address": str(self.home_address),
             "identifier": self.identifier,
             "care_of_address": str(self.care_of_address),
             "way": "native" if self.native else "udp",
@@ -163,10 +163,17 @@ class BindingCache:
         self._by_home.clear()
         self._primary.clear()
 
-    def snapshot(self, now: float) -> list[dict[str, object]]:
-        """The table for people, JSON-ready."""
-        return [
-            {**row.snapshot(now), "primary": rank == 0}
-            for home_address in self._by_home
-            for rank, row in enumerate(self.of(home_address))
-        ]
+    def snapshot(
+        self, now: float, address4: Callable[[IPv6Address], IPv4Address | None] | None = None
+    ) -> list[dict[str, object]]:
+        """The table for people, JSON-ready; ``address4``: who knows the IPv4 home addresses."""
+        rows: list[dict[str, object]] = []
+        for home_address, primary in self._primary.items():
+            held = None if address4 is None else address4(primary.home_address)
+            shared = {
+                "home_address": str(primary.home_address),
+                "home_address4": None if held is None else str(held),
+            }
+            for rank, row in enumerate(self.of(home_address)):
+                rows.append({**shared, "primary": rank == 0, **row.snapshot(now)})
+        return rows

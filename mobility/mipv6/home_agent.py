@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
@@ -95,6 +96,7 @@ class HomeAgent:
         policies = _security(self.settings.address, terminals).spd
         self._homes4.reconfigure(terminals)
         self.security.replace(policies)
+        self.settings = replace(self.settings, terminals=terminals)
         outputs: list[Output] = []
         for home, served in list(self._terminals.items()):
             present, after = served.settings, wanted.pop(home, None)
@@ -400,13 +402,9 @@ class HomeAgent:
 
     def snapshot(self, now: float) -> dict[str, object]:
         """For people, JSON-ready."""
-        bindings = self.cache.snapshot(now)
-        for row in bindings:
-            address4 = self._homes4.of(IPv6Address(str(row["home_address"])))
-            row["home_address4"] = None if address4 is None else str(address4)
         return {
             "address": str(self.settings.address),
-            "binding_cache": bindings,
+            "binding_cache": self.cache.snapshot(now, self._homes4.of),
             "terminals": [terminal.snapshot() for terminal in self._terminals.values()],
             "ipv4": self._homes4.snapshot(),
         }

@@ -73,10 +73,11 @@ class IPv4Homes:
                 )
             reserved[address] = terminal.home_address
             fixed[terminal.home_address] = address
-        self._released |= {
-            each: None for each in self._reserved.keys() - reserved.keys() if each.packed not in self.holders
-        }
+        unreserved = self._reserved.keys() - reserved.keys()
         self._fixed, self._reserved = fixed, reserved
+        for address in unreserved:
+            if address.packed not in self.holders:
+                self._give_back(address)
         self._last = {home: address for home, address in self._last.items() if home in known}
 
     def of(self, home_address: IPv6Address) -> IPv4Address | None:
@@ -121,12 +122,16 @@ class IPv4Homes:
         del self.holders[address.packed]
         if address not in self._reserved:
             self._last[home_address] = address
-            self._released[address] = None
+            self._give_back(address)
         return address
 
     def snapshot(self) -> dict[str, object]:
         """JSON-ready."""
         return {"pool": None if self.pool is None else str(self.pool), "held": len(self._held)}
+
+    def _give_back(self, address: IPv4Address) -> None:
+        if self.pool is not None and address in self.pool:
+            self._released[address] = None
 
     def _hold(self, home_address: IPv6Address, address: IPv4Address) -> None:
         held = self._held.get(home_address)

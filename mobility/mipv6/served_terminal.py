@@ -193,7 +193,6 @@ class ServedTerminal:
             "name": self.settings.name,
             "tunnel": self.form.value,
             "admitted": self.settings.admitted,
-            "path": None if self.path is None else str(self.path),
             "sent_lately": self.sent_lately.snapshot(),
             "associations": [each.describe() for each in tunnel if each is not None],
         }

@@ -101,6 +101,18 @@ def test_reconfigured_while_addresses_are_held() -> None:
     assert homes.request(home(2), ANY).address == address(2)
 
 
+def test_fixed_address_that_is_one_of_the_pool_again() -> None:
+    homes = IPv4Homes(POOL, terminals(t1=address(2), t2=IPv4Address("10.1.1.1")))
+    for number in (0, 3, 4, 5):
+        assert homes.request(home(number), ANY).status is Answer.ACCEPTED
+    assert homes.request(home(6), ANY).status is Answer.NO_DYNAMIC_ASSIGNMENT
+    homes.request(home(2), ANY)
+    homes.reconfigure(terminals())
+    assert homes.request(home(6), ANY).address == address(2)
+    homes.release(home(2))
+    assert homes.request(home(2), ANY).status is Answer.NO_DYNAMIC_ASSIGNMENT  # what it had is not of the pool
+
+
 def test_resumed_after_a_restart() -> None:
     homes = IPv4Homes(POOL, terminals(t1=address(6)))
     assert homes.resume(home(0), address(4))
