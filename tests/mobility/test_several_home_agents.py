@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -192,3 +193,44 @@ def test_rubbish_in_the_store_is_replaced(both: tuple[HomeAgents, EspWatch], red
     numbers = watch.sent(TO_TERMINAL)
     assert len(numbers) == len(set(numbers))
     agents.start(active)
+
+
+def test_one_that_is_told_to_serves_on_without_the_store(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--requirepass", "a word")
+    url = f"unix://:a%20word@{server.socket}"
+    extra = f'\n[store]\nkind = "redis"\nurl = "{url}"\nunreachable = "serve"\n'
+    try:
+        with home_agents(extra) as (agents, watch):
+            agents.start(FIRST)
+            agents.begin()
+            updates = agents.updates_sent()
+            call = agents.call(2.0, disturb=server.stop)
+            assert call.longest_pause < 0.2
+            assert agents.shared(FIRST)["standing"] == "alone"
+            server.start()
+            eventually(lambda: agents.shared(FIRST)["standing"] == "serving", 10.0)
+            call = agents.call(2.0, disturb=server.pause)
+            assert call.longest_pause < 0.2
+            assert agents.shared(FIRST)["standing"] == "alone"
+            server.go_on()
+            eventually(lambda: agents.shared(FIRST)["standing"] == "serving", 10.0)
+            assert agents.updates_sent() == updates
+            numbers = watch.sent(TO_TERMINAL)
+            assert len(numbers) == len(set(numbers)) > 300
+            assert "a word" not in agents.log(FIRST)
+            assert "a%20word" not in agents.log(FIRST)
+            assert "ServingAlone" in agents.log(FIRST)
+    finally:
+        server.stop()
+
+
+def test_a_wrong_password_is_told_and_nothing_is_served(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--requirepass", "right")
+    try:
+        with home_agents(f'\n[store]\nkind = "redis"\nurl = "unix://:wrong@{server.socket}"\n') as (agents, _):
+            agents.start(FIRST)
+            eventually(lambda: "WRONGPASS" in agents.log(FIRST))
+            assert agents.serving() == []
+            assert "WRONGPASS" in str(agents.shared(FIRST)["store"])
+    finally:
+        server.stop()
