@@ -328,7 +328,7 @@ class SharedAgent:
         arguments: list[Argument] = [self._owner, round(LENGTH * 1000), len(wanted)]
         for name, state in wanted:
             slack = SLACK if preparing and name in self._forgotten and state.outbound else 0
-            arguments += (name, (state.outbound if preparing else state.granted) + slack, GRANT)
+            arguments += (name, (state.outbound if preparing else max(state.granted, state.outbound)) + slack, GRANT)
         arguments.append(len(received))
         for name, top in received:
             arguments += (name, top)
@@ -362,14 +362,20 @@ class SharedAgent:
                 self._copy.pop(home, None)
         grants = [_number(value) for value in _list(reply, 1 + 2 * len(asked.wanted))[1:]]
         preparing = self.standing is Standing.PREPARING
+        added = False
         for (name, state), base, last in zip(asked.wanted, grants[::2], grants[1::2], strict=True):
             self._forgotten.discard(name)
             if preparing:
                 state.grant(base, last)
             elif base == state.granted:
                 state.granted = last
+            elif not state.granted:  # of a terminal that was added to the configuration, and that was in it before
+                state.grant(base, last)
+                added = True
             else:  # somebody had numbers set aside who did not hold the lease; ours end, and go on behind
                 return self._stand_by("the sequence numbers in the store were changed by somebody else", now)
+        if added:
+            self.node.resume()
         return self._serve(now) if preparing else []
 
     def _serve(self, now: float) -> list[Output]:

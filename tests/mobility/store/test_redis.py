@@ -13,6 +13,7 @@ import pytest
 from mobility.net.loop import Loop
 from mobility.store.redis import PATIENCE, Redis, RedisError, RedisUrl, Reply
 from mobility.values import ConfigurationError
+from tests.softphone.certificates import make_certificate
 
 from .support import RedisServer
 
@@ -123,6 +124,29 @@ class TestServer:
             assert "WRONGPASS" in caplog.text
             assert "word@" not in caplog.text
             assert "wrong-word" not in caplog.text
+        finally:
+            server.stop()
+
+    def test_tls(self, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = make_certificate(tmp_path / "certificates", ["127.0.0.1"])
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        options = ("--tls-port", str(port), "--bind", "127.0.0.1", "--tls-auth-clients", "no")
+        files = ("--tls-cert-file", made.certificate, "--tls-key-file", made.key, "--tls-ca-cert-file", made.ca)
+        server = RedisServer(tmp_path, *options, *map(str, files))
+        try:
+            stranger = connect(f"rediss://127.0.0.1:{port}")  # nobody vouches for this server
+            stranger.until(lambda: "certificate" in stranger.redis.failure.lower())
+            assert not stranger.redis.connected
+            monkeypatch.setenv("SSL_CERT_FILE", str(made.ca))
+            client = connect(f"rediss://127.0.0.1:{port}")
+            client.until(lambda: client.redis.connected)
+            large = b"x" * (1 << 20)
+            assert client.ask("ECHO", large) == large
+            assert client.ask("PING") == b"PONG"
+            server.stop()
+            client.until(lambda: not client.redis.connected)
         finally:
             server.stop()
 

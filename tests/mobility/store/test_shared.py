@@ -288,6 +288,19 @@ def test_numbers_are_asked_for_long_before_they_are_used_up(world: World) -> Non
     assert not world.out.wanting
 
 
+def test_an_association_that_is_added_begins_behind_all_that_were_used(world: World) -> None:
+    world.serve()
+    world.renew()
+    other = Association(0x2001, Algorithm.NULL_HMAC_SHA2_256_128, Keys(b"", bytes([1]) * 32))
+    added = world.sequences.state(other, "outbound")
+    assert isinstance(added, GrantedState)
+    world.wait(TICK)
+    world.store.answer("hold", [1, 3 * GRANT, 4 * GRANT])
+    assert (added.outbound, added.granted) == (3 * GRANT, 4 * GRANT)
+    assert world.agent.active
+    assert world.agent.resumed == 2
+
+
 def test_numbers_that_somebody_else_had_set_aside_end_the_service(world: World) -> None:
     world.serve()
     world.out.cells[0] = GRANT - 10
