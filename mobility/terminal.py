@@ -272,6 +272,7 @@ class Terminal:
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
             "host_mtu": self.host_mtu,
             "waiting": len(self.waiting),
+            "liveness": self._liveness.snapshot(now),
             "sent_lately": self.sent_lately.snapshot(),
             "counters": {"sent": self.sent, "delivered": self.delivered, **self.counters},
         }

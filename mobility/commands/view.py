@@ -58,7 +58,7 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
     registration = _object(mobile, "registration")
     tunnel = "" if forwarding.get("at_home") else f", tunnel of the form {forwarding.get('form', '?')}"
     lines += _entry("home agent", f"{registration.get('home_agent')}{tunnel}")
-    liveness = _object(node, "liveness") or _object(mobile, "liveness")
+    liveness = _object(node, "liveness")
     if liveness.get("round_trip_ms") is not None:
         lines += _entry("", f"answers in {_milliseconds(liveness['round_trip_ms'])}")
     lines += _places(mobile, recent)

@@ -52,7 +52,7 @@ TERMINAL: dict[str, object] = {
             {"name": "audio", "action": "protect", "outbound_sa": {"packets": 5},
              "inbound_sa": {"packets": 6, "replayed": 1, "failed": 0}},
         ],
-        "waiting": 3,
+        "waiting": 3, "liveness": {"asked": 2, "answered": 2, "round_trip_ms": 21.04},
         "counters": {"sent": 1, "delivered": 2, "discarded-x": 9},
     },
     "counters": {"packets": {"to-wlan0": 8}, "discards": {"replay": 2, "hop-limit": 30}, "internal_errors": {}},
@@ -95,7 +95,7 @@ def test_a_terminal() -> None:
     for part in (
         "terminal   2001:db8:1::100 and 10.1.0.7\n",
         "place      wlan0/udp4, 192.168.1.7, in UDP through a NAT (a handover is under way)\n",
-        "home agent 2001:db8:1::a, tunnel of the form esp\n",
+        "home agent 2001:db8:1::a, tunnel of the form esp\n           answers in 21.0 ms\n",
         "bindings   in use: wlan0/udp4 192.168.1.7, bound, 412 s left, round trip 23.1 ms\n",
         "           former: eth0 2001:db8:2::9, bound, 400 s left\n",
         "other ways eth0 2001:db8:2::9; nothing comes through, next try in 12 s; left behind\n",
