@@ -260,12 +260,16 @@ class Registrar:
         movable = status < 128 and bool(request.flags & mh.UpdateFlag.KEY_MANAGEMENT)
         flags = mh.AckFlag.KEY_MANAGEMENT if movable else mh.NO_FLAGS
         acknowledgement = mh.BindingAcknowledgement(status, sequence, lifetime, flags, options)
-        return self._tell(acknowledgement, request.home_address, request.path, now)
+        return self._try_to_tell(acknowledgement, request.home_address, request.path, now)
 
     def request_refresh(self, home_address: IPv6Address, path: Path, now: float) -> list[Output]:
         """Asks a terminal to register again (section 9.5.5)."""
+        return self._try_to_tell(mh.BindingRefreshRequest(), home_address, path, now)
+
+    def _try_to_tell(self, message: mh.Message, home_address: IPv6Address, path: Path, now: float) -> list[Output]:
+        """What has been decided holds, even if the terminal cannot be told."""
         try:
-            return self._tell(mh.BindingRefreshRequest(), home_address, path, now)
+            return self._tell(message, home_address, path, now)
         except Discard as discard:
             return [Discarded.of(discard, "home-agent")]
 

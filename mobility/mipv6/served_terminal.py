@@ -116,9 +116,10 @@ class ServedTerminal:
             del self.sources[next(iter(self.sources))]
         before = self.path
         self.path = Path(rows[0].source, rows[0].link) if rows else None
-        if self.path != before and overlap > 0 and departure is Departure.REPLACED and self.form is TunnelForm.ESP:
-            self._former, self._former_until = before, now + overlap
-        elif self._former is not None and self._former.source not in bound:
+        if self.path != before:
+            both = overlap > 0 and departure is Departure.REPLACED and self.form is TunnelForm.ESP
+            self._former, self._former_until = before if both else None, now + overlap
+        elif self._former is not None and departure is not Departure.REPLACED and self._former.source not in bound:
             self._former = None
         self._native_ends = self._agent + self.path.source if self.path is not None else b""
         self._body = -1

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobility.discards import Discard, Reason
+from mobility.ipsec.sa import LAST_SEQUENCE
 from mobility.mipv6.again import Progress
 from mobility.mipv6.home_agent import (
     AuthorisedTerminal,
@@ -150,6 +151,20 @@ def test_reminder_and_expiry() -> None:
     assert received.outer_destination == COA
     assert bench.agent.timer == 100.0
     assert bench.agent.handle_timer(100.0) == [BindingRemoved(MN, "lifetime over")]
+    assert bench.link.proxied == set()
+
+
+def test_what_cannot_be_acknowledged_is_done_and_told_nevertheless() -> None:
+    bench = Bench()
+    association = bench.pair.agent.signalling_out
+    assert association is not None
+    association.sequence = association._reserved = LAST_SEQUENCE
+    outputs = bench.agent.signalling(bench.update(1), 0.0)
+    assert BindingCreated(MN, COA, None, 400) in outputs
+    assert [each.reason for each in outputs if isinstance(each, Discarded)] == [Reason.SEQUENCE_EXHAUSTED]
+    assert bench.link.proxied == {MN}
+    outputs = bench.agent.signalling(bench.update(2, lifetime=0, source=MN), 1.0)
+    assert BindingRemoved(MN, "deregistered") in outputs
     assert bench.link.proxied == set()
 
 

@@ -69,6 +69,15 @@ def test_overlap_sends_the_same_esp_both_ways_for_its_time() -> None:
     assert ways(bench.agent.intercept(packet, 11.0)) == [COA2.packed]
 
 
+def test_overlap_where_a_link_gets_another_address() -> None:
+    bench = Bench()
+    bench.bind(1, options=bid(1))
+    bench.bind(2, source=COA2, options=bid(1))
+    bench.bind(3, 0.1, source=COA2, options=bid(1))
+    assert ways(bench.agent.intercept(udp(CN, MN, b"x"), 0.9)) == [COA2.packed, COA.packed]
+    assert ways(bench.agent.intercept(udp(CN, MN, b"x"), 1.0)) == [COA2.packed]
+
+
 def test_overlap_from_native_to_udp_and_back() -> None:
     bench = Bench()
     bench.bind(1, options=bid(1))
