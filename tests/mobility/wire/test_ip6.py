@@ -36,7 +36,7 @@ def test_packet_reads_in_scapy_as_it_was_built(
     source: IPv6Address, destination: IPv6Address, nh: int, body: bytes, hops: int, tc: int, label: int
 ) -> None:
     packet = ip6.packet(source, destination, nh, body, hops, tc, label)
-    seen = IPv6(packet)
+    seen = IPv6(packet[:40])  # scapy stumbles over the bodies of some extension headers, which are not looked at here
     assert (seen.version, seen.plen, seen.nh, seen.hlim, seen.tc, seen.fl) == (6, len(body), nh, hops, tc, label)
     assert (IPv6Address(seen.src), IPv6Address(seen.dst)) == (source, destination)
     header = ip6.parse(packet)
