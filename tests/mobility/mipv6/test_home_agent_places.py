@@ -11,12 +11,15 @@ from mobility.mipv6.again import Loss
 from mobility.mipv6.binding_cache import BINDINGS_PER_HOME
 from mobility.mipv6.binding_events import BindingCreated, BindingEnded, BindingRefreshed, BindingRemoved
 from mobility.mipv6.served_terminal import LATE, LOST_LIMIT
-from mobility.mipv6.tunnel import TunnelForm, encapsulate
+from mobility.mipv6.signalling import from_terminal
+from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate
+from mobility.outputs import Transmit
 from mobility.wire import icmp6, ip6, mh
-from tests.mobility.mipv6.agent_bench import COA, COA2, NAT, Bench, hopped, ways
-from tests.mobility.whole import CN, HA, MN, udp
+from tests.mobility.mipv6.agent_bench import AH, COA, COA2, NAT, Bench, hopped, ways
+from tests.mobility.whole import CN, HA, MN, MN2, udp
 
 FORMS = list(TunnelForm)
+PROTECTED = [TunnelForm.ESP, TunnelForm.ESP_MOBILE]
 
 
 def bid(identifier: int) -> tuple[mh.Option, ...]:
@@ -358,3 +361,44 @@ def test_echo_is_answered_by_the_path_that_it_came_once(form: TunnelForm) -> Non
         outputs = bench.up(icmp6.packet(MN, HA, icmp6.Echo(7, 1, b"data")), place, 0.1)
         assert ways(outputs) == [place.packed]
         assert icmp6.parse(bench.received(outputs[0])[ip6.HEADER_SIZE :]) == icmp6.Echo(7, 1, b"data", reply=True)
+
+
+def test_what_the_home_agent_itself_does_not_answer() -> None:
+    bench = twice_bound()
+    echo = icmp6.packet(MN, HA, icmp6.Echo(7, 1, b"data"))
+    broken = echo[:-1] + bytes((echo[-1] ^ 1,))
+    answer = icmp6.packet(MN, HA, icmp6.Echo(7, 1, b"data", reply=True))
+    for inner, reason in (
+        (broken, Reason.MALFORMED),
+        (answer, Reason.MESSAGE_UNEXPECTED),
+        (udp(MN, HA, b"x"), Reason.MESSAGE_UNEXPECTED),
+    ):
+        outer = encapsulate(inner, COA.packed + HA.packed, bench.form, bench.security)
+        assert refused(bench, outer, 0.0) is reason
+
+
+def test_terminals_talk_to_each_other_through_both_tunnels() -> None:
+    bench = twice_bound()
+    care_of = IPv6Address("2001:db8:c::3")
+    message = mh.BindingUpdate(1, AH, 400, (mh.AlternateCareOfAddress(care_of),))
+    bench.agent.signalling(from_terminal(message, MN2, care_of, HA, bench.security2), 0.0)
+    packet = udp(MN, MN2, b"x")
+    outputs = bench.up(packet, COA, 0.1)
+    assert ways(outputs) == [care_of.packed]
+    (sent,) = outputs
+    assert isinstance(sent, Transmit)
+    assert decapsulate(sent.packet, bench.form, bench.security2) == hopped(packet)
+
+
+@pytest.mark.parametrize("form", PROTECTED)
+def test_what_was_lost_before_the_return_home_is_sent_there(form: TunnelForm) -> None:
+    bench = Bench(form)
+    bench.bind(1)
+    packet = udp(CN, MN, b"lost")
+    bench.agent.intercept(packet, 0.1)
+    association = bench.pair.terminal.tunnel_in
+    assert association is not None
+    told = Loss(association.top, 1, COA).option()
+    bench.agent.signalling(bench.update(2, lifetime=0, source=MN, options=(told,)), 0.2)
+    assert bench.replies[-1].packet == hopped(packet)
+    assert bench.replies[-1].at_home
