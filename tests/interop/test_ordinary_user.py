@@ -114,6 +114,29 @@ async def _udp_is_blocked() -> None:
         await call.hang_up()
 
 
+def test_a_loose_contact_and_two_seconds_without_any_network() -> None:
+    asyncio.run(_loose_contact())
+
+
+async def _loose_contact() -> None:
+    async with conversation("test-loose", {WIFI: "visited-a", BROADBAND: "hotspot"}, seconds=20) as call:
+        began = time.monotonic()
+        await asyncio.to_thread(call.network.flap, WIFI, times=4, out=0.1, back=0.2)
+        await asyncio.sleep(0.3)
+        await call.calm(0.5)
+        moves = [event for at, event in call.movements.seen if at >= began and event["event"] == "HandoverFinished"]
+        assert len(moves) <= 2, "the terminal goes to and fro"
+        for interface in (WIFI, BROADBAND):
+            call.network.unplug(interface)
+        await asyncio.sleep(2.0)
+        back = time.monotonic()
+        call.network.move("hotspot", BROADBAND)
+        assert await call.movements.bound_after(back) - back < 1.0
+        await asyncio.sleep(0.3)
+        await call.calm(0.5)
+        await call.hang_up()
+
+
 def test_the_home_agent_is_started_anew_in_mid_call() -> None:
     asyncio.run(_home_agent_restarts())
 
