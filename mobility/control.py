@@ -31,6 +31,33 @@ class Refused(Exception):
     """A request cannot be carried out; the text goes to the client."""
 
 
+class Later:
+    """What an operation returns whose answer takes its time; the client's next request waits for it."""
+
+    def __init__(self) -> None:
+        self._outcome: tuple[bool, object] | None = None
+        self._then: Callable[[bool, object], None] | None = None
+
+    def finish(self, result: object) -> None:
+        """It went well."""
+        self._end(True, result)
+
+    def refuse(self, why: str) -> None:
+        """It did not."""
+        self._end(False, why)
+
+    def then(self, answer: Callable[[bool, object], None]) -> None:
+        """Calls ``answer`` once, now or later: whether it went well, and the result or the reason."""
+        self._then = answer
+        if self._outcome is not None:
+            answer(*self._outcome)
+
+    def _end(self, well: bool, outcome: object) -> None:
+        self._outcome = well, outcome
+        if self._then is not None:
+            self._then(well, outcome)
+
+
 class ControlServer:
     """Serves the operations it is given, plus ``subscribe`` and ``unsubscribe``."""
 
@@ -65,15 +92,19 @@ class ControlServer:
             self._listener = None
             self._path.unlink(missing_ok=True)
 
-    def answer(self, client: _Client, line: bytes) -> dict[str, object]:
-        """The answer to one request line; never raises."""
+    def answer(self, client: _Client, line: bytes) -> dict[str, object] | None:
+        """The answer to one request line, None if it comes later (`_Client.finish`); never raises."""
         identity: object = None
         try:
             request = json.loads(line)
             if not isinstance(request, dict):
                 raise Refused("a request is a JSON object")
             identity = request.get("id")
-            return {"id": identity, "ok": True, "result": self._carry_out(client, request)}
+            result = self._carry_out(client, request)
+            if isinstance(result, Later):
+                result.then(lambda well, outcome: client.finish(_answer(identity, well, outcome)))
+                return None
+            return _answer(identity, True, result)
         except Refused as refusal:
             why = str(refusal)
         except (ValueError, RecursionError):
@@ -81,7 +112,7 @@ class ControlServer:
         except Exception as error:
             self._loop.failed(error)
             why = f"internal error: {error}"
-        return {"id": identity, "ok": False, "error": why}
+        return _answer(identity, False, why)
 
     def forget(self, client: _Client, *, dropped: bool) -> None:
         self._clients.discard(client)
@@ -119,6 +150,8 @@ class _Client:
         self._loop = loop
         self._socket = connection
         self._closed = False
+        self._waiting = False
+        "For an answer that comes later."
         self._unread = bytearray()
         self._unsent = bytearray()
         loop.watch(connection, self._ready)
@@ -165,13 +198,23 @@ class _Client:
 
     def _answer_all(self) -> None:
         """Answers as long as the client reads the answers; what it asks beyond that stays in its socket."""
-        while not self._closed and not self._unsent:
+        while not self._closed and not self._unsent and not self._waiting:
             line, newline, rest = self._unread.partition(b"\n")
             if not newline:
                 return
             self._unread = rest
             if line.strip():
-                self.send(_encode(self._server.answer(self, bytes(line))))
+                self._waiting = True
+                answer = self._server.answer(self, bytes(line))
+                if answer is not None:
+                    self._waiting = False
+                    self.send(_encode(answer))
+
+    def finish(self, answer: Mapping[str, object]) -> None:
+        """The answer that was to come later; then the next requests."""
+        self._waiting = False
+        self.send(_encode(answer))
+        self._answer_all()
 
     def _flush(self) -> None:
         try:
@@ -204,6 +247,10 @@ def listen(path: Path, kind: socket.SocketKind) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _answer(identity: object, well: bool, outcome: object) -> dict[str, object]:
+    return {"id": identity, "ok": well, "result" if well else "error": outcome}
 
 
 def _encode(value: object) -> bytes:

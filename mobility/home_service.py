@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address
 
 from mobility.agent import HomeAgentNode, ServiceChanged
 from mobility.assembly import authorised_terminals
-from mobility.config import Configuration, ConfigurationError, StoreKind, load
-from mobility.control import Refused
+from mobility.config import Configuration, ConfigurationError, StoreKind
+from mobility.control import Later, Refused
 from mobility.floating import FloatingAddresses
 from mobility.home_metrics import HomeMetrics
 from mobility.host.events import AddressConflict
@@ -24,6 +23,7 @@ from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop
 from mobility.node import Node
 from mobility.outputs import Event, Output
+from mobility.reading import Difference, Reading, applied
 from mobility.sequences import SequenceFile, SequenceFileError
 from mobility.store.numbers import SharedSequences
 from mobility.store.redis import Redis, RedisUrl
@@ -32,9 +32,6 @@ from mobility.store.sqlite import BindingFile
 from mobility.trace import Trace
 
 log = logging.getLogger(__name__)
-
-LIVE = frozenset({"terminals", "directory"})
-"Keys of [home_agent] that can be changed while it serves."
 
 
 def sequence_file(configuration: Configuration) -> SequenceFile:
@@ -100,6 +97,7 @@ class HomeService:
         self._floating: FloatingAddresses | None = None
         self._metrics: HomeMetrics | None = None
         self._server: MetricsServer | None = None
+        self._reading: Reading | None = None
 
     def around(self, node: Node) -> Node:
         """The node that the data plane is to run. Raises ConfigurationError."""
@@ -163,6 +161,8 @@ class HomeService:
 
     def close(self) -> None:
         """Another home agent may serve at once."""
+        if self._reading is not None:
+            self._reading.close()
         if self._server is not None:
             self._server.close()
         self._follow(False)
@@ -181,37 +181,55 @@ class HomeService:
 
     # ------------------------------------------------------------ the configuration read anew
 
-    def reload(self) -> object:
-        """Reads the configuration anew and applies what can be. Raises Refused: nothing has changed; says why."""
-        if self._agent is None or self._plane is None:
-            raise Refused("this node cannot read its configuration anew; start it again")
-        before = self._configuration
+    def reload(self) -> Later:
+        """Reads the configuration anew and applies what can be; packets go on meanwhile.
+
+        The answer: home addresses that were ``added``, ``removed`` and ``changed``; or a refusal that says why, and
+        then nothing has changed. Raises Refused: not now, or not here.
+        """
+        if self._agent is None:
+            raise Refused("only a home agent can read its configuration anew; start this node again")
+        if self._reading is not None:
+            raise Refused("the configuration is being read at the moment; ask again")
+        later = Later()
+
+        def done(new: Difference | str) -> None:
+            self._reading = None
+            if isinstance(new, str):
+                later.refuse(new)
+                return
+            try:
+                later.finish(self._apply(new))
+            except (ConfigurationError, SequenceFileError) as error:
+                later.refuse(str(error))
+            except (KeyingError, ValueError) as error:
+                later.refuse(f"{self._configuration.path}: {error}")
+
         try:
-            after = load(before.path, role=before.role)
-            if fixed := needing_restart(before, after):
-                raise Refused(f"{before.path}: needs a restart, and nothing has changed: {', '.join(fixed)}")
-            present = self._terminals
-            terminals = authorised_terminals(after, self._sequences, before, present)
-            outputs = self._agent.reconfigure(terminals, self._now())
-        except (ConfigurationError, SequenceFileError) as error:
-            raise Refused(str(error)) from error
-        except (KeyingError, ValueError) as error:
-            raise Refused(f"{before.path}: {error}") from error
+            self._reading = Reading(self._loop, self._configuration, done)
+        except OSError as error:
+            raise Refused(f"no process can be started: {error.strerror}") from error
+        return later
+
+    def _apply(self, new: Difference) -> object:
+        """Raises ConfigurationError, KeyingError, SequenceFileError, ValueError; then nothing has changed."""
+        if self._agent is None or self._plane is None:
+            raise ConfigurationError("the node has ended")
+        before, present = self._configuration, self._terminals
+        after = applied(before, new)
+        terminals = authorised_terminals(after, self._sequences, before, present)
+        outputs = self._agent.reconfigure(terminals, self._now())
         self._configuration, self._terminals = after, terminals
         self._plane.carry_out(outputs)
-        known = {terminal.home_address: terminal for terminal in present}
-        wanted = {terminal.home_address: terminal for terminal in terminals}
         if self._metrics is not None:
             used = {id(terminal.associations) for terminal in terminals}
             self._metrics.replaced(terminal for terminal in present if id(terminal.associations) not in used)
-        changes = {
-            "added": sorted(str(home) for home in wanted.keys() - known.keys()),
-            "removed": sorted(str(home) for home in known.keys() - wanted.keys()),
-            "changed": sorted(str(home) for home in wanted.keys() & known.keys() if wanted[home] != known[home]),
-        }
+        known = {terminal.home_address for terminal in present}
+        homes = {terminal.home_address for terminal in new.terminals}
+        changes = {"added": homes - known, "removed": new.removed, "changed": homes & known}
         counts = ", ".join(f"{len(homes)} {what}" for what, homes in changes.items())
         log.info("the configuration was read anew: terminals: %s", counts)
-        return changes
+        return {what: [str(home) for home in sorted(homes)] for what, homes in changes.items()}
 
     # ------------------------------------------------------------ inside
 
@@ -246,23 +264,6 @@ class HomeService:
 
     def _wall_offset(self) -> float:
         return time.time() - self._now()
-
-
-def needing_restart(before: Configuration, after: Configuration) -> list[str]:
-    """Names of the keys that differ and that a running home agent cannot change."""
-    different = [
-        name
-        for name in ("runtime", "state", "store", "metrics", "log")
-        if getattr(before, name) != getattr(after, name)
-    ]
-    old, new = before.home_agent, after.home_agent
-    if old is not None and new is not None:
-        different += [
-            f"home_agent.{field.name}"
-            for field in fields(old)
-            if field.name not in LIVE and getattr(old, field.name) != getattr(new, field.name)
-        ]
-    return different
 
 
 def _nothing(*_: object) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from mobility.attachments import attachments, pool_tunnel
 from mobility.client import HostClient
 from mobility.config import Configuration
-from mobility.control import ControlServer, Operation, Refused
+from mobility.control import ControlServer, Later, Operation, Refused
 from mobility.heartbeat import BEAT, Heartbeat
 from mobility.home_interface import HomeInterface
 from mobility.home_service import HomeService, sequence_file
@@ -158,11 +158,21 @@ class Reloads:
         self._life = life
         self._before = signal.signal(signal.SIGHUP, self._hung_up)  # the loop's wakeup descriptor ends its wait
 
-    def reload(self) -> object:
-        """Raises Refused: nothing has changed."""
-        changes = self._home.reload()
-        self._life.report(RELOADED)
-        return changes
+    def reload(self) -> Later:
+        """Raises Refused: not now, or not here."""
+        later = self._home.reload()
+        answer = Later()
+
+        def done(well: bool, outcome: object) -> None:
+            self._life.report(RELOADED if well else REFUSED)
+            if well:
+                answer.finish(outcome)
+            else:
+                log.error("the configuration is not read anew: %s", outcome)
+                answer.refuse(str(outcome))
+
+        later.then(done)
+        return answer
 
     def on_signal(self) -> None:
         """As `reload`; a refusal goes to the log."""
