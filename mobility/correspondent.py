@@ -1,4 +1,4 @@
-"""A node that stays where it is: application IPsec on a host; a `Node`."""
+"""A node that stays where it is: application IPsec on a host, and route optimization for terminals; a `Node`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import Mode
 from mobility.links import LinkSettings, link_scope
+from mobility.mipv6 import direct
+from mobility.mipv6.again_direct import highest_received
+from mobility.mipv6.correspondent_node import Correspondent
 from mobility.mipv6.tunnel import checked
 from mobility.outputs import Arrived, Deliver, Discarded, Output, Transmit
 from mobility.wire import icmp6, ip6
@@ -25,6 +28,8 @@ class CorrespondentSettings:
     "The address of the host OS, configured on the link."
     link: LinkSettings
     prefix_length: int = 64
+    route_optimization: bool = True
+    "Whether terminals may tell where they are (RFC 6275 section 9)."
 
 
 class CorrespondentNode:
@@ -43,32 +48,39 @@ class CorrespondentNode:
         self.delivered = 0
         "Packets for the host OS."
         self._address = settings.address.packed
-        inner = link.mtu
+        self.optimization = (
+            Correspondent(settings.address, random, self.host.send, self.host.report, self._heard)
+            if settings.route_optimization
+            else None
+        )
+        # Room for a routing header is always left: what fits does not change when a terminal moves.
+        inner = widest = link.mtu if self.optimization is None else link.mtu - direct.OVERHEAD
         for policy in application.spd.policies:
             sa = policy.outbound_sa
             if sa is not None and sa.mode is Mode.TRANSPORT:
-                inner = min(inner, ip6.HEADER_SIZE + sa.algorithm.room(link.mtu - ip6.HEADER_SIZE))
+                inner = min(inner, ip6.HEADER_SIZE + sa.algorithm.room(widest - ip6.HEADER_SIZE))
         self.host_mtu = max(inner, ip6.MINIMUM_MTU)
         "Octets of the largest packet that the host OS may send."
 
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        return self.host.timer
+        times = (self.host.timer, None if self.optimization is None else self.optimization.timer)
+        return min((time for time in times if time is not None), default=None)
 
     def start(self, now: float) -> list[Output]:
         """Takes its address; the link may come up later."""
         settings = self.settings
-        return self._absorb(self.host.add_address(settings.address, now, prefix_length=settings.prefix_length))
+        return self._absorb(self.host.add_address(settings.address, now, prefix_length=settings.prefix_length), now)
 
     def link_changed(self, link: str, up: bool, now: float) -> list[Output]:
         """The carrier of the link came or went."""
         if link != self.settings.link.name:
-            return self._absorb([Discarded(Reason.NO_SUCH_LINK, "correspondent", link)])
-        return self._absorb(self.host.link_changed(up, now))
+            return self._absorb([Discarded(Reason.NO_SUCH_LINK, "correspondent", link)], now)
+        return self._absorb(self.host.link_changed(up, now), now)
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:
-        """A program sends a packet: application IPsec, then the link."""
+        """A program sends a packet: application IPsec, a routing header if its terminal has a binding, the link."""
         try:
             packet = checked(packet)
             source, destination = packet[8:24], packet[24:40]
@@ -77,25 +89,34 @@ class CorrespondentNode:
             if source != self._address:
                 raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv6Address(source)))
             if len(packet) > self.host_mtu:
-                return self._absorb(self._too_big(packet))
+                return self._absorb(self._too_big(packet), now)
             protected = self.application.protect(packet)
         except Discard as discard:
-            return self._absorb([Discarded.of(discard, "correspondent")])
+            return self._absorb([Discarded.of(discard, "correspondent")], now)
         self.sent += 1
+        optimization = self.optimization
+        if optimization is not None and len(optimization) and direct.can_go_direct(protected):
+            care_of = optimization.route(destination)
+            if care_of is not None:
+                optimization.sent_directly.keep(destination, protected, now)
+                protected, destination = direct.to_terminal(protected, care_of), care_of
         to = self.host.next_hop(destination)
         if to is not None and len(protected) <= self.host.path_mtu(destination):
             return [Transmit(protected, to, self.settings.link.name)]
-        return self._absorb(self.host.send(protected, now))
+        return self._absorb(self.host.send(protected, now), now)
 
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
         """A packet arrived on the link."""
         if link != self.settings.link.name:
-            return self._absorb([Discarded(Reason.NO_SUCH_LINK, "correspondent", link)])
-        return self._absorb(self.host.receive(packet, sender, now))
+            return self._absorb([Discarded(Reason.NO_SUCH_LINK, "correspondent", link)], now)
+        return self._absorb(self.host.receive(packet, sender, now), now)
 
     def handle_timer(self, now: float) -> list[Output]:
         """The time in `timer` has come."""
-        return self._absorb(self.host.handle_timer(now))
+        outputs = self._absorb(self.host.handle_timer(now), now)
+        if self.optimization is not None:
+            outputs += self._absorb(self.optimization.handle_timer(now), now)
+        return outputs
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""
@@ -103,33 +124,54 @@ class CorrespondentNode:
             "role": "correspondent",
             "address": str(self.settings.address),
             "application": self.application.spd.describe(),
+            "binding_cache": None if self.optimization is None else self.optimization.snapshot(now),
             "links": {self.settings.link.name: self.host.snapshot(now)},
             "host_mtu": self.host_mtu,
             "counters": {"sent": self.sent, "delivered": self.delivered, **self.counters},
         }
 
-    def _absorb(self, outputs: Iterable[Output]) -> list[Output]:
+    def _absorb(self, outputs: Iterable[Output], now: float) -> list[Output]:
         result: list[Output] = []
         for output in outputs:
             match output:
                 case Arrived(packet=packet):
-                    output = self._arrived(packet)
+                    result += self._absorb(self._arrived(packet, now), now)
+                    continue
+                case Discarded(reason=reason):
+                    self.counters[f"discarded-{reason}"] += 1
                 case _:
                     pass
-            if isinstance(output, Discarded):
-                self.counters[f"discarded-{output.reason}"] += 1
             result.append(output)
         return result
 
-    def _arrived(self, packet: bytes) -> Output:
+    def _arrived(self, packet: bytes, now: float) -> list[Output]:
         try:
             if packet[24:40] != self._address:
                 raise Discard(Reason.NOT_OURS, f"to {IPv6Address(packet[24:40])}")
+            if packet[6] in _OPTIMIZED:
+                outputs, inner = self._optimized(packet, now)
+                if inner is None:
+                    return outputs
+                packet = inner
             plain = self.application.accept(packet)
         except Discard as discard:
-            return Discarded.of(discard, "app-ipsec")
+            return [Discarded.of(discard, "app-ipsec")]
         self.delivered += 1
-        return Deliver(plain)
+        return [Deliver(plain)]
+
+    def _optimized(self, packet: bytes, now: float) -> tuple[list[Output], bytes | None]:
+        """What to do, and the packet as the application's IPsec is to see it. Raises `Discard`."""
+        if self.optimization is None:
+            if direct.opened(packet)[1].home_address is not None:
+                raise Discard(Reason.HOME_ADDRESS_UNVERIFIED, "route optimization is switched off")
+            return [], packet
+        inner = direct.quickly_from_terminal(packet)
+        if inner is not None and self.optimization.confirms(inner[8:24], packet[8:24]):
+            return [], inner
+        return self.optimization.receive(packet, now)
+
+    def _heard(self, home_address: bytes) -> dict[int, int]:
+        return highest_received(self.application, home_address)
 
     def _too_big(self, packet: bytes) -> list[Output]:
         outputs: list[Output] = []
@@ -138,3 +180,7 @@ class CorrespondentNode:
             # From the destination: the one address that the host OS will believe to be on the path.
             outputs.append(Deliver(icmp6.packet(packet[24:40], self._address, error)))
         return [*outputs, Discarded(Reason.TOO_BIG, "correspondent", f"{len(packet)} octets, {self.host_mtu} fit")]
+
+
+_OPTIMIZED = frozenset((ip6.DEST_OPTIONS, ip6.ROUTING, ip6.MOBILITY))
+"Next headers that `Correspondent` looks behind."

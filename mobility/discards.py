@@ -46,7 +46,7 @@ class Reason(StrEnum):
     COOKIE_WRONG = "cookie-wrong"
     "A home test or care-of test with a cookie that nobody waits for (RFC 6275 sections 11.6.2, 11.6.3)."
     NONCE_EXPIRED = "nonce-expired"
-    "A binding update with the index of a nonce that is not known any more; the terminal was told (statuses 136 to 138)."
+    "An update with the index of a nonce that is not known any more; its sender was told (statuses 136 to 138)."
     AUTHENTICATOR_WRONG = "authenticator-wrong"
     "A binding message of a correspondent without, or with a wrong authenticator (RFC 6275 sections 9.5.1, 11.7.3)."
     TYPE_UNKNOWN = "type-unknown"

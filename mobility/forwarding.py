@@ -5,6 +5,7 @@ Contains the second IPsec processing part, that of the mobile tunnel. Step numbe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
@@ -12,7 +13,8 @@ from mobility.discards import Discard, Reason
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import OutboundSA
 from mobility.links import unmapped
-from mobility.mipv6.binding_update_list import BindingUpdateList
+from mobility.mipv6 import direct
+from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
 from mobility.mipv6.tunnel import (
     TunnelForm,
     around,
@@ -25,7 +27,6 @@ from mobility.mipv6.tunnel import (
     seal4,
 )
 from mobility.wire import ip6
-from mobility.wire.errors import WireError
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,22 @@ class Forwarding:
         self._logical_ends = home_address.packed + home_agent.packed
         self.lost_address = b""
         "Care-of address that was given up as lost (16 bytes): what still comes to it comes again elsewhere."
+        self.accepts_direct: Callable[[bytes], bool] = _nobody
+        "Whether data of this correspondent (16 octets) may come directly: where the terminal is may be known to it."
 
     def set_tunnel(self, home_agent: IPv6Address, care_of_address: IPv6Address) -> None:
         """Away from home, with a binding: packets go through the tunnel between these (steps 63, 81, 91)."""
         self.tunnel = TunnelInformation(home_agent, care_of_address, self.form)
         self._outbound_ends = care_of_address.packed + home_agent.packed
         self.at_home = False
+
+    def set_route(self, entry: ListEntry) -> None:
+        """Packets for a correspondent go directly, from the care-of address (steps 84, 93)."""
+        self.updates.put(entry)
+
+    def clear_route(self, correspondent: IPv6Address) -> None:
+        """They go through the tunnel again (steps 85, 94)."""
+        self.updates.delete(correspondent)
 
     def clear_tunnel(self) -> None:
         """There is no binding at the moment."""
@@ -97,8 +108,17 @@ class Forwarding:
         """Send routine 100: the packet as it goes onto the link. Raises `Discard` (step 112)."""
         if self.at_home:  # step 101
             return packet
-        if self.updates.route(packet[24:40]) is not None:  # step 102; steps 103 to 106 are route optimization
-            raise Discard(Reason.POLICY_DISCARD, "no scenario with route optimization is enabled")
+        route = self.updates.route(packet[24:40])  # step 102
+        here = route is not None and (self.tunnel is None or self.tunnel.care_of_address == route.care_of_address)
+        if route is not None and here and direct.can_go_direct(packet):
+            # Steps 104 to 106 are done: the application's IPsec came first, the tunnel's is about the tunnel only.
+            return direct.to_correspondent(packet, route.care_of_address.packed, self._home)  # steps 103, 107
+        return self.send_tunnelled(packet)
+
+    def send_tunnelled(self, packet: bytes) -> bytes:
+        """Send routine 100 for what may not go directly, such as home tests. Raises `Discard` (step 112)."""
+        if self.at_home:
+            return packet
         if self.tunnel is None:
             raise Discard(Reason.NO_BINDING, f"to {IPv6Address(packet[24:40])}")
         if self.datagrams:
@@ -121,7 +141,11 @@ class Forwarding:
                 raise Discard(Reason.NOT_TUNNELLED, f"from {IPv6Address(packet[8:24])}")
             return packet
         if packet[6] in (ip6.ROUTING, ip6.DEST_OPTIONS, ip6.HOP_BY_HOP):  # step 122
-            packet = self._without_extensions(packet)  # step 123
+            packet, headers = direct.opened(packet)
+            if headers.routing_address is not None or headers.home_address is not None:
+                direct.check_routing(headers, self._home)  # step 123
+                self._check_direct(packet)
+                return packet  # steps 124 to 126 are the application's IPsec; step 127
         if packet[8:24] != self._agent:  # step 128, before the work of step 125 is spent on a stranger
             raise Discard(Reason.OUTER_SOURCE_WRONG, f"{IPv6Address(packet[8:24])} is not the home agent")
         if packet[24:40] == self.lost_address:
@@ -146,19 +170,11 @@ class Forwarding:
         if inner[24:40] != self._home and not (inner[0] >> 4 == 4 and inner[16:20] == self.home_address4):
             raise Discard(Reason.HOME_ADDRESS_NOT_OURS, "inner destination of a packet out of the tunnel")
 
-    def _without_extensions(self, packet: bytes) -> bytes:
-        try:
-            headers = ip6.walk(packet)
-        except WireError as error:
-            raise Discard(Reason.MALFORMED, str(error)) from error
-        if headers.routing_address is not None:
-            if headers.routing_address != self._home:  # step 123
-                raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"routing header {IPv6Address(headers.routing_address)}")
-            # Data under a type 2 routing header comes from a correspondent with a binding.
-            raise Discard(Reason.NOT_TUNNELLED, f"route-optimized data from {IPv6Address(packet[8:24])}")
-        if headers.fragment is not None:
-            raise Discard(Reason.MALFORMED, "a fragment that was not put together")
-        return ip6.fast_packet(packet[8:40], headers.protocol, packet[headers.offset :], packet[7])
+    def _check_direct(self, packet: bytes) -> None:
+        """Raises `Discard`: data that came directly is from one that has no business to send so."""
+        source = packet[8:24]
+        if self.at_home or source == self._agent or packet[6] in _TUNNELLED or not self.accepts_direct(source):
+            raise Discard(Reason.NOT_TUNNELLED, f"route-optimized data from {IPv6Address(source)}")
 
     def snapshot(self) -> dict[str, object]:
         """For people, JSON-ready."""
@@ -177,4 +193,9 @@ class Forwarding:
         }
 
 
+def _nobody(_correspondent: bytes) -> bool:
+    return False
+
+
+_TUNNELLED = (ip6.IPV6, ip6.IPV4)
 _NO_CLASS = bytes((0x60, 0))

@@ -15,13 +15,16 @@ from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import Mode
 from mobility.links import describe_endpoint, is_udp, link_scope
+from mobility.mipv6 import direct
 from mobility.mipv6.again import SentLately
+from mobility.mipv6.again_direct import highest_received
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.liveness import Liveness, Verdict
 from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.place_binding import HomeAddress4Assigned, HomeAddress4Refused
 from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
+from mobility.mipv6.route_optimization import UNDECIDED, Route, RouteOptimization
 from mobility.mipv6.tunnel import (
     Content,
     MobileAssociations,
@@ -105,6 +108,21 @@ class Terminal:
             None if (tunnel_in := associations.tunnel_in) is None else lambda: tunnel_in.top,
         )
         self.sent_lately = SentLately(associations.tunnel_out)
+        self.optimization = RouteOptimization(
+            settings.home_address,
+            settings.home_agent,
+            settings.route_optimization,
+            self.scenarios,
+            self.forwarding,
+            self.updates,
+            self._send_directly,
+            self._send_home,
+            self._send_some_way,
+            lambda correspondent: highest_received(application, correspondent),
+            random,
+        )
+        self.forwarding.accepts_direct = self.optimization.accepts
+        self._optimizes = settings.route_optimization.ever
         self.waiting = WaitingRoom()
         self.counters: Counter[str] = Counter()
         self.sent = 0
@@ -180,6 +198,10 @@ class Terminal:
             and packet[4] << 8 | packet[5] == size - 40
             and packet[0] >> 4 == 6
         ):
+            if self._optimizes:
+                way = self.optimization.ways.get(packet[24:40], UNDECIDED)
+                if way is not None:
+                    return self._optimized(packet, way, path.link, now)
             # The short way: the same steps as `_outbound`, for packets that need no thought.
             udp = path.endpoint
             to = path.next_hop(path.agent) if udp is None else udp
@@ -217,6 +239,14 @@ class Terminal:
                     and packet[0] >> 4 == 6
                 ):
                     inner = decapsulate(packet, self._form, self._security)
+                elif (
+                    packet[24:40] == path.outbound_ends[:16]
+                    and (way := self.optimization.ways.get(packet[8:24])) is not None
+                    and (quick := direct.quickly_from_correspondent(packet)) is not None
+                    and quick[24:40] == self._home
+                ):
+                    way.heard += 1
+                    return self._from_tunnel(quick, now)
                 else:
                     return self._finish(self._absorb(self.hosts[link].receive(packet, sender, now), now))
                 if inner[24:40] != self._home:
@@ -239,13 +269,15 @@ class Terminal:
                 outputs += self._absorb(host.handle_timer(now), now)
         outputs += self._absorb(self.mobile_node.handle_timer(now), now)
         outputs += self._look(now)
+        outputs += self.optimization.handle_timer(now)
         outputs += self._moved(now) if self.mobile_node.undecided else self._follow(now)
         outputs += self.waiting.expire(now)
         outputs += self._absorb(self._homecoming.handle_timer(now), now)
         return self._finish(outputs)
 
     def command(self, name: str, now: float) -> list[Output]:
-        """``reregister``, ``move LINK`` (prefer it) or ``return-home``. Raises `ValueError` for anything else."""
+        """``reregister``, ``move LINK`` (prefer it), ``return-home``; ``optimize ADDRESS`` and ``tunnel ADDRESS``: how
+        packets of a correspondent go. Raises `ValueError` for anything else."""
         movement = self.mobile_node.movement
         match name.split():
             case ["reregister"]:
@@ -257,8 +289,13 @@ class Terminal:
                 if home is None:
                     raise ValueError(f"no link hears the home network {movement.home_prefix}; connect one to it first")
                 movement.prefer(home)
+            case ["optimize", address]:
+                return self._finish(self.optimization.ask(IPv6Address(address), now))
+            case ["tunnel", address]:
+                return self._finish(self.optimization.dismiss(IPv6Address(address), now))
             case _:
-                raise ValueError(f"there is no command {name!r}; there are: reregister, move LINK, return-home")
+                known = "reregister, move LINK, return-home, optimize ADDRESS, tunnel ADDRESS"
+                raise ValueError(f"there is no command {name!r}; there are: {known}")
         return self._finish(self._moved(now))
 
     def snapshot(self, now: float) -> dict[str, object]:
@@ -268,6 +305,7 @@ class Terminal:
             "mobile_node": self.mobile_node.snapshot(now),
             "scenarios": self.scenarios.snapshot(),
             "forwarding": self.forwarding.snapshot(),
+            "route_optimization": self.optimization.snapshot(now),
             "application": self.application.spd.describe(),
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
             "host_mtu": self.host_mtu,
@@ -325,17 +363,68 @@ class Terminal:
         if present is None:
             return [Discarded(Reason.NO_BINDING, "send-routine", "the terminal is on no link")]
         try:
-            return self._into_tunnel(self.application.protect(packet), present.link, now)
+            outputs = self._on_its_way(self.application.protect(packet), present.link, now)
         except Discard as discard:
             return [Discarded.of(discard, "send-routine")]
+        if self._optimizes and packet[24:40] not in self.optimization.ways and not self.forwarding.at_home:
+            outputs += self.optimization.noticed(packet[24:40], now)
+        return outputs
 
-    def _into_tunnel(self, protected: bytes, link: str, now: float) -> list[Output]:
+    def _on_its_way(self, protected: bytes, link: str, now: float) -> list[Output]:
         """Send routine 100 for a packet that the application's IPsec is done with. Raises `Discard`."""
         outer = self.forwarding.send(protected)
-        if not self.forwarding.at_home:
+        if outer[6] == ip6.DEST_OPTIONS and outer[24:40] == protected[24:40] and outer is not protected:
+            self.optimization.sent(protected, now)
+        elif not self.forwarding.at_home:
             self.sent_lately.sealed(protected, now)
         self.sent += 1
         return self._absorb(self.uplinks.send(link, outer, now), now)
+
+    def _optimized(self, packet: bytes, way: Route, link: str, now: float) -> list[Output]:
+        """A packet that needs no thought but for where it goes."""
+        if way is UNDECIDED:
+            return self._finish(self._from_host(packet, now))
+        try:
+            protected = self.application.protect(packet)
+            if not direct.can_go_direct(protected):
+                return self._finish(self._on_its_way(protected, link, now))
+        except Discard as discard:
+            return self._finish([Discarded.of(discard, "send-routine")])
+        host, to = self.hosts[link], packet[24:40]
+        outer = direct.to_correspondent(protected, way.care_of, self._home)
+        way.sent += 1
+        self.optimization.sent_directly.keep(to, protected, now)
+        self.sent += 1
+        hop = host.next_hop(to)
+        if hop is not None and len(outer) <= host.path_mtu(to):
+            return [Transmit(outer, hop, link)]
+        return self._finish(self._absorb(host.send(outer, now), now))
+
+    def _send_directly(self, packet: bytes, now: float) -> list[Output]:
+        """A packet from the care-of address, as it is."""
+        present = self.mobile_node.present
+        return [] if present is None else self._absorb(self.uplinks.send(present.link, packet, now), now)
+
+    def _send_home(self, packet: bytes, now: float) -> list[Output]:
+        """A message from the home address, through the tunnel if the terminal is away."""
+        present = self.mobile_node.present
+        if present is None or not self.forwarding.ready:
+            return []
+        try:
+            outer = self.forwarding.send_tunnelled(packet)
+        except Discard as discard:
+            return [Discarded.of(discard, "send-routine")]
+        return self._absorb(self.uplinks.send(present.link, outer, now), now)
+
+    def _send_some_way(self, protected: bytes, now: float) -> list[Output]:
+        """A packet again that the application's IPsec is done with."""
+        present = self.mobile_node.present
+        if present is None or not self.forwarding.ready:
+            return []
+        try:
+            return self._on_its_way(protected, present.link, now)
+        except Discard as discard:
+            return [Discarded.of(discard, "send-routine")]
 
     def _send_again(self, now: float) -> list[Output]:
         """What the home agent did not receive from the place that was left goes first."""
@@ -348,7 +437,7 @@ class Terminal:
         outputs = mobile_node.settle(now, len(packets), progress.sent_again)
         for packet in packets:
             try:
-                outputs += self._into_tunnel(packet, present.link, now)
+                outputs += self._on_its_way(packet, present.link, now)
             except Discard as discard:
                 outputs.append(Discarded.of(discard, "send-routine"))
         return outputs
@@ -368,12 +457,27 @@ class Terminal:
         if self._is_signalling(packet):
             return self._signalling(packet, link, now)
         if packet[6] == ip6.ICMPV6 and packet[24:40] != self._home:
-            return [Discarded(Reason.ICMP_IGNORED, "terminal", f"type {packet[40]} for the care-of address")]
+            return self._icmp(packet, now)
         try:
             inner = self.forwarding.receive(packet)
         except Discard as discard:
             return self._not_received(discard, now)
-        return self._from_tunnel(inner, now)
+        outputs: list[Output] = []
+        if packet[8:24] != self._agent and not self.forwarding.at_home:
+            outputs += self.optimization.heard(packet[8:24], now)
+        return outputs + self._from_tunnel(inner, now)
+
+    def _icmp(self, packet: bytes, now: float) -> list[Output]:
+        """An error about a packet of the care-of address."""
+        try:
+            message = icmp6.parse(packet[ip6.HEADER_SIZE :])
+            if not isinstance(message, icmp6.Error):
+                raise Discard(Reason.ICMP_IGNORED, f"type {packet[40]} for the care-of address")
+            return self.optimization.problem(message, now)
+        except WireError as error:
+            return [Discarded(Reason.MALFORMED, "terminal", str(error))]
+        except Discard as discard:
+            return [Discarded.of(discard, "terminal")]
 
     def _datagram(self, link: str, payload: bytes, sender: bytes, now: float) -> list[Output]:
         """The home agent, or somebody else, sent a datagram."""
@@ -406,6 +510,8 @@ class Terminal:
         """Receive routine 120 is done: the application's IPsec, then the host OS."""
         if inner[6] == ip6.ICMPV6 and inner[8:24] == self._agent and self._echoed(inner, now):
             return []
+        if inner[6] == ip6.MOBILITY and inner[0] >> 4 == 6:
+            return self._of_correspondent(inner, now, tunnelled=True)
         if inner[0] >> 4 == 4:
             self.delivered += 1
             return [Deliver(inner)]
@@ -463,6 +569,8 @@ class Terminal:
 
     def _signalling(self, packet: bytes, link: str, now: float) -> list[Output]:
         """Routine 70, then routine 60 of scenario processing."""
+        if packet[8:24] != self._agent and packet[6] != ip6.ESP:
+            return self._of_correspondent(packet, now, tunnelled=self.forwarding.at_home or is_udp(link))
         try:
             outputs, handed_on = self.mobile_node.receive(packet, now, link)
         except Discard as discard:
@@ -476,6 +584,13 @@ class Terminal:
             except Discard as discard:
                 outputs.append(Discarded.of(discard, "scenario"))
         return outputs + self._follow(now)
+
+    def _of_correspondent(self, packet: bytes, now: float, *, tunnelled: bool) -> list[Output]:
+        """Routine 70 for a mobility message that is not the home agent's."""
+        try:
+            return self.optimization.receive(packet, now, tunnelled=tunnelled)
+        except Discard as discard:
+            return [Discarded.of(discard, "ba-routine")]
 
     def _absorb(self, outputs: Iterable[Output], now: float) -> list[Output]:
         """Acts on what the own parts say; the rest, and every event, goes on to the outside."""
@@ -559,6 +674,14 @@ class Terminal:
         if mtu != self.host_mtu:
             self.host_mtu = mtu
             outputs.append(HostMtuChanged(mtu))
+        if self._optimizes:
+            outputs += self.optimization.follow(
+                present,
+                ready=forwarding.ready,
+                home_until=registration.expires,
+                is_lost=self.mobile_node.movement.is_lost,
+                now=now,
+            )
         if forwarding.ready:
             outputs += self._send_again(now)
             for packet in self.waiting.take():
@@ -575,7 +698,7 @@ class Terminal:
             liveness.begin(present.link, keepalive, now, self.sent, self.delivered)
 
     def _make_path(self, present: Attachment | None) -> ShortWay | None:
-        if present is None or self.updates.has_routes:
+        if present is None:
             return None
         return short_way(self.forwarding, self.uplinks, present.link, self._tunnel_spi)
 
@@ -600,6 +723,7 @@ class Terminal:
             self.waiting.timer,
             self._homecoming.timer,
             self._liveness.timer,
+            self.optimization.timer,
             *(host.timer for host in self.hosts.values()),
         ):
             if time is not None and (earliest is None or time < earliest):

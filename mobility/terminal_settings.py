@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from mobility.links import MOBILITY_PORT, LinkSettings
+from mobility.mipv6.route_optimization import RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 
 
@@ -35,3 +36,5 @@ class TerminalSettings:
     "IPv4 home address to ask for; 0.0.0.0: any; None: none is wanted."
     keepalive: float = 20.0
     "Seconds of silence after which the home agent is asked through UDP, so that NAT keeps its mapping."
+    route_optimization: RouteRules = field(default_factory=RouteRules)
+    "With whom packets may go directly."

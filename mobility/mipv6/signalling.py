@@ -23,6 +23,19 @@ class Protection(Protocol):
     def accept(self, packet: bytes) -> bytes: ...
 
 
+class _Unprotected:
+    """For messages between terminal and correspondent, whose protection is their authenticator."""
+
+    def protect(self, packet: bytes) -> bytes:
+        return packet
+
+    def accept(self, packet: bytes) -> bytes:
+        return packet
+
+
+UNPROTECTED: Protection = _Unprotected()
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """A message after its packet passed routing header or home address option, IPsec and checksum."""

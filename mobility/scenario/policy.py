@@ -7,9 +7,15 @@ from collections.abc import Iterable
 from mobility.discards import Discard, Reason
 from mobility.outputs import Output
 from mobility.scenario.no_translation import NoTranslation, NoTranslationIpsec
+from mobility.scenario.route_optimization import RouteOptimized, TranslationRouteOptimized
 from mobility.scenario.situation import HandedOn, Scenario, Situation, Tunnels
 
-SCENARIOS: tuple[Scenario, ...] = (NoTranslation(), NoTranslationIpsec())
+SCENARIOS: tuple[Scenario, ...] = (
+    NoTranslation(),
+    NoTranslationIpsec(),
+    TranslationRouteOptimized(),
+    RouteOptimized(),
+)
 "All that exist. A new scenario is added here and nowhere else."
 
 
@@ -26,7 +32,9 @@ class ScenarioPolicy:
         for number in self._enabled:
             self._known(number)
         self.present: int | None = None
-        "Number of the scenario in use, as of the last acknowledgement."
+        "Number of the scenario in use, as of the last acknowledgement of the home agent."
+        self.of_correspondents: int | None = None
+        "The same of the correspondents; None: none has acknowledged."
 
     def enable(self, number: int, status: bool) -> None:
         """Switch a row on or off; the next acknowledgement is judged by it. Raises `ValueError`: no such row."""
@@ -48,8 +56,17 @@ class ScenarioPolicy:
     def process(self, handed_on: HandedOn, tunnels: Tunnels) -> list[Output]:
         """Routine 60: run the scenario with this number (step 61). Raises `Discard` (step 67)."""
         outputs = self._known(handed_on.number).acknowledged(handed_on.situation, tunnels)
-        self.present = handed_on.number
+        if handed_on.situation.from_home_agent:
+            self.present = handed_on.number
+        else:
+            self.of_correspondents = handed_on.number
         return outputs
+
+    def fits(self, situation: Situation) -> bool:
+        """Whether an enabled row would apply to such an acknowledgement."""
+        return any(
+            number in self._enabled and scenario.applies(situation) for number, scenario in self._scenarios.items()
+        )
 
     def _known(self, number: int) -> Scenario:
         try:
@@ -65,7 +82,7 @@ class ScenarioPolicy:
                 "number": number,
                 "substance": scenario.substance,
                 "status": "enabled" if number in self._enabled else "disabled",
-                "in_use": number == self.present,
+                "in_use": number in (self.present, self.of_correspondents),
             }
             for number, scenario in self._scenarios.items()
         ]

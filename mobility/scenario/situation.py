@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Protocol
 
+from mobility.mipv6.binding_update_list import ListEntry
 from mobility.outputs import Output
 from mobility.wire import mh
 
@@ -22,6 +23,10 @@ class Situation:
     home_address: IPv6Address
     from_home_agent: bool
     under_ipsec: bool
+    translated: bool = False
+    "Programs speak IPv4: the scenario of the home agent's acknowledgement translates."
+    route: ListEntry | None = None
+    "Of a correspondent that accepted: the row for the binding update list."
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,12 @@ class Tunnels(Protocol):
 
     def set_tunnel(self, home_agent: IPv6Address, care_of_address: IPv6Address) -> None:
         """Packets go through the tunnel between these from now on (steps 63, 81, 91)."""
+
+    def set_route(self, entry: ListEntry) -> None:
+        """Packets for a correspondent go directly from now on (steps 84, 93)."""
+
+    def clear_route(self, correspondent: IPv6Address) -> None:
+        """They go through the tunnel again (steps 85, 94)."""
 
 
 class Scenario(Protocol):

@@ -1,0 +1,91 @@
+"""The network of `whole`, with a terminal that optimizes routes, and looks at the ways that packets take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv6Address
+
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.mipv6.correspondent_registration import RouteOptimized
+from mobility.mipv6.route_optimization import RouteOptimization, RoutePolicy, RouteRules
+from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
+from mobility.terminal import Terminal
+from mobility.wire import ip6
+from tests.mobility.whole import CN, HA, Network
+
+ALWAYS = RouteRules(RoutePolicy.ALWAYS)
+
+
+class Optimized(Network):
+    """``rules``: with whom."""
+
+    def __init__(
+        self,
+        form: TunnelForm = TunnelForm.ESP,
+        *,
+        rules: RouteRules = ALWAYS,
+        overlap: float = 0.5,
+        lifetime: int = 420,
+        seed: int = 1,
+    ) -> None:
+        self.rules = rules
+        super().__init__(form, overlap=overlap, lifetime=lifetime, seed=seed)
+
+    def _terminal(
+        self, home_address: IPv6Address, mac: bytes, application: IpsecProcessing, associations: MobileAssociations
+    ) -> Terminal:
+        plain = super()._terminal(home_address, mac, application, associations)
+        settings = replace(plain.settings, route_optimization=self.rules)
+        return Terminal(settings, application, associations, self.world.random_bytes(str(home_address)))
+
+    @property
+    def optimization(self) -> RouteOptimization:
+        """The terminal's."""
+        return self.terminal.optimization
+
+    def start(self) -> None:
+        """Bound in visited-a, and packets go directly both ways."""
+        self.start_agent()
+        self.plug(self.a)
+        self.run(2)
+        self.talk(0.3)
+        self.run(1)
+        self.forget()
+
+    def forget(self) -> None:
+        """Only what comes from now on is counted."""
+        for segment in (self.a, self.b, self.home, self.core):
+            segment.frames.clear()
+        self.to_mn.sent.clear()
+        self.to_mn.received.clear()
+        self.to_cn.sent.clear()
+        self.to_cn.received.clear()
+
+    @property
+    def direct(self) -> bool:
+        """Whether both ends have a direct way."""
+        cn = self.correspondent.optimization
+        care_of = self.care_of
+        here = care_of is not None and cn is not None and cn.confirms(self.terminal._home, care_of.packed)
+        return here and self.terminal.updates.route(CN.packed) is not None
+
+    @property
+    def care_of(self) -> IPv6Address | None:
+        """Where the terminal is."""
+        present = self.terminal.mobile_node.present
+        return None if present is None else present.address
+
+    def optimized(self) -> list[float]:
+        """When a route was (re)made, seconds."""
+        return [time for time, _ in self.world.stations["mn"].events_of(RouteOptimized)]
+
+    def through_the_agent(self) -> int:
+        """Data packets on the core network between the home agent and anybody, signalling left out."""
+        packets = [frame.packet for frame in self.core.frames]
+        ends = (HA.packed,)
+        return sum((p[8:24] in ends or p[24:40] in ends) and len(p) > 200 for p in packets)
+
+    def directly(self) -> int:
+        """Data packets on the core network with a Home Address option or a type 2 routing header."""
+        packets = [frame.packet for frame in self.core.frames]
+        return sum(p[6] in (ip6.DEST_OPTIONS, ip6.ROUTING) and len(p) > 200 for p in packets)
