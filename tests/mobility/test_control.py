@@ -7,14 +7,14 @@ import json
 import random
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mobility.client import CommandRefused, ControlClient, HostClient, MobilityError, NotRunning, ProtocolError
-from mobility.control import LARGEST_BACKLOG, LONGEST_REQUEST, ControlServer, Refused, listen
+from mobility.control import LARGEST_BACKLOG, LONGEST_REQUEST, ControlServer, Later, Refused, listen
 from mobility.net.loop import Loop
 
 
@@ -25,7 +25,16 @@ class Server:
         self.path = path
         self.loop = Loop()
         self.asked: list[Mapping[str, object]] = []
-        operations = {"status": self.status, "command": self.command, "broken": self.broken, "large": self.large}
+        self.later = Later()
+        self.finish: Callable[[], None] | None = None
+        "What the thread of the server is to do when it is woken."
+        operations = {
+            "status": self.status,
+            "command": self.command,
+            "broken": self.broken,
+            "large": self.large,
+            "slow": lambda _request: self.later,
+        }
         self.server = ControlServer(self.loop, path, operations)
         self.server.open()
         self.wake, waker = socket.socketpair()
@@ -41,6 +50,9 @@ class Server:
     def run(self) -> None:
         while not self.loop.stopping:
             self.loop.turn(1.0)
+            if self.finish is not None:
+                finish, self.finish = self.finish, None
+                finish()
             while self.events:
                 self.server.publish(self.events.pop(0))
 
@@ -115,6 +127,34 @@ def test_requests_and_answers(server: Server) -> None:
             assert {len(str(answer)) for answer in answers} == {300_000}
 
     asyncio.run(talk())
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_an_answer_that_comes_later(server: Server, well: bool) -> None:
+    """The others are served meanwhile; what the client asks after it is answered after it."""
+    with server.connection() as slow, server.connection() as other:
+        slow.sendall(b'{"id":1,"op":"slow"}\n{"id":2,"op":"status"}\n')
+        assert ask(other, b'{"id":3,"op":"status"}')["id"] == 3
+        slow.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            slow.recv(1)
+        slow.settimeout(5)
+        server.finish = lambda: server.later.finish("done") if well else server.later.refuse("not today")
+        server.wake.send(b"!")
+        expected = {"id": 1, "ok": True, "result": "done"} if well else {"id": 1, "ok": False, "error": "not today"}
+        assert read(slow) == expected
+        assert read(slow)["id"] == 2
+
+
+def test_a_client_that_does_not_wait_for_its_answer(server: Server) -> None:
+    with server.connection() as slow:
+        slow.sendall(b'{"id":1,"op":"slow"}\n')
+    with server.connection() as other:
+        assert ask(other, b'{"id":3,"op":"status"}')["ok"]
+        server.finish = lambda: server.later.finish("done")
+        server.wake.send(b"!")
+        assert ask(other, b'{"id":4,"op":"status"}')["ok"]
+    assert not server.loop.failures
 
 
 def test_events_reach_subscribers_only(server: Server) -> None:
