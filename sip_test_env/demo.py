@@ -29,7 +29,7 @@ from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.mobility_nodes import TUNNELS, MobilityNodes, Terminal
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import BROADBAND, CABLE, HOME_AGENT_PORT, WIFI
-from sip_test_env.report import Audio, Handover, Report, Stream
+from sip_test_env.report import PESQ_MARGIN, PESQ_MARGIN_UNPRIVILEGED, Audio, Handover, Report, Stream
 from sip_test_env.speech import speak
 from sip_test_env.users import OrdinaryUser
 from softphone.media.codecs import codec_named
@@ -250,6 +250,7 @@ async def call(
         handovers_wanted=settings.handovers,
         capture="" if settings.capture is None else str(settings.capture),
         notes=notes,
+        pesq_margin=PESQ_MARGIN_UNPRIVILEGED if settings.unprivileged else PESQ_MARGIN,
     )
 
 
