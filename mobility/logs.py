@@ -16,7 +16,7 @@ from mobility.agent import ServiceChanged
 from mobility.mipv6.binding_events import BindingChanged, BindingRefreshed, BindingRestored, UpdateRefused
 from mobility.outputs import Event
 from mobility.settings import LogFormat
-from mobility.store.shared import LeaseLost, LeaseTaken, ServingAlone
+from mobility.store.events import LeaseLost, LeaseTaken, ServingAlone
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,11 @@ from typing import Protocol
 
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.node import Node
-from mobility.outputs import Event, Output
+from mobility.outputs import Output
 from mobility.settings import WithoutStore
 from mobility.store import scripts
+from mobility.store.answers import WrongAnswer, as_decimal, as_list, as_number, as_table, as_text
+from mobility.store.events import LeaseLost, LeaseTaken, ServingAlone
 from mobility.store.numbers import GRANT, SLACK, GrantedState, SharedSequences
 from mobility.store.records import read_record, record_text
 from mobility.store.redis import Argument, RedisError, Reply
@@ -52,30 +54,6 @@ class Standing(StrEnum):
 
 
 ACTIVE = (Standing.SERVING, Standing.ALONE)
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseTaken(Event):
-    """This home agent is the one that serves from now on."""
-
-    epoch: int
-    "Counts those that served."
-    bindings: int
-    "Records that it goes on with."
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseLost(Event):
-    """This home agent stands by from now on."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServingAlone(Event):
-    """The store does not answer, and this home agent serves on without it."""
-
-    why: str
 
 
 class Server(Protocol):
@@ -287,14 +265,14 @@ class SharedAgent:
         )
 
     def _acquired(self, reply: Reply, until: float, now: float) -> list[Output]:
-        answer = _list(reply, 3)
+        answer = as_list(reply, 3)
         if not answer[0]:
             if self.standing in ACTIVE:
-                return self._stand_by(f"{_text(answer[2])} serves", now)
-            left = _number(answer[1])
+                return self._stand_by(f"{as_text(answer[2])} serves", now)
+            left = as_number(answer[1])
             self._next_try = now + (min(left / 1000 + 0.001, TRY) if left >= 0 else TRY)
             return []
-        before, self.epoch, known = _number(answer[1]), _number(_list(reply, 6)[2]), self.epoch
+        before, self.epoch, known = as_number(answer[1]), as_number(as_list(reply, 6)[2]), self.epoch
         self._serve_until = until
         if self.standing in ACTIVE and before <= known:
             # Nobody else has served in between; but the store may have forgotten, so it is told everything again.
@@ -344,7 +322,7 @@ class SharedAgent:
         )
 
     def _held(self, reply: Reply, asked: _Numbers, until: float, now: float) -> list[Output]:
-        answer = _list(reply, 1)
+        answer = as_list(reply, 1)
         if self.standing not in (Standing.PREPARING, Standing.SERVING):
             return []  # too late: the time was over before this answer came
         if not answer[0]:
@@ -360,7 +338,7 @@ class SharedAgent:
                 self._copy[home] = text
             else:
                 self._copy.pop(home, None)
-        grants = [_number(value) for value in _list(reply, 1 + 2 * len(asked.wanted))[1:]]
+        grants = [as_number(value) for value in as_list(reply, 1 + 2 * len(asked.wanted))[1:]]
         preparing = self.standing is Standing.PREPARING
         added = False
         for (name, state), base, last in zip(asked.wanted, grants[::2], grants[1::2], strict=True):
@@ -420,8 +398,8 @@ class SharedAgent:
     # ------------------------------------------------------------ what the store holds
 
     def _followed(self, reply: Reply, now: float) -> list[Output]:
-        answer = _list(reply, 4)
-        epoch = _number(answer[0])
+        answer = as_list(reply, 4)
+        epoch = as_number(answer[0])
         if self.standing is Standing.STANDBY and epoch >= self.epoch:  # less: the store has forgotten
             self.epoch = epoch
             self._learn(answer[1:4], True)
@@ -430,18 +408,18 @@ class SharedAgent:
 
     def _learn(self, tables: Sequence[object], trusted: bool) -> None:
         """Takes over what the store holds; what it has forgotten (``trusted`` false, or a table missing) stays."""
-        bindings, sequences, received = map(_table, tables)
+        bindings, sequences, received = map(as_table, tables)
         self._store_forgot = not trusted or bindings is None
         if trusted and bindings is not None:
             self._copy = bindings
         self._forgotten = set(self._sequences.outbound)
         for name, state in self._sequences.outbound.items():
-            number = _decimal((sequences or {}).get(name))
+            number = as_decimal((sequences or {}).get(name))
             if number is not None and trusted:
                 self._forgotten.discard(name)
                 state.cells[0] = max(state.outbound, number)
         for name, window in self._sequences.inbound.items():
-            number = _decimal((received or {}).get(name))
+            number = as_decimal((received or {}).get(name))
             if number is not None:
                 window.cells[1] = max(window.inbound, number)
 
@@ -491,7 +469,7 @@ class SharedAgent:
     def _judged(self, reply: Reply, answered: Callable[[Reply, float], list[Output]], now: float) -> list[Output]:
         try:
             outputs = answered(reply, now)
-        except _WrongAnswer as wrong:
+        except WrongAnswer as wrong:
             if str(wrong) != self._complained:
                 self._complained = str(wrong)
                 log.warning("the store answers what makes no sense: %s", wrong)
@@ -510,38 +488,3 @@ class SharedAgent:
         self._server.call(
             "EVAL", script, len(self._keys), *self._keys, *arguments, answered=answered, failed=failed, now=now
         )
-
-
-class _WrongAnswer(Exception):
-    pass
-
-
-def _list(reply: Reply, least: int) -> list[object]:
-    if not isinstance(reply, list) or len(reply) < least:
-        raise _WrongAnswer(f"{reply!r:.100}")
-    return reply
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int):
-        raise _WrongAnswer(f"{value!r:.100}")
-    return value
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else "another home agent"
-
-
-def _table(value: object) -> dict[str, bytes] | None:
-    """Names and values in turn, as a dictionary; None: not there."""
-    if value is None:
-        return None
-    parts = _list(value, 0)
-    if len(parts) % 2 or not all(isinstance(part, bytes) for part in parts):
-        raise _WrongAnswer(f"{value!r:.100}")
-    return {_text(name): text for name, text in zip(parts[::2], parts[1::2], strict=True) if isinstance(text, bytes)}
-
-
-def _decimal(value: bytes | None) -> int | None:
-    """A number as the scripts write it; None: no such number."""
-    return int(value) if value is not None and value.isdigit() and len(value) <= 10 else None

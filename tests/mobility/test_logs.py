@@ -13,7 +13,7 @@ from mobility import logs
 from mobility.logs import BURST, EventLog, JsonFormatter
 from mobility.mipv6.binding_events import BindingCreated, BindingRefreshed, UpdateRefused
 from mobility.settings import LogFormat
-from mobility.store.shared import LeaseLost
+from mobility.store.events import LeaseLost
 
 HOME, CARE_OF = IPv6Address("2001:db8:1::100"), IPv6Address("2001:db8:a::9")
 CREATED = BindingCreated(HOME, CARE_OF, None, 420)

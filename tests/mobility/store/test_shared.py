@@ -15,6 +15,7 @@ from mobility.mipv6.binding_records import BindingRecord
 from mobility.outputs import Discarded, Event, Output
 from mobility.settings import Association, WithoutStore
 from mobility.store import scripts
+from mobility.store.events import LeaseLost, LeaseTaken, ServingAlone
 from mobility.store.numbers import GRANT, SLACK, GrantedState, SharedSequences
 from mobility.store.records import record_text
 from mobility.store.redis import Argument, RedisError, Reply
@@ -23,9 +24,6 @@ from mobility.store.shared import (
     LENGTH,
     MARGIN,
     TICK,
-    LeaseLost,
-    LeaseTaken,
-    ServingAlone,
     SharedAgent,
     Standing,
 )
