@@ -10,7 +10,7 @@ NOMINAL_MS = 20.0
 PESQ_MARGIN = 0.15
 "By how much the call may score below the codec alone."
 PESQ_MARGIN_UNPRIVILEGED = 0.3
-"The same where the phone has no say in how it is scheduled: what it sends some milliseconds late makes playing stretch."
+"The same where the phone has no say in how it is scheduled: the listener stretches what was sent late."
 DIRECTIONS = ("to_mn", "to_cn")
 
 
