@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mobility.discards import Discard, Reason
 from mobility.outputs import Output
 from mobility.scenario.no_translation import NoTranslation, NoTranslationIpsec
 from mobility.scenario.route_optimization import RouteOptimized, TranslationRouteOptimized
 from mobility.scenario.situation import HandedOn, Scenario, Situation, Tunnels
+from mobility.scenario.translation import Translation, TranslationIpsec
 
 SCENARIOS: tuple[Scenario, ...] = (
+    Translation(),
+    TranslationIpsec(),
     NoTranslation(),
     NoTranslationIpsec(),
     TranslationRouteOptimized(),
@@ -33,6 +37,8 @@ class ScenarioPolicy:
             self._known(number)
         self.present: int | None = None
         "Number of the scenario in use, as of the last acknowledgement of the home agent."
+        self.translates = False
+        "There is a translation table; without one the scenarios with translation do not apply."
         self.of_correspondents: int | None = None
         "The same of the correspondents; None: none has acknowledged."
 
@@ -46,6 +52,8 @@ class ScenarioPolicy:
 
     def choose(self, situation: Situation) -> HandedOn:
         """The number for this acknowledgement (step 76). Raises `Discard` when no enabled row fits."""
+        if self.translates and situation.from_home_agent:
+            situation = replace(situation, translated=True)
         for number, scenario in self._scenarios.items():
             if number in self._enabled and scenario.applies(situation):
                 return HandedOn(number, situation)
@@ -61,6 +69,10 @@ class ScenarioPolicy:
         else:
             self.of_correspondents = handed_on.number
         return outputs
+
+    def is_enabled(self, number: int) -> bool:
+        """Whether the row may be used."""
+        return number in self._enabled
 
     def fits(self, situation: Situation) -> bool:
         """Whether an enabled row would apply to such an acknowledgement."""

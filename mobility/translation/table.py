@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from math import inf
 
 from mobility.discards import Discard, Reason
 from mobility.outputs import Event
@@ -39,7 +40,7 @@ class RowRemoved(Event):
     ipv4: IPv4Address
     ipv6: IPv6Address
     why: str
-    "``expired`` or ``pool-exhausted``."
+    "``expired``, ``pool-exhausted``, or ``scenario``: nothing is translated any more."
 
 
 @dataclass(slots=True, eq=False)
@@ -132,7 +133,7 @@ class TranslationTable:
     def forget_home(self) -> None:
         """The home address is used as it is from now on."""
         if self._home is not None:
-            self._remove(self._home)
+            self._remove(self._home, "scenario")
 
     @property
     def home(self) -> Row | None:
@@ -147,7 +148,7 @@ class TranslationTable:
         if row is None or row.origin is not Origin.FIXED:
             if row is not None:
                 self._remove(row)
-            self._add(row := Row(ipv6.packed, self._take4(), Origin.FIXED, now, float("inf")))
+            self._add(row := Row(ipv6.packed, self._take4(), Origin.FIXED, now, inf))
         return IPv4Address(row.ipv4)
 
     def known4(self, ipv4: bytes) -> Row | None:
@@ -215,7 +216,7 @@ class TranslationTable:
     def timer(self) -> float | None:
         """When the next row expires, at the earliest."""
         times = [next(iter(rows.values())).until for rows in self._idle.values() if rows]
-        if self._home is not None:
+        if self._home is not None and self._home.until != inf:
             times.append(self._home.until)
         return min(times, default=None)
 
@@ -241,7 +242,7 @@ class TranslationTable:
                 {
                     "ipv6": str(IPv6Address(row.ipv6)),
                     "ipv4": str(IPv4Address(row.ipv4)),
-                    "lifetime": None if row.origin is Origin.FIXED else round(row.until - now, 1),
+                    "lifetime": None if row.until == inf else round(row.until - now, 1),
                     "origin": row.origin.value,
                 }
                 for row in self._by4.values()

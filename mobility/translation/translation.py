@@ -114,6 +114,8 @@ class Translation:
         self.translator = Translator(self, router4, settings.home_address, int.from_bytes(random(2)))
         self.dns = DnsGateway(self._virtual4, self._standing_for)
         self.sip = SipGateway(self._literal4, self._literal6)
+        self.timer: float | None = None
+        "When `handle_timer` wants to be called."
         self.sent = 0
         self.received = 0
         self._home6 = settings.home_address.packed
@@ -140,11 +142,13 @@ class Translation:
         """Steps 64 and 82: the row of the home address is made or refreshed; ``lifetime``: of the binding, seconds."""
         made = self.table.set_home(self.settings.home_address, self.settings.address4, now + lifetime, now)
         outputs: list[Output] = [*self.table.take_events()]
+        self._set_timer()
         return [*outputs, VirtualAddressSet(self.settings.address4)] if made else outputs
 
-    def stop(self) -> None:
+    def stop(self) -> list[Output]:
         """Another scenario is in use: packets go as they are."""
         self.table.forget_home()
+        return [*self.table.take_events()]
 
     @property
     def mtu(self) -> int:
@@ -201,12 +205,6 @@ class Translation:
         self.native.sent(packet)
 
     # ------------------------------------------------------------ time
-
-    @property
-    def timer(self) -> float | None:
-        """When `handle_timer` wants to be called."""
-        times = (self.table.timer, self.dns.timer, self._pieces.alarms.next)
-        return min((time for time in times if time is not None), default=None)
 
     def handle_timer(self, now: float) -> Translated:
         """The time in `timer` has come."""
@@ -395,7 +393,13 @@ class Translation:
     def _end(self, result: Translated) -> Translated:
         result.outputs += self.table.take_events()
         result.outputs += self._pieces.take()
+        self._set_timer()
         return result
+
+    def _set_timer(self) -> None:
+        """The short ways change no time but those at which rows expire, which they only put off."""
+        times = (self.table.timer, self.dns.timer, self._pieces.alarms.next)
+        self.timer = min((time for time in times if time is not None), default=None)
 
     def _outbound(self, packet: bytes, now: float, result: Translated) -> None:
         source, destination = packet[12:16], packet[16:20]

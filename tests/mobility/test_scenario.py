@@ -113,7 +113,7 @@ def test_new_scenario_needs_nothing_but_a_row() -> None:
 def test_mistakes_are_told() -> None:
     with pytest.raises(ValueError, match="10001 is registered twice"):
         ScenarioPolicy((NoTranslation(), NoTranslation()))
-    with pytest.raises(ValueError, match="no scenario 10777; choose one of 10001"):
+    with pytest.raises(ValueError, match="no scenario 10777; choose one of 10000, 10001"):
         ScenarioPolicy(enabled={10777})
     with pytest.raises(ValueError, match="no scenario 1;"):
         ScenarioPolicy().enable(1, True)
