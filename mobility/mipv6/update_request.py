@@ -11,10 +11,6 @@ from mobility.mipv6.home_paths import Path
 from mobility.mipv6.signalling import Received
 from mobility.wire import mh
 
-MCOA_BULK_REGISTRATION_PROHIBITED = 168
-MCOA_SIMULTANEOUS_HOME_AND_FOREIGN_PROHIBITED = 169
-"RFC 5648 section 4.4, likewise the one before."
-
 
 @dataclass(frozen=True, slots=True)
 class UpdateRequest:
@@ -80,9 +76,9 @@ class UpdateRequest:
 
 def _malformed(identifiers: list[mh.BindingIdentifier]) -> int | None:
     if len(identifiers) > 1:
-        return MCOA_BULK_REGISTRATION_PROHIBITED
+        return mh.Status.MCOA_BULK_REGISTRATION_PROHIBITED
     if any(option.identifier == 0 for option in identifiers):
         return mh.Status.MCOA_MALFORMED
     if any(option.simultaneous_home for option in identifiers):
-        return MCOA_SIMULTANEOUS_HOME_AND_FOREIGN_PROHIBITED
+        return mh.Status.MCOA_SIMULTANEOUS_HOME_AND_FOREIGN_PROHIBITED
     return None
