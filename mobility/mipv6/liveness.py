@@ -31,7 +31,9 @@ class Verdict(Enum):
 class Liveness:
     """Of the path in use. Reset it whenever another is. Times are monotonic seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence: float = SILENCE) -> None:
+        """``silence``: seconds of it, while packets are sent, after which it is asked."""
+        self._silence = silence
         self.link = ""
         "That is looked after."
         self._keepalive = 0.0
@@ -77,7 +79,7 @@ class Liveness:
         quiet, sending = now - self._heard_at, sent != self._sent
         self.timer = now + (TICK if busy or sending else IDLE_TICK)
         if not self._unanswered:
-            wanted = (sending and quiet >= SILENCE) or (self._keepalive > 0 and quiet >= self._keepalive)
+            wanted = (sending and quiet >= self._silence) or (self._keepalive > 0 and quiet >= self._keepalive)
             return self._ask(now) if wanted or not self._proven else Verdict.NOTHING
         due = max(self._unanswered.values()) + self._wait()
         if now < due:

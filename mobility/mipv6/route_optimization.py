@@ -10,7 +10,7 @@ terminal's own; never through UDP.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv6Address, IPv6Network
 
@@ -50,6 +50,8 @@ LIMIT = 256
 "Correspondents with a registration; the one that was idle for longest makes room."
 NOTICED_LIMIT = 1024
 "Destinations whose packets are counted, and destinations with a way that is known."
+CONFIRMED_EVERY = 2.0
+"Seconds after which a correspondent that packets are sent to is asked whether anything arrives, whatever it sends."
 REQUEST_INTERVAL = 10.0
 "Seconds between binding refresh requests of one correspondent that are followed: they are not authenticated."
 TRANSLATING = frozenset((10000, 10010))
@@ -106,7 +108,10 @@ class _Peer:
     """One correspondent that packets go to directly, or shall."""
 
     registration: CorrespondentRegistration
-    liveness: Liveness
+    hearing: Liveness = field(default_factory=Liveness)
+    "Whether anything comes directly."
+    reaching: Liveness = field(default_factory=lambda: Liveness(CONFIRMED_EVERY))
+    "Whether anything arrives there: only answers count, for what comes does not show it."
     route: Route | None = None
     used: int = 0
     "Packets of routes up to the last look at whether it is in use."
@@ -247,7 +252,7 @@ class RouteOptimization:
         registration = CorrespondentRegistration(
             self._home_address, correspondent, self._random, lambda: self._heard(destination)
         )
-        peer = self._peers[destination] = _Peer(registration, Liveness())
+        peer = self._peers[destination] = _Peer(registration)
         return peer
 
     def _forget(self, destination: bytes) -> None:
@@ -357,9 +362,10 @@ class RouteOptimization:
         route = peer.route = Route(correspondent, care_of.packed)
         peer.used = 0
         self.ways[correspondent] = route
-        peer.liveness = Liveness()
-        peer.liveness.round_trip = peer.registration.round_trip.smoothed
-        peer.liveness.begin("", 0.0, now, 0, 0)
+        peer.hearing, peer.reaching = Liveness(), Liveness(CONFIRMED_EVERY)
+        for liveness in (peer.hearing, peer.reaching):
+            liveness.round_trip = peer.registration.round_trip.smoothed
+            liveness.begin("", 0.0, now, 0, 0)
 
     # ------------------------------------------------------------ messages
 
@@ -385,7 +391,8 @@ class RouteOptimization:
                 return self._carry_out(peer, peer.registration.home_test(message, now), now)
             case mh.CareOfTest() if not (home or tunnelled):
                 outputs = self._carry_out(peer, peer.registration.care_of_test(message, packet[24:40], now), now)
-                peer.liveness.reply(peer.liveness.sequence, now)
+                for liveness in (peer.hearing, peer.reaching):
+                    liveness.reply(liveness.sequence, now)
                 return outputs
             case mh.BindingAcknowledgement() if home:
                 return self._acknowledged(peer, message, plain[ip6.HEADER_SIZE :], now)
@@ -494,7 +501,9 @@ class RouteOptimization:
         earliest: float | None = None
         for peer in self._peers.values():
             registration = peer.registration
-            times = (registration.due, None if peer.route is None else peer.liveness.timer, self._retry_at(peer))
+            times = [registration.due, self._retry_at(peer)]
+            if peer.route is not None:
+                times += [peer.hearing.timer, peer.reaching.timer]
             for time in times:
                 if time is not None and (earliest is None or time < earliest):
                     earliest = time
@@ -529,18 +538,19 @@ class RouteOptimization:
 
     def _look(self, peer: _Peer, route: Route, now: float) -> list[Output]:
         """Silence while packets are sent: is anybody there?"""
-        registration, liveness = peer.registration, peer.liveness
+        registration = peer.registration
         if registration.stage is not Stage.REST:
             # Its answers, or their absence, say the same.
-            liveness.begin("", 0.0, now, route.sent, route.heard)
+            peer.hearing.begin("", 0.0, now, route.sent, route.heard)
+            peer.reaching.begin("", 0.0, now, route.sent, 0)
             return []
-        match liveness.look(now, route.sent, route.heard):
-            case Verdict.NOTHING:
-                return []
-            case Verdict.ASK:
-                return self._carry_out(peer, registration.probe(now), now)
-            case Verdict.DEAD:
-                return self._carry_out(peer, registration.silent("nothing comes directly any more", now), now)
+        verdicts = (peer.hearing.look(now, route.sent, route.heard), peer.reaching.look(now, route.sent, 0))
+        if Verdict.DEAD in verdicts:
+            why = "nothing comes directly any more" if verdicts[0] is Verdict.DEAD else "nothing arrives directly"
+            return self._carry_out(peer, registration.silent(why, now), now)
+        if Verdict.ASK in verdicts:
+            return self._carry_out(peer, registration.probe(now), now)
+        return []
 
     # ------------------------------------------------------------ carrying out
 
