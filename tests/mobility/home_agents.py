@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import select
 import signal
 import socket
@@ -250,7 +251,7 @@ class EspWatch:
 @contextlib.contextmanager
 def home_agents(extra: str = "", keys: str = "", *, second: bool = False) -> Iterator[tuple[HomeAgents, EspWatch]]:
     """The network with the terminal on a visited link, and the home agents (not started yet)."""
-    with TestNetwork(f"opx-{os.getpid()}") as network:
+    with TestNetwork(f"opx-{os.getpid()}-{secrets.token_hex(2)}") as network:
         network.move("visited-a")
         made, watch = HomeAgents(network, extra, keys, second=second), EspWatch(network)
         try:
