@@ -136,6 +136,8 @@ class _Sent:
     covered: bytes
     at: float
     lifetime: int
+    believed_until: float
+    "What it was before: a refusal changes nothing."
 
 
 class CorrespondentRegistration:
@@ -319,6 +321,7 @@ class CorrespondentRegistration:
             return outputs
         self._sent.clear()
         if status >= mh.Status.REASON_UNSPECIFIED or message.lifetime <= 0:
+            self._believed_until = sent.believed_until
             return self._fail(f"refused: {status_name(status)}", now, REFUSED_HOLD)
         return outputs + self._accepted(message, sent, now)
 
@@ -493,7 +496,7 @@ class CorrespondentRegistration:
     ) -> mh.BindingUpdate:
         sequence = self._numbers.next()
         self._updates.append(now)
-        self._sent[sequence] = _Sent(key, covered, now, lifetime)
+        self._sent[sequence] = _Sent(key, covered, now, lifetime, self._believed_until)
         if lifetime:
             self._believed_until = max(self._believed_until, now + lifetime)
         while len(self._sent) > TRANSMISSIONS + CORRECTIONS:

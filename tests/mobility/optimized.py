@@ -61,8 +61,7 @@ class Optimized(Network):
         self.to_cn.sent.clear()
         self.to_cn.received.clear()
 
-    @property
-    def direct(self) -> bool:
+    def is_direct(self) -> bool:
         """Whether both ends have a direct way."""
         cn = self.correspondent.optimization
         care_of = self.care_of
