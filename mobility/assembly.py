@@ -22,6 +22,8 @@ from mobility.net.netlink import LinkState
 from mobility.node import Node
 from mobility.sequences import SequenceFile
 from mobility.terminal import Terminal, TerminalSettings
+from mobility.translating import TranslatingTerminal
+from mobility.translation.translation import Translation
 
 _SECRET_SIZE = 32
 _ANY4 = IPv4Address(0)
@@ -43,11 +45,13 @@ def build(configuration: Configuration, interfaces: Mapping[str, LinkState], seq
         raise ConfigurationError(f"{configuration.path}: {error}") from error
 
 
-def _terminal(configuration: Configuration, links: Mapping[str, LinkSettings], sequences: SequenceFile) -> Terminal:
+def _terminal(
+    configuration: Configuration, links: Mapping[str, LinkSettings], sequences: SequenceFile
+) -> Terminal | TranslatingTerminal:
     settings = configuration.mobile_node
     if settings is None:
         raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
-    return Terminal(
+    terminal = Terminal(
         TerminalSettings(
             home_address=settings.home_address.ip,
             home_agent=settings.home_agent,
@@ -71,6 +75,9 @@ def _terminal(configuration: Configuration, links: Mapping[str, LinkSettings], s
         sequence=int(time.time() * 16) & 0xFFFF,
         secret=identifier_secret(sequences.directory),
     )
+    if configuration.translation is None:
+        return terminal
+    return TranslatingTerminal(terminal, Translation(configuration.translation, os.urandom))
 
 
 def identifier_secret(directory: Path) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from mobility.settings import StoreKind as StoreKind
 from mobility.settings import StoreSettings as StoreSettings
 from mobility.settings import Use as Use
 from mobility.settings import WithoutStore as WithoutStore
+from mobility.translation.settings import POOL4, POOL6, SIP_PORT, TranslationSettings
 from mobility.values import ConfigurationError as ConfigurationError
 from mobility.values import Table
 
@@ -70,6 +72,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     state = node.optional("state", values.directory, default_state(role))
     node.end()
     mobile_node, home_agent, correspondent, host_os, store, metrics = None, None, None, None, None, None
+    translation: TranslationSettings | None = None
     further: list[AssociationPair] = []
     if role is Role.MOBILE_NODE:
         mobile_node = _mobile_node(top.table("mobile_node"))
@@ -81,6 +84,9 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         correspondent = _correspondent(top.table("correspondent"))
     if role is not Role.HOME_AGENT:
         host_os = _host_os(top.table("host_os", missing={}), mobile_node)
+    if mobile_node is not None and host_os is not None and "translation" in top:
+        translation = _translation(top.table("translation"), mobile_node, host_os)
+        host_os = replace(host_os, address4=translation.address4)
     logging = top.table("log", missing={})
     log = logging.optional("format", values.one_of(LogFormat), LogFormat.TEXT)
     logging.end()
@@ -102,6 +108,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         store,
         metrics,
         log,
+        translation,
     )
     _check_whole(configuration)
     return configuration
@@ -313,6 +320,27 @@ def _host_os(table: Table, mobile_node: MobileNodeSettings | None) -> HostOsSett
     for server in settings.dns:
         if isinstance(server, IPv4Address) and home4 is None:
             raise table.error("dns", f"{server} can only be asked with mobile_node.home_address4")
+    return settings
+
+
+def _translation(table: Table, mobile_node: MobileNodeSettings, host_os: HostOsSettings) -> TranslationSettings:
+    pool4 = table.optional("pool4", values.network4, POOL4)
+    settings = TranslationSettings(
+        home_address=mobile_node.home_address.ip,
+        address4=pool4.network_address + 1 if host_os.address4 is None else host_os.address4,
+        home_agent=mobile_node.home_agent,
+        pool4=pool4,
+        pool6=table.optional("pool6", values.network, POOL6),
+        servers=tuple(server for server in host_os.dns if isinstance(server, IPv6Address)),
+        sip_ports=table.optional("sip_ports", values.port_set, frozenset((SIP_PORT,))),
+    )
+    table.end()
+    if mobile_node.home_address4 is not None:
+        raise table.error("pool4", "does not go with mobile_node.home_address4, a real IPv4 address; leave one out")
+    try:
+        settings.new_table()
+    except ValueError as error:
+        raise table.error("pool4", str(error)) from error
     return settings
 
 

@@ -14,6 +14,7 @@ from mobility.mipv6.place_binding import HomeAddress4Assigned, HomeAddress4Refus
 from mobility.net.loop import Loop
 from mobility.terminal import HostMtuChanged
 from mobility.trace import Trace
+from mobility.translation.translation import VirtualAddressSet
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class HomeInterface:
         match event:
             case {"event": HostMtuChanged.__name__, "mtu": int(mtu)}:
                 self._set_mtu(mtu)
-            case {"event": HomeAddress4Assigned.__name__, "address": str(address)}:
+            case {"event": HomeAddress4Assigned.__name__ | VirtualAddressSet.__name__, "address": str(address)}:
                 self._want("address4", str(IPv4Address(address)))
             case {"event": HomeAddress4Refused.__name__}:
                 self._want("address4", None)

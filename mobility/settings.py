@@ -11,6 +11,7 @@ from typing import Literal
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.spd import Action
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.translation.settings import TranslationSettings
 
 ANY_INTERFACE = "*"
 
@@ -243,6 +244,8 @@ class Configuration:
     "Of a home agent."
     metrics: MetricsSettings | None
     log: LogFormat = LogFormat.TEXT
+    translation: TranslationSettings | None = None
+    "Of a terminal whose programs speak IPv4."
     _pairs: dict[tuple[Use, IPv6Address], AssociationPair] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -341,7 +341,10 @@ def host_settings(configuration: Configuration) -> HostSettings | None:
         return None
     mtu = SMALLEST_MTU if host_os.mtu is None else host_os.mtu  # the data plane raises it when it knows better
     tun = TunSettings(host_os.interface, address, mtu, host_os.address4)
-    return HostSettings(tun, host_os.namespace, configuration.runtime, host_os.dns)
+    dns = host_os.dns
+    if configuration.translation is not None:  # a program that speaks IPv4 asks under a virtual address
+        dns = (*configuration.translation.virtual_servers, *dns)
+    return HostSettings(tun, host_os.namespace, configuration.runtime, dns)
 
 
 def _first(configuration: Configuration) -> str:

@@ -270,6 +270,13 @@ def port(value: object) -> int:
     return _integer(value, 1, 65535)
 
 
+def port_set(value: object) -> frozenset[int]:
+    """a list of port numbers such as [5060]"""
+    if not isinstance(value, list):
+        raise ValueError
+    return frozenset(port(one) for one in value)
+
+
 def port_or_none(value: object) -> int:
     """a port number from 1 to 65535, or 0 for none"""
     return _integer(value, 0, 65535)

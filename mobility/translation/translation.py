@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import NamedTuple
 
@@ -18,17 +18,13 @@ from mobility.outputs import Discarded, Event, Output
 from mobility.translation.checksums import words
 from mobility.translation.dns import DnsGateway
 from mobility.translation.native import NativeFlows
+from mobility.translation.settings import TranslationSettings
 from mobility.translation.sip import SipGateway
-from mobility.translation.table import Row, TranslationTable
+from mobility.translation.table import Row
 from mobility.translation.translator import DONT_FRAGMENT, MORE_FRAGMENTS, OFFSET, Refused, Translator
 from mobility.wire import icmp6, ip4, ip6, udp
 from mobility.wire.errors import WireError
 
-POOL4 = IPv4Network("198.18.0.0/16")
-"Addresses for measurements in closed networks (RFC 2544): no private network and no host of the internet has them."
-POOL6 = IPv6Network("64:ff9b:1::/96")
-"Of the prefix for translators within one organisation (RFC 8215)."
-SIP_PORT = 5060
 DNS_PORT = 53
 LOCAL_SIP_PORTS = 16
 "Ports from which programs were seen to speak SIP; the oldest goes first."
@@ -37,22 +33,6 @@ _PORTS = Struct("!HHHH")
 _LENGTH = Struct("!H").pack
 _HEADER4 = Struct("!BBHHHBBH").pack
 _NOT_WHOLE = DONT_FRAGMENT ^ 0xFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class TranslationSettings:
-    """What the translation has to know."""
-
-    home_address: IPv6Address
-    address4: IPv4Address
-    "Virtual IPv4 address of interface 19."
-    home_agent: IPv6Address
-    pool4: IPv4Network = POOL4
-    pool6: IPv6Network = POOL6
-    servers: tuple[IPv6Address, ...] = ()
-    "Name servers that programs ask; see `virtual_servers`."
-    sip_ports: frozenset[int] = frozenset((SIP_PORT,))
-    "Ports of SIP over UDP and TCP at correspondents; empty: SIP is carried as it is."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +65,6 @@ class _Pair(NamedTuple):
     "Of the correspondent."
 
 
-def virtual_servers(settings: TranslationSettings) -> tuple[IPv4Address, ...]:
-    """Under which IPv4 addresses programs find the name servers: always the same for the same settings.
-
-    Raises `Discard` TRANSLATION_POOL_EXHAUSTED, `ValueError` as `TranslationTable`.
-    """
-    table = TranslationTable(settings.pool4, settings.pool6, (settings.address4,))
-    table.fix(settings.home_agent, 0.0)
-    return tuple(table.fix(server, 0.0) for server in settings.servers)
-
-
 class Translation:
     """Between the programs that speak IPv4 and everything else of the terminal, which speaks IPv6.
 
@@ -104,13 +74,11 @@ class Translation:
     def __init__(self, settings: TranslationSettings, random: Callable[[int], bytes], now: float = 0.0) -> None:
         """Raises `ValueError`: pools that are too small for home agent and name servers."""
         self.settings = settings
-        self.table = TranslationTable(settings.pool4, settings.pool6, (settings.address4,))
-        try:
-            router4 = self.table.fix(settings.home_agent, now)
-            self.servers = tuple(self.table.fix(server, now) for server in settings.servers)
-        except Discard as discard:
-            raise ValueError(f"the pool {settings.pool4} is too small for home agent and name servers") from discard
+        self.table = settings.new_table()
+        router4 = self.table.fix(settings.home_agent, now)
+        self.servers = settings.virtual_servers
         self.native = NativeFlows()
+        self._router4 = router4
         self.translator = Translator(self, router4, settings.home_address, int.from_bytes(random(2)))
         self.dns = DnsGateway(self._virtual4, self._standing_for)
         self.sip = SipGateway(self._literal4, self._literal6)
@@ -408,7 +376,10 @@ class Translation:
         _sane4(destination)
         if destination == self._home4:
             raise Discard(Reason.NOT_FORWARDED, "to the virtual address itself")
-        self._active()
+        if not self.active:
+            # Better than silence: the program may try another way at once.
+            answer = ip4.error(packet, self._router4, 3, 1)
+            raise Refused(Reason.NO_BINDING, "no row of the translation table for the home address", answer)
         bits, protocol = packet[6] << 8 | packet[7], packet[9]
         if bits & (MORE_FRAGMENTS | OFFSET) and protocol in (ip6.UDP, ip4.ICMP) and packet[0] == 0x45:
             whole = self._put_together4(packet, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
@@ -578,3 +579,55 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"# \xe4\n")
     with pytest.raises(ConfigurationError, match="is not UTF-8"):
         load(path)
+
+
+# ---------------------------------------------------------------- translation
+
+
+def test_translation_for_programs_that_speak_ipv4() -> None:
+    text = MN + '[host_os]\ndns = ["2001:db8:1::53"]\n[translation]\n' + PAIRS
+    configuration = parse(text, PATH)
+    settings, host_os = configuration.translation, configuration.host_os
+    assert settings is not None
+    assert host_os is not None
+    assert (settings.home_address, settings.home_agent) == (
+        IPv6Address("2001:db8:1::100"),
+        IPv6Address("2001:db8:1::a"),
+    )
+    assert settings.address4 == host_os.address4 == IPv4Address("198.18.0.1")
+    assert settings.servers == (IPv6Address("2001:db8:1::53"),)
+    assert settings.virtual_servers == (IPv4Address("198.18.0.3"),)
+    assert settings.sip_ports == {5060}
+
+
+def test_all_of_translation_can_be_set() -> None:
+    own = 'pool4 = "10.99.0.0/24"\npool6 = "fd00:64::/96"\nsip_ports = [5060, 5080]\n'
+    configuration = parse(MN + '[host_os]\naddress4 = "192.0.2.1"\n[translation]\n' + own + PAIRS, PATH)
+    settings = configuration.translation
+    assert settings is not None
+    assert (settings.address4, settings.pool4) == (IPv4Address("192.0.2.1"), IPv4Network("10.99.0.0/24"))
+    assert (settings.pool6, settings.sip_ports) == (IPv6Network("fd00:64::/96"), frozenset((5060, 5080)))
+    assert parse(MN + PAIRS, PATH).translation is None
+
+
+@pytest.mark.parametrize(
+    ("translation", "complains"),
+    [
+        ('pool4 = "10.99.0.0/31"', "translation.pool4: .*room for two"),
+        ('pool4 = "10.99.0.1/30"', "translation.pool4: "),
+        ('pool6 = "64:ff9b::/128"', "translation.pool4: .*room for two"),
+        ("sip_ports = [0]", "translation.sip_ports: .*port numbers"),
+        ("sip_ports = 5060", "translation.sip_ports: .*port numbers"),
+        ("timeout = 3", "timeout"),
+    ],
+)
+def test_mistakes_in_translation(translation: str, complains: str) -> None:
+    assert re.search(complains, complaint(MN + "[translation]\n" + translation + "\n" + PAIRS))
+
+
+def test_translation_is_not_for_everybody() -> None:
+    assert "translation" in complaint(CN + "[translation]\n")
+    real = MN.replace("interfaces", 'home_address4 = "request"\ninterfaces')
+    assert "home_address4" in complaint(real + "[translation]\n" + PAIRS)
+    small = '[host_os]\ndns = ["2001:db8:1::53"]\n[translation]\npool4 = "10.99.0.0/30"\n'
+    assert "too small" in complaint(MN + small + PAIRS)

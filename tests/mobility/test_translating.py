@@ -15,8 +15,9 @@ from mobility.net.memory import Segment
 from mobility.outputs import Discarded
 from mobility.scenario.translation import HomeAddressTranslated
 from mobility.translating import TranslatingTerminal
+from mobility.translation.settings import TranslationSettings
 from mobility.translation.table import RowRemoved
-from mobility.translation.translation import Translation, TranslationSettings, VirtualAddressSet
+from mobility.translation.translation import Translation, VirtualAddressSet
 from mobility.waiting import PATIENCE
 from mobility.wire import udp
 from tests.mobility.translation.support import consistent4
@@ -119,7 +120,7 @@ def test_rows_are_switched_live() -> None:
     assert [event.why for _, event in station.events_of(RowRemoved)] == ["scenario"]
     made.speak()
     network.world.run(network.world.now + 0.5)
-    assert [packet[0] >> 4 for _, packet in station.delivered] == [6]
+    assert sorted(packet[0] >> 4 for _, packet in station.delivered) == [4, 6]  # the former: an error for the program
     assert made.terminal.counters == {f"discarded-{Reason.NO_BINDING}": 1}
     station.delivered.clear()
 

@@ -9,7 +9,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
 
-from mobility.translation.translation import Translation, TranslationSettings
+from mobility.translation.settings import TranslationSettings
+from mobility.translation.translation import Translation
 
 HOME = IPv6Address("2001:db8:1::100")
 AGENT = IPv6Address("2001:db8:1::a")

@@ -19,7 +19,7 @@ from scapy.layers.inet6 import IPv6
 from mobility.discards import Reason
 from mobility.outputs import Discarded
 from mobility.translation.dns import LIFETIME, PATIENCE, QUERIES, TTL
-from mobility.translation.translation import Translation, virtual_servers
+from mobility.translation.translation import Translation
 from tests.mobility.translation.support import (
     HERE,
     HOME,
@@ -87,7 +87,7 @@ def read(made: Translation, packets: list[bytes]) -> list[dns.message.Message]:
 
 
 def test_programs_know_under_which_address_the_server_is(made: Translation) -> None:
-    assert virtual_servers(SETTINGS) == made.servers
+    assert SETTINGS.virtual_servers == made.servers
 
 
 def test_a_is_made_of_aaaa(made: Translation) -> None:

@@ -126,7 +126,9 @@ def test_only_between_an_acknowledgement_and_the_end_of_its_lifetime() -> None:
     assert made.timer == 720.0
     assert made.handle_timer(720.0).outputs == [RowRemoved(HERE, HOME, "expired")]
     assert not made.active
-    assert reasons(made.outbound(ip4(STRANGER4, datagram((1, 2), b"")), 721.0)) == [Reason.NO_BINDING]
+    refused = made.outbound(ip4(STRANGER4, datagram((1, 2), b"")), 721.0)
+    assert reasons(refused) == [Reason.NO_BINDING]
+    assert consistent4(refused.host[0])[ICMP].type == 3
     made.acknowledged(420.0, 730.0)
     made.stop()
     assert not made.active
