@@ -66,6 +66,7 @@ def _terminal(
             overlap=settings.overlap,
             home_address4=_ANY4 if settings.home_address4 == "request" else settings.home_address4,
             keepalive=settings.keepalive,
+            route_optimization=settings.route_optimization,
         ),
         application_processing(configuration, settings.home_address.ip, sequences),
         mobile_associations(configuration, settings.home_agent, sequences),
@@ -170,7 +171,9 @@ def _correspondent(
         raise ConfigurationError(f"{configuration.path}: correspondent: is missing")
     address = settings.address
     return CorrespondentNode(
-        CorrespondentSettings(address.ip, links[settings.interface], address.network.prefixlen),
+        CorrespondentSettings(
+            address.ip, links[settings.interface], address.network.prefixlen, settings.route_optimization
+        ),
         application_processing(configuration, address.ip, sequences),
         os.urandom,
     )

@@ -16,6 +16,7 @@ from mobility import values
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
 from mobility.ipsec.spd import Action
 from mobility.links import MOBILITY_PORT
+from mobility.mipv6.route_optimization import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.settings import ANY_INTERFACE as ANY_INTERFACE
 from mobility.settings import Access as Access
@@ -185,6 +186,10 @@ def _mobile_node(table: Table) -> MobileNodeSettings:
         signalling=table.optional("signalling", values.one_of(Signalling), Signalling.ESP),
         lifetime=table.optional("lifetime", values.lifetime, 420),
         scenarios=table.optional("scenarios", values.scenarios, None),
+        route_optimization=RouteRules(
+            table.optional("route_optimization", values.one_of(RoutePolicy), RoutePolicy.NEVER),
+            tuple(_route_rule(row) for row in table.tables("correspondent")),
+        ),
     )
     table.end()
     if settings.home_agent == settings.home_address.ip:
@@ -194,6 +199,15 @@ def _mobile_node(table: Table) -> MobileNodeSettings:
             "interfaces", f'has to name each interface where access = "native": "{ANY_INTERFACE}" is for UDP'
         )
     return settings
+
+
+def _route_rule(table: Table) -> tuple[IPv6Network, RoutePolicy]:
+    rule = (
+        table.required("network", values.network),
+        table.required("route_optimization", values.one_of(RoutePolicy)),
+    )
+    table.end()
+    return rule
 
 
 def _home_agent(table: Table, path: Path, files: Files, pairs: list[AssociationPair]) -> HomeAgentSettings:
@@ -277,6 +291,7 @@ def _correspondent(table: Table) -> CorrespondentSettings:
     settings = CorrespondentSettings(
         interface=table.required("interface", values.interface),
         address=table.required("address", values.address_with_prefix),
+        route_optimization=table.optional("route_optimization", values.truth, True),
     )
     table.end()
     return settings

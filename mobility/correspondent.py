@@ -124,7 +124,7 @@ class CorrespondentNode:
             "role": "correspondent",
             "address": str(self.settings.address),
             "application": self.application.spd.describe(),
-            "binding_cache": None if self.optimization is None else self.optimization.snapshot(now),
+            "direct_bindings": None if self.optimization is None else self.optimization.snapshot(now),
             "links": {self.settings.link.name: self.host.snapshot(now)},
             "host_mtu": self.host_mtu,
             "counters": {"sent": self.sent, "delivered": self.delivered, **self.counters},

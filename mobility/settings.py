@@ -10,6 +10,7 @@ from typing import Literal
 
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.spd import Action
+from mobility.mipv6.route_optimization import RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.translation.settings import TranslationSettings
 
@@ -143,6 +144,8 @@ class MobileNodeSettings:
     "Seconds asked for in binding updates."
     scenarios: frozenset[int] | None
     "Numbers of the enabled rows of the scenario policy table; None: all."
+    route_optimization: RouteRules
+    "With whom packets may go without the tunnel."
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,8 @@ class HomeAgentSettings:
 class CorrespondentSettings:
     interface: str
     address: IPv6Interface
+    route_optimization: bool
+    "Whether terminals may tell where they are, and are spoken to directly."
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,9 +290,9 @@ class Terminal:
                     raise ValueError(f"no link hears the home network {movement.home_prefix}; connect one to it first")
                 movement.prefer(home)
             case ["optimize", address]:
-                return self._finish(self.optimization.ask(IPv6Address(address), now))
+                return self._finish(self.optimization.ask(_address(address), now))
             case ["tunnel", address]:
-                return self._finish(self.optimization.dismiss(IPv6Address(address), now))
+                return self._finish(self.optimization.dismiss(_address(address), now))
             case _:
                 known = "reregister, move LINK, return-home, optimize ADDRESS, tunnel ADDRESS"
                 raise ValueError(f"there is no command {name!r}; there are: {known}")
@@ -730,3 +730,10 @@ class Terminal:
                 earliest = time
         self._timer = earliest
         return outputs
+
+
+def _address(text: str) -> IPv6Address:
+    try:
+        return IPv6Address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no IPv6 address; name that of a correspondent, as 2001:db8::1") from None

@@ -20,7 +20,8 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "name",
         nargs="+",
-        help="mobile node: reregister (send a binding update now), move LINK (prefer it), return-home",
+        help="mobile node: reregister (send a binding update now), move LINK (prefer it), return-home,"
+        " optimize ADDRESS (of a correspondent: packets go directly), tunnel ADDRESS (they do not)",
     )
     add_runtime(command)
     command.set_defaults(run=lambda options: asyncio.run(_command(options)))

@@ -63,6 +63,7 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
         lines += _entry("", f"answers in {_milliseconds(liveness['round_trip_ms'])}")
     lines += _places(mobile, recent)
     lines += _candidates(movement)
+    lines += _direct(node)
     lines += _policies(node)
     return lines + _handovers(recent)
 
@@ -100,6 +101,19 @@ def _candidates(movement: Object) -> list[str]:
         if state.get("deserted"):
             text += "; left behind"
         lines += _entry("" if lines else "other ways", f"{link} {text}")
+    return lines
+
+
+def _direct(node: Object) -> list[str]:
+    """Correspondents to which packets go without the tunnel, or might."""
+    lines: list[str] = []
+    for peer in _objects(_object(node, "route_optimization"), "correspondents"):
+        text = f"{peer.get('correspondent')}: {peer.get('state')}"
+        if peer.get("state") == "direct":
+            text += f", {_left(peer.get('remaining'))}"
+        elif peer.get("held_because"):
+            text += f", {peer['held_because']}, next try in {_figure(peer.get('held_for')) or 0:.0f} s"
+        lines += _entry("" if lines else "directly", text)
     return lines
 
 

@@ -39,6 +39,7 @@ from mobility.outputs import Discarded, Output
 from mobility.scenario.policy import ScenarioPolicy
 from mobility.scenario.route_optimization import binding_error
 from mobility.scenario.situation import Situation, Tunnels
+from mobility.scenario.translation import TRANSLATING
 from mobility.wire import icmp6, ip6, mh
 from mobility.wire.errors import WireError
 
@@ -54,8 +55,6 @@ CONFIRMED_EVERY = 2.0
 "Seconds after which a correspondent that packets are sent to is asked whether anything arrives, whatever it sends."
 REQUEST_INTERVAL = 10.0
 "Seconds between binding refresh requests of one correspondent that are followed: they are not authenticated."
-TRANSLATING = frozenset((10000, 10010))
-"Scenarios of the home agent's acknowledgement with programs that speak IPv4."
 WHERE = "route-optimization"
 _ACCEPTED = mh.BindingAcknowledgement(mh.Status.ACCEPTED, 0, 4)
 

@@ -26,6 +26,7 @@ from mobility.config import (
 )
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.spd import Action
+from mobility.mipv6.route_optimization import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 
 PATH = Path("node.toml")
@@ -210,6 +211,32 @@ def test_a_correspondent() -> None:
     assert read.associations[0].name == "application-2001:db8:1::100"
 
 
+def test_with_whom_packets_go_directly() -> None:
+    plain = parse(MN + PAIRS, PATH).mobile_node
+    assert plain is not None
+    assert plain.route_optimization == RouteRules()
+    assert not plain.route_optimization.ever
+    rules = """
+route_optimization = "asked"
+[[mobile_node.correspondent]]
+network = "2001:db8:5::/64"
+route_optimization = "never"
+[[mobile_node.correspondent]]
+network = "2001:db8::/32"
+route_optimization = "always"
+"""
+    read = parse(MN + rules + PAIRS, PATH).mobile_node
+    assert read is not None
+    of = read.route_optimization.of
+    assert of(IPv6Address("2001:db8:5::2")) is RoutePolicy.NEVER
+    assert of(IPv6Address("2001:db8:6::2")) is RoutePolicy.ALWAYS
+    assert of(IPv6Address("2001:db9::1")) is RoutePolicy.ASKED
+    for text, expected in ((CN, True), (CN + "route_optimization = false", False)):
+        correspondent = parse(text, PATH).correspondent
+        assert correspondent is not None
+        assert correspondent.route_optimization is expected
+
+
 def test_plain_and_unprotected_need_no_associations() -> None:
     read = parse(MN + 'tunnel = "plain"\nsignalling = "none"\n', PATH)
     assert read.associations == ()
@@ -256,6 +283,15 @@ MISTAKES = {
     "odd lifetime": (MN + "lifetime = 421", "mobile_node.lifetime: 421 is not a number of seconds from 8"),
     "lifetime is true": (MN + "lifetime = true", "mobile_node.lifetime: True"),
     "long lifetime": (MN + "lifetime = 262144", "mobile_node.lifetime"),
+    "route optimization of no kind": (MN + 'route_optimization = "sometimes"', "mobile_node.route_optimization"),
+    "rule without a network": (
+        MN + '[[mobile_node.correspondent]]\nroute_optimization = "never"',
+        "mobile_node.correspondent[0].network",
+    ),
+    "rule with a word too many": (
+        MN + '[[mobile_node.correspondent]]\nnetwork = "::/0"\nroute_optimization = "never"\nwhy = 1',
+        "mobile_node.correspondent[0].why",
+    ),
     "scenario is a text": (MN + 'scenarios = ["10020"]', "mobile_node.scenarios"),
     "no associations": (MN, 'one with use = "signalling" and peer = "2001:db8:1::a" is missing'),
     "no tunnel association": (MN + pair("signalling", 1000), 'use = "tunnel"'),
