@@ -109,6 +109,13 @@ class CorrespondentNode:
         """A packet arrived on the link."""
         if link != self.settings.link.name:
             return self._absorb([Discarded(Reason.NO_SUCH_LINK, "correspondent", link)], now)
+        optimization = self.optimization
+        if packet[6:7] == b"\x3c" and optimization is not None and packet[24:40] == self._address:
+            # The short way: the same steps as `Host.receive` and `_arrived`.
+            inner = direct.quickly_from_terminal(packet)
+            if inner is not None and optimization.confirms(inner[8:24], packet[8:24]):
+                outputs = self._accepted(inner)
+                return outputs if type(outputs[0]) is Deliver else self._absorb(outputs, now)
         return self._absorb(self.host.receive(packet, sender, now), now)
 
     def handle_timer(self, now: float) -> list[Output]:
@@ -153,6 +160,13 @@ class CorrespondentNode:
                 if inner is None:
                     return outputs
                 packet = inner
+        except Discard as discard:
+            return [Discarded.of(discard, "correspondent")]
+        return self._accepted(packet)
+
+    def _accepted(self, packet: bytes) -> list[Output]:
+        """A packet between home address and host OS: the application's IPsec is left."""
+        try:
             plain = self.application.accept(packet)
         except Discard as discard:
             return [Discarded.of(discard, "app-ipsec")]
@@ -165,9 +179,6 @@ class CorrespondentNode:
             if direct.opened(packet)[1].home_address is not None:
                 raise Discard(Reason.HOME_ADDRESS_UNVERIFIED, "route optimization is switched off")
             return [], packet
-        inner = direct.quickly_from_terminal(packet)
-        if inner is not None and self.optimization.confirms(inner[8:24], packet[8:24]):
-            return [], inner
         return self.optimization.receive(packet, now)
 
     def _heard(self, home_address: bytes) -> dict[int, int]:
