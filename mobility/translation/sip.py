@@ -45,6 +45,9 @@ _LENGTH = re.compile(rb"(?im)^((?:content-length|l)[ \t]*:[ \t]*)(\d{1,9})(?!\d)
 _TYPE = re.compile(rb"(?im)^(?:content-type|c)[ \t]*:\s*(application/sdp|multipart/)")
 _ENCODED = re.compile(rb"(?im)^(?:content-encoding|e)[ \t]*:")
 
+_VIA = re.compile(
+    rb"(?im)^(?:via|v)[ \t]*:[ \t]*SIP/2\.0/[A-Z]{3,8}[ \t]+(?:\[[^\]\s]*\]|[^\s:;,\[]+)(?::(\d{1,5})(?!\d))?"
+)
 # What is in quotation marks is for people or signed, and is skipped.
 # Patterns have to be linear, because strangers write the text.
 _QUOTED = rb'"(?:[^"\\]|\\.?)*+"?'
@@ -79,6 +82,11 @@ class SipGateway:
     def is_message(self, payload: bytes) -> bool:
         """Whether this is the beginning of a SIP message."""
         return _START.match(payload) is not None
+
+    def sent_by(self, message: bytes) -> int | None:
+        """The port at which the sender of a request wants to be reached; None: this is no request."""
+        found = _VIA.search(message) if not message.startswith(b"SIP/2.0") else None
+        return None if found is None else int(found[1] or b"5060")
 
     def outbound(self, payload: bytes) -> bytes:
         """A message of a program, in terms of IPv6; what is no message stays as it is."""

@@ -20,9 +20,10 @@ from mobility.translation.dns import DnsGateway
 from mobility.translation.native import NativeFlows
 from mobility.translation.settings import TranslationSettings
 from mobility.translation.sip import SipGateway
+from mobility.translation.streams import SipStreams
 from mobility.translation.table import Row
 from mobility.translation.translator import DONT_FRAGMENT, MORE_FRAGMENTS, OFFSET, Refused, Translator
-from mobility.wire import icmp6, ip4, ip6, udp
+from mobility.wire import icmp6, ip4, ip6, tcp, udp
 from mobility.wire.errors import WireError
 
 DNS_PORT = 53
@@ -82,6 +83,7 @@ class Translation:
         self.translator = Translator(self, router4, settings.home_address, int.from_bytes(random(2)))
         self.dns = DnsGateway(self._virtual4, self._standing_for)
         self.sip = SipGateway(self._literal4, self._literal6)
+        self.streams = SipStreams(self.sip.is_message, self._sip_sent, self.sip.inbound)
         self.timer: float | None = None
         "When `handle_timer` wants to be called."
         self.sent = 0
@@ -198,6 +200,7 @@ class Translation:
             "table": self.table.snapshot(now),
             "dns": self.dns.snapshot(),
             "sip": self.sip.snapshot(),
+            "sip_streams": len(self.streams),
             "native_flows": len(self.native),
             "sent": self.sent,
             "received": self.received,
@@ -276,6 +279,8 @@ class Translation:
                 return None
         elif protocol == ip6.TCP and size >= 40:
             at = 36
+            if self._speaks_sip(here, there):
+                return None
         else:
             return None
         checksum = packet[at] << 8 | packet[at + 1]
@@ -318,6 +323,8 @@ class Translation:
                 return None
         elif protocol == ip6.TCP and size >= 60:
             at = 56
+            if self._speaks_sip(here, there):
+                return None
         else:
             return None
         checksum = packet[at] << 8 | packet[at + 1]
@@ -386,9 +393,10 @@ class Translation:
             if whole is None:
                 return
             packet = whole
-        if protocol == ip6.UDP and not (packet[6] << 8 | packet[7]) & (MORE_FRAGMENTS | OFFSET):
-            head = (packet[0] & 15) * 4
-            if head == ip4.HEADER_SIZE and self._outbound_gateway(packet, head, now, result):
+        if not (packet[6] << 8 | packet[7]) & (MORE_FRAGMENTS | OFFSET) and packet[0] == 0x45 and packet[8] > 1:
+            if protocol == ip6.UDP and self._outbound_gateway(packet, ip4.HEADER_SIZE, now, result):
+                return
+            if protocol == ip6.TCP and self._outbound_stream(packet, now, result):
                 return
         result.network += self.translator.to_ipv6(packet)
         row = self.table.known4(destination)
@@ -410,9 +418,7 @@ class Translation:
         if there == DNS_PORT:
             payloads = self.dns.outbound(payload, here, server, now)
         else:
-            payloads = [self.sip.outbound(payload)]
-            if there in self.settings.sip_ports and self.sip.is_message(payload):
-                self._learn(here)
+            payloads = [self._sip_sent(payload)]
         for each in payloads:
             self._datagram6(packet, server, (here, there), each, result)
         return True
@@ -429,8 +435,50 @@ class Translation:
         else:
             result.network.append(made)
 
+    def _outbound_stream(self, packet: bytes, now: float, result: Translated) -> bool:
+        """SIP over TCP; whether it was."""
+        segment = self._segment(packet[ip4.HEADER_SIZE :], packet[12:20])
+        if segment is None or not self._speaks_sip(segment.source_port, segment.destination_port):
+            return False
+        there = self.table.of_ipv4(packet[16:20], now).ipv6
+        made = self.streams.sent(there, segment)
+        if made is None:
+            return False
+        for each in made:
+            body = _with_checksum(bytes(each), self._home6 + there)
+            result.network.append(ip6.packet(self._home6, there, ip6.TCP, body, packet[8] - 1, packet[1]))
+        return True
+
+    def _inbound_stream(self, packet: bytes, result: Translated) -> bool:
+        segment = self._segment(packet[ip6.HEADER_SIZE :], packet[8:40])
+        if segment is None or not self._speaks_sip(segment.destination_port, segment.source_port):
+            return False
+        made = self.streams.received(packet[8:24], segment)
+        if made is None:
+            return False
+        ends = self.to4(packet[8:24]) + self._home4
+        tos = (packet[0] & 15) << 4 | packet[1] >> 4
+        for each in made:
+            body, number = _with_checksum(bytes(each), ends), self.translator.next_identification()
+            result.host.append(ip4.packet(ends, ip6.TCP, body, ttl=packet[7] - 1, tos=tos, identification=number))
+        return True
+
+    def _segment(self, data: bytes, ends: bytes) -> tcp.Segment | None:
+        """None: it is none, or damaged, which its receiver will see."""
+        if (words(ends) + ip6.TCP + len(data) + _sum(data)) % 0xFFFF:
+            return None
+        try:
+            return tcp.Segment.parse(data)
+        except WireError:
+            return None
+
+    def _sip_sent(self, message: bytes) -> bytes:
+        """A message of a program, rewritten. Calls may come to where it wants answers from elsewhere than the proxy."""
+        if self.sip.is_message(message) and (port := self.sip.sent_by(message)) is not None:
+            self._learn(port)
+        return self.sip.outbound(message)
+
     def _learn(self, port: int) -> None:
-        """Calls may come to this port from elsewhere than the proxy."""
         if port in self._local_sip:
             return
         if len(self._local_sip) >= LOCAL_SIP_PORTS:
@@ -457,6 +505,9 @@ class Translation:
             there, here = packet[40] << 8 | packet[41], packet[42] << 8 | packet[43]
             if (there == DNS_PORT or self._speaks_sip(here, there)) and packet[7] > 1:
                 self._inbound_gateway(packet, there == DNS_PORT, now, result)
+                return
+        if headers.protocol == ip6.TCP and headers.offset == ip6.HEADER_SIZE and packet[7] > 1:
+            if self._inbound_stream(packet, result):
                 return
         result.host.append(self.translator.to_ipv4(packet))
         row = self.table.known6(packet[8:24])
@@ -545,6 +596,11 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 def _sum(data: bytes) -> int:
     return words(data + b"\0") if len(data) & 1 else words(data)
+
+
+def _with_checksum(segment: bytes, ends: bytes) -> bytes:
+    value = -(words(ends) + ip6.TCP + len(segment) + _sum(segment)) % 0xFFFF
+    return b"%b%b%b" % (segment[:16], value.to_bytes(2), segment[18:])
 
 
 def _checked4(packet: bytes) -> bytes:
