@@ -245,8 +245,10 @@ class Terminal:
                     and (quick := direct.quickly_from_correspondent(packet)) is not None
                     and quick[24:40] == self._home
                 ):
-                    way.heard += 1
-                    return self._from_tunnel(quick, now)
+                    outputs = self._from_tunnel(quick, now)
+                    if type(outputs[0]) is Deliver:
+                        way.heard += 1  # a stranger can send such packets, but not such that are delivered
+                    return outputs
                 else:
                     return self._finish(self._absorb(self.hosts[link].receive(packet, sender, now), now))
                 if inner[24:40] != self._home:
@@ -462,10 +464,10 @@ class Terminal:
             inner = self.forwarding.receive(packet)
         except Discard as discard:
             return self._not_received(discard, now)
-        outputs: list[Output] = []
-        if packet[8:24] != self._agent and not self.forwarding.at_home:
+        outputs = self._from_tunnel(inner, now)
+        if packet[8:24] != self._agent and not self.forwarding.at_home and outputs and type(outputs[0]) is Deliver:
             outputs += self.optimization.heard(packet[8:24], now)
-        return outputs + self._from_tunnel(inner, now)
+        return outputs
 
     def _icmp(self, packet: bytes, now: float) -> list[Output]:
         """An error about a packet of the care-of address."""

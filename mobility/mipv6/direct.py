@@ -18,7 +18,8 @@ OVERHEAD = 24
 
 _LENGTH = Struct("!H").pack
 _FIRST = frozenset((ip6.HOP_BY_HOP, ip6.ROUTING))
-_EXTENSIONS = frozenset((ip6.HOP_BY_HOP, ip6.ROUTING, ip6.FRAGMENT, ip6.DEST_OPTIONS))
+_THOUGHT = frozenset((ip6.HOP_BY_HOP, ip6.ROUTING, ip6.FRAGMENT, ip6.DEST_OPTIONS, ip6.MOBILITY, ip6.IPV6, ip6.IPV4))
+"Next headers that need more than a quick look."
 _OPTION = bytes((2, ip6.PADN, 2, 0, 0, ip6.HOME_ADDRESS, 16))
 _ROUTING = bytes((2, 2, 1, 0, 0, 0, 0))
 
@@ -93,20 +94,13 @@ def opened(packet: bytes) -> tuple[bytes, ip6.Headers]:
 
 
 def check_routing(headers: ip6.Headers, home: bytes) -> None:
-    """Step 123. Raises `Discard`: the type 2 routing header is for another home address, or there is an option too."""
-    if headers.routing_address != home:
-        named = None if headers.routing_address is None else IPv6Address(headers.routing_address)
-        raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"routing header {named}")
+    """Step 123. Raises `Discard`: a type 2 routing header for another home address, or a Home Address option."""
     if headers.home_address is not None:
         raise Discard(Reason.HOME_ADDRESS_UNVERIFIED, f"{IPv6Address(headers.home_address)} is not bound here")
+    if headers.routing_address is not None and headers.routing_address != home:
+        raise Discard(Reason.HOME_ADDRESS_NOT_OURS, f"routing header {IPv6Address(headers.routing_address)}")
 
 
 def _plain(packet: bytes) -> bool:
     size = len(packet)
-    return (
-        size >= 68
-        and packet[4] << 8 | packet[5] == size - 40
-        and packet[0] >> 4 == 6
-        and packet[40] not in _EXTENSIONS
-        and packet[40] != ip6.MOBILITY
-    )
+    return size >= 68 and packet[4] << 8 | packet[5] == size - 40 and packet[0] >> 4 == 6 and packet[40] not in _THOUGHT

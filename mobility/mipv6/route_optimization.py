@@ -289,7 +289,8 @@ class RouteOptimization:
         ``home_until``: when the home agent's binding ends; ``is_lost``: whether nothing arrives at a place any more."""
         at_home = place is not None and place.at_home
         native = None if place is None or place.udp or at_home else place
-        self._home_until = home_until
+        if home_until is not None:
+            self._home_until = home_until  # else that of the former place, until the new one is acknowledged
         outputs: list[Output] = []
         moved = native != self._place or at_home != self._at_home
         if moved:
@@ -340,7 +341,11 @@ class RouteOptimization:
         return self.rules.of(IPv6Address(correspondent)) is not RoutePolicy.NEVER
 
     def heard(self, correspondent: bytes, now: float) -> list[Output]:
-        """A packet of a correspondent came directly, and `ways` has no route for it."""
+        """A packet of a correspondent came directly and was delivered."""
+        route = self.ways.get(correspondent)
+        if route is not None:
+            route.heard += 1
+            return []
         peer = self._peers.get(correspondent)
         if peer is None or not peer.registration.works():
             return []
