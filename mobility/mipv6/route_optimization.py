@@ -162,6 +162,7 @@ class RouteOptimization:
         self._place: Attachment | None = None
         self._at_home = False
         self._ready = False
+        self._was_allowed = False
         self._home_until: float | None = None
         self._unsent: list[bytes] = []
         "To be sent again as soon as there is a way."
@@ -302,7 +303,11 @@ class RouteOptimization:
                 outputs += self._carry_out(peer, peer.registration.moved(care_of, lost, now), now)
         became_ready = ready and not self._ready
         self._ready = ready
-        if not self._allowed():
+        allowed, before = self._allowed(), self._was_allowed
+        self._was_allowed = allowed
+        if allowed and not before:
+            self.ways.clear()  # the row of the policy table was enabled: worth a second look
+        if not allowed:
             for peer in list(self._peers.values()):
                 if peer.registration.bound:
                     outputs += self._stop(peer, "the scenario is disabled", now)

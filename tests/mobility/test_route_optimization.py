@@ -332,7 +332,6 @@ def test_scenario_decides_live() -> None:
     network.run(1)
     assert signalling(network) == []
     network.terminal.scenarios.enable(10021, True)
-    network.terminal.optimization.ways.clear()  # what a command that enables the row does with `rules_changed`
     network.run(1)
     assert network.is_direct()
     network.terminal.scenarios.enable(10021, False)
