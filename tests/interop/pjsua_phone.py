@@ -1,0 +1,142 @@
+"""An IPv4-only phone: PJSUA2, from a wheel that was compiled without IPv6. Registers, calls, talks, hangs up.
+
+    python pjsua_phone.py ORDERS
+
+``ORDERS`` is JSON: ``user``, ``password``, ``domain``, ``target``, ``play`` and ``record`` (WAV files),
+``seconds``, ``local`` (an IPv4 address), ``transport`` (``udp`` or ``tcp``) and ``log`` (a file); without ``target`` it
+waits for a call. Each line that it writes to standard output is JSON: what has happened. It ends after the call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import pjsua2 as pj
+
+
+def tell(what: str, **values: object) -> None:
+    sys.stdout.write(json.dumps({"event": what, **values}) + "\n")
+    sys.stdout.flush()
+
+
+class PhoneCall(pj.Call):  # type: ignore[misc]
+    """Plays and records as soon as there is audio."""
+
+    def __init__(self, account: pj.Account, orders: dict[str, Any], number: int = -1) -> None:
+        super().__init__(account, number)
+        self.orders = orders
+        self.state = "new"
+        self.player: pj.AudioMediaPlayer | None = None
+        self.recorder: pj.AudioMediaRecorder | None = None
+
+    def onCallState(self, prm: pj.OnCallStateParam) -> None:
+        info = self.getInfo()
+        self.state = info.stateText
+        tell("call", state=info.stateText, status=info.lastStatusCode, remote=info.remoteUri)
+
+    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
+        info = self.getInfo()
+        for number, media in enumerate(info.media):
+            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE and not self.player:
+                audio = self.getAudioMedia(number)
+                self.player, self.recorder = pj.AudioMediaPlayer(), pj.AudioMediaRecorder()
+                self.player.createPlayer(self.orders["play"], pj.PJMEDIA_FILE_NO_LOOP)
+                self.recorder.createRecorder(self.orders["record"])
+                self.player.startTransmit(audio)
+                audio.startTransmit(self.recorder)
+                stream = self.getStreamInfo(number)
+                tell("media", codec=stream.codecName, remote=stream.remoteRtpAddress)
+
+    def statistics(self) -> None:
+        stream = self.getStreamStat(0).rtcp
+        tell("statistics", sent=stream.txStat.pkt, received=stream.rxStat.pkt, lost=stream.rxStat.loss)
+
+
+class PhoneAccount(pj.Account):  # type: ignore[misc]
+    def __init__(self, orders: dict[str, Any]) -> None:
+        super().__init__()
+        self.orders = orders
+        self.call: PhoneCall | None = None
+        self.registered: int | None = None
+
+    def onRegState(self, prm: pj.OnRegStateParam) -> None:
+        self.registered = prm.code
+        tell("registration", status=prm.code, reason=prm.reason)
+
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
+        self.call = PhoneCall(self, self.orders, prm.callId)
+        answer = pj.CallOpParam()
+        answer.statusCode = 200
+        self.call.answer(answer)
+
+
+def main() -> None:
+    orders = json.loads(sys.argv[1])
+    endpoint = pj.Endpoint()
+    endpoint.libCreate()
+    settings = pj.EpConfig()
+    settings.logConfig.level = 5
+    settings.logConfig.consoleLevel = 0
+    settings.logConfig.filename = orders["log"]
+    settings.uaConfig.threadCnt = 0
+    settings.uaConfig.mainThreadOnly = True
+    endpoint.libInit(settings)
+    transport = pj.TransportConfig()
+    transport.boundAddress = orders["local"]
+    transport.port = 5060
+    for kind in (pj.PJSIP_TRANSPORT_UDP, pj.PJSIP_TRANSPORT_TCP):
+        endpoint.transportCreate(kind, transport)
+    endpoint.audDevManager().setNullDev()
+    endpoint.libStart()
+    for codec in endpoint.codecEnum2():
+        endpoint.codecSetPriority(codec.codecId, 255 if codec.codecId.startswith("PCMU") else 0)
+
+    account_settings = pj.AccountConfig()
+    suffix = ";transport=tcp" if orders["transport"] == "tcp" else ""
+    account_settings.idUri = f"sip:{orders['user']}@{orders['domain']}"
+    account_settings.regConfig.registrarUri = f"sip:{orders['domain']}{suffix}"
+    account_settings.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", orders["user"], 0, orders["password"]))
+    account_settings.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
+    account_settings.mediaConfig.srtpSecureSignaling = 0
+    account_settings.mediaConfig.transportConfig.boundAddress = orders["local"]
+    account = PhoneAccount(orders)
+    account.create(account_settings)
+
+    def until(reached: Any, seconds: float, what: str) -> None:
+        end = time.monotonic() + seconds
+        while not reached():
+            if time.monotonic() > end:
+                tell("failed", why=f"no {what} within {seconds} s")
+                os._exit(1)
+            endpoint.libHandleEvents(10)
+
+    until(lambda: account.registered is not None, 15, "registration")
+    if account.registered != 200:
+        os._exit(1)
+    if "target" in orders:
+        account.call = PhoneCall(account, orders)
+        account.call.makeCall(orders["target"] + suffix, pj.CallOpParam(True))
+    until(lambda: account.call is not None, 60, "call")
+    call = account.call
+    assert call is not None
+    until(lambda: call.player is not None, 15, "media")
+    end = time.monotonic() + orders["seconds"]
+    until(lambda: call.state == "DISCONNECTED" or time.monotonic() > end, orders["seconds"] + 5, "end")
+    if call.state != "DISCONNECTED":
+        call.statistics()
+        call.recorder = None
+        call.hangup(pj.CallOpParam())
+    until(lambda: call.state == "DISCONNECTED", 10, "end of the call")
+    account.setRegistration(False)
+    account.registered = None
+    until(lambda: account.registered is not None, 10, "end of the registration")
+    tell("done")
+    os._exit(0)  # the library's own end takes seconds
+
+
+if __name__ == "__main__":
+    main()
