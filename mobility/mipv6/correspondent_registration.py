@@ -309,6 +309,7 @@ class CorrespondentRegistration:
             raise Discard(Reason.AUTHENTICATOR_WRONG, f"acknowledgement of {self.correspondent}")
         del self._sent[message.sequence]
         if expired:
+            self._believed_until = sent.believed_until
             return self._retest(status, now)
         self.round_trip.measured(now - sent.at)
         heard = heard_in(message.options)
@@ -478,6 +479,10 @@ class CorrespondentRegistration:
 
     def _send_end(self, now: float) -> list[Output]:
         """One transmission of what ends the binding, by way of the home address; first the home test, if need be."""
+        wait = self._until_rate_allows(now)
+        if wait > now:
+            self.timer = wait
+            return []
         self.timer = now + self._timeout()
         self._transmissions += 1
         if not self._usable(self._home_token, now):
