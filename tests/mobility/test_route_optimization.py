@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.packet import Raw
 
 from mobility.discards import Reason
 from mobility.mipv6 import direct
@@ -14,10 +19,15 @@ from mobility.mipv6.correspondent_registration import RouteEnded, RouteOptimized
 from mobility.mipv6.route_optimization import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Port, Segment
-from mobility.outputs import Discarded
+from mobility.outputs import Discarded, Transmit
+from mobility.trace import PcapngWriter
+from mobility.translating import TranslatingTerminal
+from mobility.translation.settings import TranslationSettings
+from mobility.translation.translation import Translation
 from mobility.wire import icmp6, ip6, mh
+from mobility.wire.udp import packet as udp_packet
 from tests.mobility.optimized import Optimized
-from tests.mobility.whole import CN, CORRESPONDENT, HA, MN, Traffic, udp
+from tests.mobility.whole import CN, CORRESPONDENT, HA, MN, Traffic, randomness, udp
 
 SENDER = bytes.fromhex("020000001201")
 FORMS = list(TunnelForm)
@@ -479,3 +489,112 @@ def test_correspondent_of_an_older_kind_answers_with_a_binding_error() -> None:
     ]
     network.run(3)
     assert intact(network)
+
+
+# ---------------------------------------------------------------- beside other parts
+
+
+def test_programs_that_speak_ipv4_go_directly_too() -> None:
+    """Scenario 10011: translated, and then directly."""
+    here = IPv4Address("198.18.0.1")
+    network = Optimized()
+    network.world.remove("mn")
+    translation = Translation(TranslationSettings(MN, here, HA), randomness("translation"))
+    terminal = TranslatingTerminal(network.terminal, translation)
+    network.world.add("mn", terminal)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    peer = IPv4Address(translation.table.of_ipv6(CN.packed, network.world.now, asked=True).ipv4)
+    mn, cn = network.world.stations["mn"], network.world.stations["cn"]
+    for number in range(40):
+        body = number.to_bytes(4) + bytes(100)
+        mn.send(bytes(IP(src=str(here), dst=str(peer)) / UDP(sport=40000, dport=4000) / Raw(body)))
+        cn.send(udp_packet(CN.packed + MN.packed, (4000, 40000), body))
+        network.world.run(network.world.now + 0.02)
+    network.world.run(network.world.now + 0.5)
+    assert network.is_direct()
+    assert [row["number"] for row in network.terminal.scenarios.snapshot() if row["in_use"]] == [10010, 10011]
+    assert len(cn.delivered) == len(mn.delivered) == 40
+    assert {packet[0] >> 4 for _, packet in mn.delivered} == {4}
+    network.terminal.scenarios.enable(10011, False)
+    network.world.run(network.world.now + 3)
+    assert not network.is_direct()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tunnel_stays_for_everybody_else(form: TunnelForm) -> None:
+    network = Optimized(form, rules=RouteRules(RoutePolicy.ALWAYS, ((CORRESPONDENT, RoutePolicy.ALWAYS),)))
+    network.start()
+    other = IPv6Address("2001:db8:c::77")
+    network.a.frames.clear()
+    station = network.world.stations["mn"]
+    station.send(udp(MN, other, bytes(160)))
+    station.send(udp(MN, CN, bytes(160)))
+    network.run(0.1)
+    (first, second) = (frame.packet for frame in network.a.frames if len(frame.packet) > 200)
+    assert first[24:40] == HA.packed
+    assert first[6] == (ip6.IPV6 if form is TunnelForm.PLAIN else ip6.ESP)
+    assert (second[24:40], second[6], second[40]) == (CN.packed, ip6.DEST_OPTIONS, ip6.ESP)
+
+
+def test_home_test_goes_through_the_tunnel_under_esp_and_the_care_of_test_does_not() -> None:
+    network = Optimized()
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    network.a.frames.clear()
+    network.talk(0.1)
+    network.run(1)
+    care_of = network.care_of
+    assert care_of is not None
+    seen = [frame.packet for frame in network.a.frames if frame.packet[6] == ip6.MOBILITY]
+    types = {packet[42] for packet in seen}
+    assert types == {mh.Type.CARE_OF_TEST_INIT, mh.Type.CARE_OF_TEST}
+    # Between home agent and correspondent nobody protects them: that is what the two ways are for.
+    outside = {packet[42] for packet in (f.packet for f in network.office.frames) if packet[6] == ip6.MOBILITY}
+    assert {mh.Type.HOME_TEST_INIT, mh.Type.HOME_TEST} <= outside
+
+
+@pytest.mark.interop
+def test_tshark_has_nothing_to_complain_of(tmp_path: Path) -> None:
+    """Every message and every form of data of route optimization, with refusals and errors."""
+    network = Optimized(TunnelForm.PLAIN)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    network.talk(4, interval=0.1)
+    network.run(2)
+    network.move(network.b)
+    network.run(1)
+    network.move(network.home)
+    network.run(2)
+    node = network.correspondent
+    now = network.world.now
+    peer = Correspondent(CN, randomness("other"), node.host.send, node.host.report, node._heard)
+    care_of = IPv6Address("2001:db8:a::1")
+    packets = [frame.packet for segment in (network.core, network.a, network.b) for frame in segment.frames]
+    stray = direct.to_correspondent(udp(MN, CN, bytes(8)), care_of.packed, MN.packed)
+    unknown = ip6.packet(care_of, CN, ip6.MOBILITY, mh.payload(mh.UnknownMessage(99, bytes(2)), care_of, CN))
+    for packet in (stray, unknown):
+        packets += [output.packet for output in peer.receive(packet, now)[0] if isinstance(output, Transmit)]
+    request = ip6.packet(CN, MN, ip6.MOBILITY, mh.payload(mh.BindingRefreshRequest(), CN, MN))
+    packets.append(direct.to_terminal(request, care_of.packed))
+    path = tmp_path / "all.pcapng"
+    with path.open("wb") as file:
+        writer = PcapngWriter(file)
+        for packet in packets:
+            writer.write("eth0", packet, 1_700_000_000.0)
+        writer.flush()
+    done = subprocess.run(
+        ["tshark", "-r", str(path), "-o", "ipv6.defragment:FALSE", "-T", "fields", "-e", "mip6.mhtype",
+         "-e", "_ws.malformed", "-e", "_ws.expert.message"],
+        env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert len(rows) == len(packets)
+    kinds = {int(row[0].split(",")[0]) for row in rows if row[0]}
+    assert kinds >= set(range(8))
+    complaints = {complaint for row in rows for complaint in row[1:] if complaint}
+    assert complaints == set()
