@@ -587,7 +587,7 @@ def test_tshark_has_nothing_to_complain_of(tmp_path: Path) -> None:
             writer.write("eth0", packet, 1_700_000_000.0)
         writer.flush()
     done = subprocess.run(
-        ["tshark", "-r", str(path), "-o", "ipv6.defragment:FALSE", "-T", "fields", "-e", "mip6.mhtype",
+        ["tshark", "-r", str(path), "-o", "esp.do_esp_sequence_analysis:FALSE", "-T", "fields", "-e", "mip6.mhtype",
          "-e", "_ws.malformed", "-e", "_ws.expert.message"],
         env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")},
         capture_output=True, text=True, check=True, timeout=60,
