@@ -53,11 +53,6 @@ class BindingUpdateList:
         """The row that sends packets for these 16 bytes directly (step 102), never the home registration."""
         return self._routes.get(destination)
 
-    @property
-    def has_routes(self) -> bool:
-        """Whether any row sends packets directly."""
-        return bool(self._routes)
-
     def put(self, entry: ListEntry) -> None:
         """Add a row or replace the one with the same destination and identifier (step 75)."""
         key = (entry.destination, entry.identifier)
