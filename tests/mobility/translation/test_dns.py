@@ -212,10 +212,10 @@ def test_a_malformed_answer_is_dropped_by_name(made: Translation) -> None:
 def test_what_is_remembered_is_bounded_and_ends(made: Translation) -> None:
     for identifier in range(QUERIES + 20):
         ask(made, f"host{identifier}.example", identifier=identifier)
-    assert made.dns.snapshot()["waiting"] == QUERIES
+    assert made.gateways.dns.snapshot()["waiting"] == QUERIES
     assert made.timer == LIFETIME
     made.handle_timer(LIFETIME)
-    assert made.dns.snapshot()["waiting"] == 0
+    assert made.gateways.dns.snapshot()["waiting"] == 0
 
 
 @given(st.binary(max_size=120), st.booleans())

@@ -210,7 +210,7 @@ def test_a_call_over_tcp_may_come_to_where_the_program_listens() -> None:
     register = b"REGISTER sip:h SIP/2.0\r\nVia: SIP/2.0/TCP 198.18.0.1:5099;branch=z\r\n\r\n"
     made.outbound(ip4(known(made), datagram((40001, 5060), register)), 0.0)
     made.inbound(ip6(TCP(sport=44444, dport=5099, seq=99, flags="S")), 0.0)
-    assert len(made.streams) == 1
+    assert len(made.gateways.streams) == 1
     read = IPv6(
         made.outbound(ip4(known(made), TCP(sport=5099, dport=44444, seq=7, ack=100, flags="SA")), 0.0).network[0]
     )
