@@ -80,6 +80,7 @@ def _places(mobile: Object, recent: Sequence[Object]) -> list[str]:
             str(place.get("state")),
             _left(place.get("remaining")),
             "" if trip is None else f"round trip {trip * 1000:.1f} ms",
+            str(place.get("refused_because") or ""),
         ]
         lines += _entry("" if lines else "bindings", ", ".join(part for part in parts if part))
     return lines
@@ -140,7 +141,8 @@ def _move(event: Object) -> str:
             return f"{event.get('link')}: nothing comes through"
         case "HomeAgentUnreachable":
             return f"the home agent does not answer ({event.get('unanswered')} times)"
-    return f"the home agent refused: {event.get('status')}"
+    why = f": {event['why']}" if event.get("why") else ""
+    return f"the home agent refused: {event.get('status')}{why}"
 
 
 def _home_agent(node: Object) -> list[str]:

@@ -32,6 +32,7 @@ from mobility.mipv6.place_binding import (
     identifier_in,
     update_options,
 )
+from mobility.mipv6.refusals import why_refused, why_refused4
 from mobility.mipv6.registration import (
     BindingRequested,
     BindingWithdrawn,
@@ -471,7 +472,7 @@ class MobileNode:
                 self._handover = None
                 binding.registration.abandon()
                 present = self.movement.present
-                why = f"the home agent refuses it with status {acknowledgement.status}"
+                why = f"the home agent refuses it: {why_refused(acknowledgement.status)}"
                 return [
                     *outputs,
                     HandoverAbandoned("" if present is None else present.link, binding.place.link, why),
@@ -505,7 +506,7 @@ class MobileNode:
                 case mh.IPv4AddressAcknowledgement(status=status) if status >= 128:
                     if self.home_address4 is not None:
                         self.home_address4 = None
-                    outputs.append(HomeAddress4Refused(status))
+                    outputs.append(HomeAddress4Refused(status, why_refused4(status)))
                 case mh.IPv4AddressAcknowledgement(address=address, prefix_length=length):
                     if self.home_address4 != address:
                         self.home_address4 = address

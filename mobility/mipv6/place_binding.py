@@ -35,6 +35,8 @@ class HomeAddress4Refused(Event):
     """The home agent hands out none; ``status`` as in RFC 5555 section 3.2.1."""
 
     status: int
+    why: str
+    "And what to do about it, for people."
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.links import unmapped
+from mobility.mipv6.refusals import why_refused
 from mobility.outputs import Event, Output
 from mobility.wire import mh
 
@@ -125,6 +126,8 @@ class BindingRefused(Event):
     status: str
     retry_in: float
     "Seconds."
+    why: str
+    "And what to do about it, for people."
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,7 @@ class Registration:
         self._withdrawing = False
         self._told_unreachable = False
         self._renumbered = 0
+        self._refused_because = ""
 
     def bind(self, care_of_address: IPv6Address, now: float) -> list[Output]:
         """Register this care-of address, now."""
@@ -392,7 +396,8 @@ class Registration:
         self._move(Move.REFUSED)
         self._forget_binding()
         self.timer = now + REFUSED_RETRY
-        return [BindingRefused(self.home_agent, status_name(status), REFUSED_RETRY)]
+        self._refused_because = why_refused(status)
+        return [BindingRefused(self.home_agent, status_name(status), REFUSED_RETRY, self._refused_because)]
 
     def _forget_binding(self) -> None:
         self.expires = None
@@ -418,4 +423,5 @@ class Registration:
             "unanswered": self.unanswered_for,
             "round_trip": None if self.round_trip.smoothed is None else round(self.round_trip.smoothed, 4),
             "next_action_in": None if self.timer is None else round(max(self.timer - now, 0.0), 3),
+            "refused_because": self._refused_because if self.state is State.REFUSED else None,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mobility.discards import Discard, Reason
+from mobility.mipv6.refusals import why_refused
 from mobility.mipv6.registration import status_name
 from mobility.outputs import Output
 from mobility.scenario.situation import Situation, Tunnels
@@ -12,7 +13,7 @@ def set_tunnel(situation: Situation, tunnels: Tunnels) -> list[Output]:
     """Steps 62, 63/91 and 67, which every scenario of the home agent begins with."""
     status = situation.acknowledgement.status
     if status >= 128:  # step 62
-        raise Discard(Reason.BINDING_REFUSED, status_name(status))  # step 67
+        raise Discard(Reason.BINDING_REFUSED, f"{status_name(status)}: {why_refused(status)}")  # step 67
     tunnels.set_tunnel(situation.acknowledger, situation.care_of_address)  # steps 63, 91
     return []
 

@@ -82,7 +82,7 @@ def test_the_interface_follows_the_node(holder: Holder, loop: Loop) -> None:
         holder.answer()
         loop.turn(2.0)
     assert sorted(heard, key=str) == [{"op": "address4", "address4": "10.0.0.7"}, {"op": "mtu", "mtu": 1300}]
-    trace.event(HomeAddress4Refused(132))
+    trace.event(HomeAddress4Refused(132, "none left"))
     assert holder.asked() == {"op": "address4", "address4": None}
     holder.answer()
     loop.turn(2.0)
@@ -111,6 +111,6 @@ def test_no_holder(tmp_path: Path, loop: Loop, caplog: pytest.LogCaptureFixture)
     trace = Trace()
     interface = HomeInterface(loop, tmp_path / "host.sock", None)
     interface.follow(trace, 1500)
-    trace.event(HomeAddress4Refused(132))
+    trace.event(HomeAddress4Refused(132, "none left"))
     assert len(caplog.records) == 2
     interface.close()

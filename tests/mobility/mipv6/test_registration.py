@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobility.discards import Discard, Reason
+from mobility.mipv6.refusals import why_refused
 from mobility.mipv6.registration import (
     LEGAL,
     MAX_BINDACK_TIMEOUT,
@@ -199,7 +200,8 @@ def test_binding_that_was_not_refreshed_ends() -> None:
 def test_refusal_is_told_by_name_and_retried_slowly(status: int) -> None:
     registration = in_state(State.REGISTERING)
     (refused,) = registration.acknowledged(ack(1, status=status), 1.0)
-    assert refused == BindingRefused(HA, status_name(status), REFUSED_RETRY)
+    assert refused == BindingRefused(HA, status_name(status), REFUSED_RETRY, why_refused(status))
+    assert registration.snapshot(1.0)["refused_because"] == why_refused(status)
     assert registration.handle_timer(60.9) == []
     assert len(requests(registration.handle_timer(61.0))) == 1
 
