@@ -20,6 +20,7 @@ from mobility.translation.table import RowRemoved
 from mobility.translation.translation import Translation, VirtualAddressSet
 from mobility.waiting import PATIENCE
 from mobility.wire import udp
+from tests.mobility.optimized import Optimized
 from tests.mobility.translation.support import consistent4
 from tests.mobility.whole import CN, HA, MN, Network, randomness
 
@@ -64,8 +65,8 @@ class Call:
         world.stations["cn"].delivered.clear()
 
 
-def call(form: TunnelForm = TunnelForm.ESP, *, signalling: bool = True) -> Call:
-    network = Network(form, signalling=signalling)
+def call(form: TunnelForm = TunnelForm.ESP, *, signalling: bool = True, network: Network | None = None) -> Call:
+    network = Network(form, signalling=signalling) if network is None else network
     network.world.remove("mn")
     translation = Translation(TranslationSettings(MN, HERE, HA), randomness("translation"))
     terminal = TranslatingTerminal(network.terminal, translation)
@@ -131,6 +132,23 @@ def test_rows_are_switched_live() -> None:
     made.speak()
     made.run(0.5)
     assert made.at_program[-1] == 2
+
+
+def test_translation_with_route_optimization() -> None:
+    network = Optimized()
+    made = call(network=network)
+    network.plug(network.a)
+    made.run(2)
+    made.talk(6)
+    made.run(2)
+    assert in_use(made.terminal) == [10010, 10011]
+    assert network.is_direct()
+    network.move(network.b)
+    made.run(5)
+    assert network.is_direct()
+    assert made.sent == 300
+    assert len(set(made.at_correspondent)) == len(made.at_correspondent) >= 298
+    assert len(set(made.at_program)) == len(made.at_program) >= 296
 
 
 def test_packets_before_the_first_acknowledgement_wait_for_it() -> None:
