@@ -110,6 +110,8 @@ class Correspondent:
         "Home to care-of address, of the bindings that hold: what data is looked up in."
         self._used: set[bytes] = set()
         "Home addresses that packets went to directly since the last look."
+        self.timer: float | None = None
+        "When `handle_timer` wants to be called."
         self._errors = TokenBucket()
         self._refusals = TokenBucket()
 
@@ -274,20 +276,22 @@ class Correspondent:
         )
         self._routes[home] = care_of
         self._used.discard(home)
+        self._set_timer()
         return DirectBinding(IPv6Address(home), IPv6Address(care_of), lifetime, before == care_of)
 
     def _end(self, home: bytes, sequence: int, now: float) -> list[Output]:
         was_bound = self._routes.pop(home, None) is not None
         self._rows[home] = _Row(home, b"", sequence, 0, now, now + MAX_NONCE_LIFETIME)
+        self._set_timer()
         return [DirectBindingEnded(IPv6Address(home), "the terminal ended it")] if was_bound else []
 
-    @property
-    def timer(self) -> float | None:
-        """When `handle_timer` wants to be called."""
-        return min((_due(row) for row in self._rows.values()), default=None)
+    def _set_timer(self) -> None:
+        self.timer = min((_due(row) for row in self._rows.values()), default=None)
 
     def handle_timer(self, now: float) -> list[Output]:
         """Bindings end; terminals are asked to renew those that are in use (section 9.5.5)."""
+        if self.timer is None or now < self.timer:
+            return []
         outputs: list[Output] = []
         for row in [row for row in self._rows.values() if _due(row) <= now]:
             home = row.home
@@ -302,6 +306,7 @@ class Correspondent:
                 if home in self._used:
                     request = _packet(mh.BindingRefreshRequest(), self._own, home)
                     outputs += self._send(direct.to_terminal(request, row.care_of), now)
+        self._set_timer()
         return outputs
 
     def _send_again(self, home: bytes, heard: Mapping[int, int], now: float) -> list[Output]:

@@ -380,6 +380,11 @@ class CorrespondentRegistration:
         match self.stage:
             case Stage.REST:
                 return self._renew(in_use, now)
+            case Stage.TESTING if self._transmissions >= TRANSMISSIONS and self._answers_directly(now):
+                # The way through the home agent is at fault: the direct one is used for as long as the binding lasts.
+                self.stage = Stage.REST
+                self._refresh_at = self.timer = now + HOME_TEST_RETRY
+                return []
             case Stage.TESTING | Stage.UPDATING if self._transmissions >= TRANSMISSIONS:
                 return self._fail("no answer", now, None)
             case Stage.TESTING:
@@ -391,6 +396,10 @@ class CorrespondentRegistration:
                     self.stage, self.timer = Stage.REST, None
                     return []
                 return self._send_end(now)
+
+    def _answers_directly(self, now: float) -> bool:
+        """Whether there is a binding, not in doubt, and only the home test was not answered."""
+        return self.bound_until is not None and not self.suspended and self._fits_place(now)
 
     def _rest(self, now: float) -> None:
         """Bound, and nothing is under way: wait until the binding or the home token has to be renewed."""

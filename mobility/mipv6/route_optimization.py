@@ -112,6 +112,8 @@ class _Peer:
     reaching: Liveness = field(default_factory=lambda: Liveness(CONFIRMED_EVERY))
     "Whether anything arrives there: only answers count, for what comes does not show it."
     route: Route | None = None
+    heard: int = -1
+    "Packets that had come by the route at the last answer: when none came since, silence is nothing new."
     used: int = 0
     "Packets of routes up to the last look at whether it is in use."
     wanted: bool = True
@@ -369,7 +371,7 @@ class RouteOptimization:
     def _use(self, peer: _Peer, care_of: IPv6Address, now: float) -> None:
         correspondent = peer.registration.correspondent.packed
         route = peer.route = Route(correspondent, care_of.packed)
-        peer.used = 0
+        peer.used, peer.heard = 0, -1
         self.ways[correspondent] = route
         peer.hearing, peer.reaching = Liveness(), Liveness(CONFIRMED_EVERY)
         for liveness in (peer.hearing, peer.reaching):
@@ -402,6 +404,7 @@ class RouteOptimization:
                 outputs = self._carry_out(peer, peer.registration.care_of_test(message, packet[24:40], now), now)
                 for liveness in (peer.hearing, peer.reaching):
                     liveness.reply(liveness.sequence, now)
+                peer.heard = -1 if peer.route is None else peer.route.heard
                 return outputs
             case mh.BindingAcknowledgement() if home:
                 return self._acknowledged(peer, message, plain[ip6.HEADER_SIZE :], now)
@@ -553,6 +556,8 @@ class RouteOptimization:
             peer.hearing.begin("", 0.0, now, route.sent, route.heard)
             peer.reaching.begin("", 0.0, now, route.sent, 0)
             return []
+        if route.heard == peer.heard:
+            peer.hearing.begin("", 0.0, now, route.sent, route.heard)
         verdicts = (peer.hearing.look(now, route.sent, route.heard), peer.reaching.look(now, route.sent, 0))
         if Verdict.DEAD in verdicts:
             why = "nothing comes directly any more" if verdicts[0] is Verdict.DEAD else "nothing arrives directly"

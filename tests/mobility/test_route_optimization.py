@@ -598,3 +598,25 @@ def test_tshark_has_nothing_to_complain_of(tmp_path: Path) -> None:
     assert kinds >= set(range(8))
     complaints = {complaint for row in rows for complaint in row[1:] if complaint}
     assert complaints == set()
+
+
+def test_stream_in_one_direction_is_confirmed_every_two_seconds_and_not_oftener() -> None:
+    network = Optimized()
+    network.start()
+    network.office.frames.clear()
+    station = network.world.stations["mn"]
+    network.world.every(0.02, lambda: station.send(udp(MN, CN, bytes(8))), until=network.world.now + 40)
+    network.run(41)
+    assert network.is_direct()
+    asked = signalling(network).count(mh.Type.CARE_OF_TEST_INIT)
+    assert 18 <= asked <= 22
+
+
+def test_dead_home_agent_ends_no_call_that_goes_directly() -> None:
+    network = Optimized()
+    network.start()
+    network.world.remove("ha")
+    network.talk(390, interval=0.2)
+    network.run(391)
+    assert intact(network)
+    assert events(network, RouteEnded) == []
