@@ -16,7 +16,7 @@ from mobility import values
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
 from mobility.ipsec.spd import Action
 from mobility.links import MOBILITY_PORT
-from mobility.mipv6.route_optimization import RoutePolicy, RouteRules
+from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.settings import ANY_INTERFACE as ANY_INTERFACE
 from mobility.settings import Access as Access

@@ -10,7 +10,7 @@ from typing import Literal
 
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.spd import Action
-from mobility.mipv6.route_optimization import RouteRules
+from mobility.mipv6.route_rules import RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.translation.settings import TranslationSettings
 

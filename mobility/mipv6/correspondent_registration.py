@@ -24,7 +24,8 @@ from mobility.mipv6.return_routability import (
     binding_key,
     is_authorized,
 )
-from mobility.outputs import Event, Output
+from mobility.mipv6.route_events import Granted, NotHeard, RouteEnded, RouteOptimized, RouteRefused, Say, Way
+from mobility.outputs import Output
 from mobility.wire import mh
 
 FIRST_TIMEOUT = 1.0
@@ -48,72 +49,6 @@ REFUSED_HOLD = 600.0
 "Seconds after a refusal: a matter of configuration or resources."
 CORRECTIONS = 3
 "Answers that ask for the same again (sequence number, nonces) are followed so many times at once."
-
-
-@dataclass(frozen=True, slots=True)
-class RouteOptimized(Event):
-    """Packets to and from a correspondent go directly from now on."""
-
-    correspondent: IPv6Address
-    care_of_address: IPv6Address
-    lifetime: int
-    milliseconds: float
-    "From the first test (or update, where no test was needed) to the acknowledgement."
-
-
-@dataclass(frozen=True, slots=True)
-class RouteEnded(Event):
-    """Packets to a correspondent go through the tunnel again."""
-
-    correspondent: IPv6Address
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class RouteRefused(Event):
-    """A correspondent cannot or will not do without the tunnel."""
-
-    correspondent: IPv6Address
-    why: str
-    retry_in: float
-    "Seconds."
-
-
-class Way(Enum):
-    """How a message goes to the correspondent."""
-
-    HOME = auto()
-    "From the home address: through the tunnel, or as it is at home."
-    DIRECT = auto()
-    "From the care-of address, as it is."
-    WITH_HOME_ADDRESS = auto()
-    "From the care-of address, with a Home Address option."
-
-
-@dataclass(frozen=True, slots=True)
-class Say(Event):
-    """A message for the correspondent, which is put into a packet at once."""
-
-    message: mh.Message
-    way: Way
-
-
-@dataclass(frozen=True, slots=True)
-class Granted(Event):
-    """The correspondent accepted a binding (step 75)."""
-
-    care_of_address: IPv6Address
-    lifetime: int
-    expires: float
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class NotHeard(Event):
-    """The correspondent tells what it had received from a place that was lost: the rest may be sent again."""
-
-    highest: Mapping[int, int]
-    "SPI and sequence number."
 
 
 class Stage(Enum):

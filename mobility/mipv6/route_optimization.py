@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.host.errors import TokenBucket
@@ -20,20 +19,13 @@ from mobility.mipv6 import direct
 from mobility.mipv6.again_direct import SentDirectly
 from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
 from mobility.mipv6.correspondent_node import routable
-from mobility.mipv6.correspondent_registration import (
-    CorrespondentRegistration,
-    Granted,
-    NotHeard,
-    RouteEnded,
-    RouteOptimized,
-    RouteRefused,
-    Say,
-    Stage,
-    Way,
-)
+from mobility.mipv6.correspondent_registration import CorrespondentRegistration, Stage
 from mobility.mipv6.liveness import Liveness, Verdict
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.return_routability import MAX_RR_BINDING_LIFETIME
+from mobility.mipv6.route_events import Granted, NotHeard, RouteEnded, RouteOptimized, RouteRefused, Say, Way
+from mobility.mipv6.route_rules import RoutePolicy as RoutePolicy
+from mobility.mipv6.route_rules import RouteRules as RouteRules
 from mobility.mipv6.signalling import UNPROTECTED, from_terminal, message_of
 from mobility.outputs import Discarded, Output
 from mobility.scenario.policy import ScenarioPolicy
@@ -57,33 +49,6 @@ REQUEST_INTERVAL = 10.0
 "Seconds between binding refresh requests of one correspondent that are followed: they are not authenticated."
 WHERE = "route-optimization"
 _ACCEPTED = mh.BindingAcknowledgement(mh.Status.ACCEPTED, 0, 4)
-
-
-class RoutePolicy(StrEnum):
-    """Whether a correspondent may be told the care-of address, and so where the terminal is."""
-
-    NEVER = "never"
-    ASKED = "asked"
-    "When the user says so."
-    ALWAYS = "always"
-    "As soon as packets flow."
-
-
-@dataclass(frozen=True, slots=True)
-class RouteRules:
-    """The policy for each correspondent: the first network that holds it decides, else ``default``."""
-
-    default: RoutePolicy = RoutePolicy.NEVER
-    networks: tuple[tuple[IPv6Network, RoutePolicy], ...] = ()
-
-    def of(self, correspondent: IPv6Address) -> RoutePolicy:
-        """What holds for this correspondent."""
-        return next((policy for network, policy in self.networks if correspondent in network), self.default)
-
-    @property
-    def ever(self) -> bool:
-        """Whether any correspondent may be spoken to directly."""
-        return any(policy is not RoutePolicy.NEVER for policy in (self.default, *(each for _, each in self.networks)))
 
 
 class Route:
@@ -641,15 +606,3 @@ def _packet(message: mh.Message, source: bytes, to: bytes) -> bytes:
 
 def _name(message: mh.Message) -> str:
     return mh.Type(message.type).name.lower().replace("_", " ")
-
-
-__all__ = [
-    "UNDECIDED",
-    "Route",
-    "RouteEnded",
-    "RouteOptimization",
-    "RouteOptimized",
-    "RoutePolicy",
-    "RouteRefused",
-    "RouteRules",
-]

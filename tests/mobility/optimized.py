@@ -6,8 +6,9 @@ from dataclasses import replace
 from ipaddress import IPv6Address
 
 from mobility.ipsec.processing import IpsecProcessing
-from mobility.mipv6.correspondent_registration import RouteOptimized
-from mobility.mipv6.route_optimization import RouteOptimization, RoutePolicy, RouteRules
+from mobility.mipv6.route_events import RouteOptimized
+from mobility.mipv6.route_optimization import RouteOptimization
+from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
 from mobility.terminal import Terminal
 from mobility.wire import ip6

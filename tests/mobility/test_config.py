@@ -26,7 +26,7 @@ from mobility.config import (
 )
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.spd import Action
-from mobility.mipv6.route_optimization import RoutePolicy, RouteRules
+from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 
 PATH = Path("node.toml")

@@ -15,8 +15,8 @@ from scapy.packet import Raw
 from mobility.discards import Reason
 from mobility.mipv6 import direct
 from mobility.mipv6.correspondent_node import Correspondent, DirectBinding, DirectBindingEnded
-from mobility.mipv6.correspondent_registration import RouteEnded, RouteOptimized, RouteRefused
-from mobility.mipv6.route_optimization import RoutePolicy, RouteRules
+from mobility.mipv6.route_events import RouteEnded, RouteOptimized, RouteRefused
+from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Port, Segment
 from mobility.outputs import Discarded, Transmit

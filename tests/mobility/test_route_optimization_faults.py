@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mobility.discards import Discard, Reason
 from mobility.mipv6 import direct
-from mobility.mipv6.correspondent_registration import RouteEnded
 from mobility.mipv6.registration import Bound
 from mobility.mipv6.return_routability import authorized
+from mobility.mipv6.route_events import RouteEnded
 from mobility.mipv6.route_optimization import LIMIT, NOTICED_LIMIT
 from mobility.mipv6.signalling import UNPROTECTED, to_terminal
 from mobility.mipv6.tunnel import TunnelForm, encapsulate

@@ -10,17 +10,8 @@ import pytest
 
 from mobility.discards import Discard, Reason
 from mobility.mipv6.correspondent_node import Correspondent
-from mobility.mipv6.correspondent_registration import (
-    CorrespondentRegistration,
-    Granted,
-    NotHeard,
-    RouteEnded,
-    RouteOptimized,
-    RouteRefused,
-    Say,
-    Stage,
-    Way,
-)
+from mobility.mipv6.correspondent_registration import CorrespondentRegistration, Stage
+from mobility.mipv6.route_events import Granted, NotHeard, RouteEnded, RouteOptimized, RouteRefused, Say, Way
 from mobility.mipv6.signalling import UNPROTECTED, from_terminal, logical, message_of
 from mobility.outputs import Output, Transmit
 from mobility.wire import icmp6, ip6, mh
