@@ -98,7 +98,7 @@ class DnsGateway:
             return [payload]
         if question.type == _A:
             self._remember(question, question.name, port, server, now)
-            return [_with_type(payload, question, _AAAA), payload]
+            return [_turned(_with_type(payload, question, _AAAA)), payload]
         if question.type == _PTR:
             address = _reversed(question.name)
             stands_for = None if address is None else self._standing_for(address)
@@ -113,11 +113,15 @@ class DnsGateway:
         question = _read(payload)
         if question is None or not question.bits & _RESPONSE:
             return [payload]
-        query = self._queries.get((server, port, question.identifier, question.name.lower()))
+        identifier = question.identifier
+        if question.type == _AAAA:
+            identifier = _turned(identifier)
+        query = self._queries.get((server, port, identifier, question.name.lower()))
         if query is None or question.type not in (_A, _AAAA, _PTR):
             return [payload]
         if query.answered:
             return []
+        payload = identifier + payload[2:]
         if query.type == _PTR:
             query.answered = True
             return [self._named(payload, query)]
@@ -229,6 +233,11 @@ def _read(payload: bytes) -> _Question | None:
 
 def _with_type(payload: bytes, question: _Question, wanted: bytes) -> bytes:
     return payload[: question.end] + wanted + payload[question.end + 2 :]
+
+
+def _turned(message: bytes) -> bytes:
+    """The message with another identifier: two questions with the same look like one that is repeated."""
+    return b"%c%c%b" % (message[0] ^ 0xFF, message[1] ^ 0xFF, message[2:])
 
 
 def _reversed(name: bytes) -> bytes | None:

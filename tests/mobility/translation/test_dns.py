@@ -93,6 +93,7 @@ def test_programs_know_under_which_address_the_server_is(made: Translation) -> N
 def test_a_is_made_of_aaaa(made: Translation) -> None:
     questions = ask(made, "Peer.Example")
     assert [question.question[0].rdtype.name for question in questions] == ["AAAA", "A"]
+    assert questions[0].id != questions[1].id == 7
     aaaa = answered(questions[0], "Peer.Example. CNAME host.example.", f"host.example. AAAA {PEER}", flags=dns.flags.AD)
     (told,) = reply(made, aaaa)
     assert (told.id, told.question[0].rdtype.name, str(told.question[0].name)) == (7, "A", "Peer.Example.")
