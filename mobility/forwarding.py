@@ -173,7 +173,7 @@ class Forwarding:
     def _check_direct(self, packet: bytes) -> None:
         """Raises `Discard`: data that came directly is from one that has no business to send so."""
         source = packet[8:24]
-        if self.at_home or source == self._agent or packet[6] in _TUNNELLED or not self.accepts_direct(source):
+        if source == self._agent or packet[6] in _TUNNELLED or not self.accepts_direct(source):
             raise Discard(Reason.NOT_TUNNELLED, f"route-optimized data from {IPv6Address(source)}")
 
     def snapshot(self) -> dict[str, object]:

@@ -154,11 +154,12 @@ class RouteOptimization:
         return self._begin(address, now)
 
     def dismiss(self, correspondent: IPv6Address, now: float) -> list[Output]:
-        """The user wants packets to go through the tunnel, until `ask`."""
+        """The user wants packets to go through the tunnel, until `ask`. Raises `ValueError`: too many of them."""
         address = correspondent.packed
+        if len(self._dismissed) >= LIMIT:
+            raise ValueError(f"{LIMIT} correspondents are kept in the tunnel; give one back with optimize ADDRESS")
         self._asked.discard(address)
-        if len(self._dismissed) < LIMIT:
-            self._dismissed.add(address)
+        self._dismissed.add(address)
         peer = self._peers.get(address)
         if peer is None:
             return []

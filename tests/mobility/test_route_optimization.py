@@ -620,3 +620,17 @@ def test_dead_home_agent_ends_no_call_that_goes_directly() -> None:
     network.run(391)
     assert intact(network)
     assert events(network, RouteEnded) == []
+
+
+def test_return_home_beside_a_place_that_still_works_loses_nothing() -> None:
+    network = Optimized()
+    network.start()
+    network.plug(network.home, "wlan1")
+    network.run(2)
+    assert network.is_direct()
+    network.talk(3)
+    network.run(1)
+    network.world.stations["mn"].carry_out(network.terminal.command("return-home", network.world.now))
+    network.run(4)
+    assert network.terminal.forwarding.at_home
+    assert intact(network)
