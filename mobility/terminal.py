@@ -38,7 +38,7 @@ from mobility.mipv6.tunnel import (
     terminal_policies,
 )
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
-from mobility.scenario.policy import ScenarioPolicy
+from mobility.scenario.policy import SCENARIOS, NoScenario, ScenarioPolicy
 from mobility.short_way import ShortWay, short_way
 from mobility.terminal_settings import TerminalSettings as TerminalSettings
 from mobility.uplinks import Uplinks
@@ -79,7 +79,7 @@ class Terminal:
         self.settings = settings
         self.application = application
         self.updates = BindingUpdateList()
-        self.scenarios = ScenarioPolicy(enabled=settings.scenarios)
+        self.scenarios = ScenarioPolicy((*SCENARIOS, *settings.more_scenarios), settings.scenarios)
         tunnel_security = terminal_policies(settings.home_address, settings.home_agent, settings.tunnel, associations)
         self.forwarding = Forwarding(
             settings.home_address, settings.home_agent, settings.tunnel, tunnel_security, self.updates
@@ -279,7 +279,8 @@ class Terminal:
 
     def command(self, name: str, now: float) -> list[Output]:
         """``reregister``, ``move LINK`` (prefer it), ``return-home``; ``optimize ADDRESS`` and ``tunnel ADDRESS``: how
-        packets of a correspondent go. Raises `ValueError` for anything else."""
+        packets of a correspondent go; ``scenario enable NUMBER`` and ``scenario disable NUMBER``: the policy table,
+        which counts at once. Raises `ValueError` for anything else."""
         movement = self.mobile_node.movement
         match name.split():
             case ["reregister"]:
@@ -295,8 +296,12 @@ class Terminal:
                 return self._finish(self.optimization.ask(_address(address), now))
             case ["tunnel", address]:
                 return self._finish(self.optimization.dismiss(_address(address), now))
+            case ["scenario", "enable" | "disable" as verb, number]:
+                self.scenarios.enable(self.scenarios.number(number), verb == "enable")
+                return self._finish([*self._absorb(self.mobile_node.refresh(now), now), *self._follow(now)])
             case _:
-                known = "reregister, move LINK, return-home, optimize ADDRESS, tunnel ADDRESS"
+                known = "reregister, move LINK, return-home, optimize ADDRESS, tunnel ADDRESS, scenario enable NUMBER,"
+                known += " scenario disable NUMBER"
                 raise ValueError(f"there is no command {name!r}; there are: {known}")
         return self._finish(self._moved(now))
 
@@ -306,6 +311,7 @@ class Terminal:
             "role": "terminal",
             "mobile_node": self.mobile_node.snapshot(now),
             "scenarios": self.scenarios.snapshot(),
+            "no_scenario": self.scenarios.lacking,
             "forwarding": self.forwarding.snapshot(),
             "route_optimization": self.optimization.snapshot(now),
             "application": self.application.spd.describe(),
@@ -464,7 +470,7 @@ class Terminal:
             inner = self.forwarding.receive(packet)
         except Discard as discard:
             return self._not_received(discard, now)
-        outputs = self._from_tunnel(inner, now)
+        outputs = self._received(inner, now)
         if packet[8:24] != self._agent and not self.forwarding.at_home and outputs and type(outputs[0]) is Deliver:
             outputs += self.optimization.heard(packet[8:24], now)
         return outputs
@@ -499,7 +505,7 @@ class Terminal:
                     inner = self.forwarding.receive_datagram(payload, local.packed)
         except Discard as discard:
             return self._not_received(discard, now)
-        return self._from_tunnel(inner, now)
+        return self._received(inner, now)
 
     def _not_received(self, discard: Discard, now: float) -> list[Output]:
         if discard.reason is Reason.REPLAYED and self.mobile_node.overlapping(now):
@@ -507,6 +513,12 @@ class Terminal:
             self.counters["duplicates-removed"] += 1
             return []
         return [Discarded.of(discard, "receive-routine")]
+
+    def _received(self, inner: bytes, now: float) -> list[Output]:
+        """What receive routine 120 hands to scenario processing, if there is a scenario that takes it."""
+        if self.scenarios.lacking is not None:
+            return [Discarded(Reason.SCENARIO_DISABLED, "scenario", "there is no tunnel that it may come through")]
+        return self._from_tunnel(inner, now)
 
     def _from_tunnel(self, inner: bytes, now: float) -> list[Output]:
         """Receive routine 120 is done: the application's IPsec, then the host OS."""
@@ -622,6 +634,8 @@ class Terminal:
                     changed = True
                 case HomeAddress4Assigned(address=address4):
                     self.forwarding.home_address4 = address4.packed
+                case NoScenario():
+                    self.forwarding.clear_tunnel()
                 case HomeAddress4Refused():
                     self.forwarding.home_address4 = b""
                 case ReturnedHome():
@@ -660,6 +674,7 @@ class Terminal:
         if self._homecoming.link is None:
             return []
         self.forwarding.arrived_home()
+        self.scenarios.lacking = None
         return self._absorb(self._homecoming.settle(now), now) + self._follow(now)
 
     def _follow(self, now: float) -> list[Output]:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from mobility.links import MOBILITY_PORT, LinkSettings
 from mobility.mipv6.route_optimization import RouteRules
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.scenario.situation import Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class TerminalSettings:
     key_management: bool = False
     scenarios: frozenset[int] | None = None
     "Numbers of the enabled rows of the scenario policy table; None: all."
+    more_scenarios: tuple[Scenario, ...] = ()
+    "Of third parties, beside ours."
     home_agent4: IPv4Address | None = None
     "Where the home agent is reached through IPv4; None: not at all."
     udp_port: int = MOBILITY_PORT

@@ -42,8 +42,11 @@ class TranslatingTerminal:
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = (self.terminal.timer, self.translation.timer, self.waiting.timer)
-        return min((time for time in times if time is not None), default=None)
+        earliest = self.terminal.timer
+        for time in (self.translation.timer, self.waiting.timer):
+            if time is not None and (earliest is None or time < earliest):
+                earliest = time
+        return earliest
 
     @property
     def host_mtu(self) -> int:
@@ -72,7 +75,9 @@ class TranslatingTerminal:
 
     def command(self, name: str, now: float) -> list[Output]:
         """As `Terminal.command`."""
-        return self._passed(self.terminal.command(name, now), now)
+        outputs = self._passed(self.terminal.command(name, now), now)
+        # At home no acknowledgement comes that a change of the policy table could wait for.
+        return [*outputs, *self._changed(now)] if self._at_home else outputs
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:
         """A program sends a packet of either version of IP (steps 513, 514)."""

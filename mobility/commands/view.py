@@ -61,11 +61,33 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
     liveness = _object(node, "liveness")
     if liveness.get("round_trip_ms") is not None:
         lines += _entry("", f"answers in {_milliseconds(liveness['round_trip_ms'])}")
+    lines += _scenario(node)
     lines += _places(mobile, recent)
     lines += _candidates(movement)
     lines += _direct(node)
     lines += _policies(node)
     return lines + _handovers(recent)
+
+
+def _scenario(node: Object) -> list[str]:
+    """Which rows of the scenario policy table are in use, or why none is."""
+    used = [f"{row.get('number')} {row.get('substance')}" for row in _objects(node, "scenarios") if row.get("in_use")]
+    if node.get("no_scenario"):
+        used.insert(0, f"none: {node['no_scenario']}")
+    return _entry("scenario", "; ".join(used)) if used else []
+
+
+def scenarios(status: Object) -> list[str]:
+    """The scenario policy table of a terminal, and why no row is in use if none is; empty: it is no terminal."""
+    node = _object(status, "node")
+    rows = list(_objects(node, "scenarios"))
+    if not rows:
+        return []
+    lines = [f"{'number':<8}{'status':<10}{'in use':<8}substance"]
+    for row in rows:
+        number, state, used = str(row.get("number")), str(row.get("status")), "yes" if row.get("in_use") else "-"
+        lines.append(f"{number:<8}{state:<10}{used:<8}{row.get('substance')}")
+    return [*lines, f"No tunnel: {node['no_scenario']}."] if node.get("no_scenario") else lines
 
 
 def _places(mobile: Object, recent: Sequence[Object]) -> list[str]:

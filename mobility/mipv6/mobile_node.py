@@ -432,7 +432,10 @@ class MobileNode:
         try:
             return outputs, self._scenarios.choose(situation)  # step 76
         except Discard as discard:
-            return [*outputs, Discarded.of(discard, "scenario")], None
+            outputs.append(Discarded.of(discard, "scenario"))
+            if acknowledgement.accepted:
+                outputs.append(self._scenarios.none_fits(discard.detail))
+            return outputs, None
 
     def _meant(self, acknowledgement: mh.BindingAcknowledgement) -> PlaceBinding:
         """Which of the bindings an acknowledgement is about. Raises `Discard`."""

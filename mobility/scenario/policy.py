@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mobility.discards import Discard, Reason
-from mobility.outputs import Output
+from mobility.outputs import Event, Output
 from mobility.scenario.no_translation import NoTranslation, NoTranslationIpsec
 from mobility.scenario.route_optimization import RouteOptimized, TranslationRouteOptimized
 from mobility.scenario.situation import HandedOn, Scenario, Situation, Tunnels
@@ -20,7 +20,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     TranslationRouteOptimized(),
     RouteOptimized(),
 )
-"All that exist. A new scenario is added here and nowhere else."
+"All of ours. A new scenario is added here and nowhere else; those of third parties: docs/scenarios.md."
+
+
+@dataclass(frozen=True, slots=True)
+class NoScenario(Event):
+    """The home agent accepted, but no enabled row of the table fits: the tunnel is gone (steps 61, 67)."""
+
+    why: str
+    "And what to do about it, for people."
 
 
 class ScenarioPolicy:
@@ -36,7 +44,9 @@ class ScenarioPolicy:
         for number in self._enabled:
             self._known(number)
         self.present: int | None = None
-        "Number of the scenario in use, as of the last acknowledgement of the home agent."
+        "Number of the scenario in use, as of the last acknowledgement of the home agent; None: no tunnel."
+        self.lacking: str | None = None
+        "Why no scenario is in use although the home agent accepted, for people."
         self.translates = False
         "There is a translation table; without one the scenarios with translation do not apply."
         self.of_correspondents: int | None = None
@@ -49,6 +59,15 @@ class ScenarioPolicy:
             self._enabled.add(number)
         else:
             self._enabled.discard(number)
+            if number == self.of_correspondents:
+                self.of_correspondents = None
+
+    def number(self, text: str) -> int:
+        """The row that a user means. Raises `ValueError`."""
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is no number of a scenario; `mobility scenario list` shows them") from None
 
     def choose(self, situation: Situation) -> HandedOn:
         """The number for this acknowledgement (step 76). Raises `Discard` when no enabled row fits."""
@@ -57,15 +76,29 @@ class ScenarioPolicy:
         for number, scenario in self._scenarios.items():
             if number in self._enabled and scenario.applies(situation):
                 return HandedOn(number, situation)
+        raise Discard(Reason.SCENARIO_DISABLED, self._why_none(situation))
+
+    def _why_none(self, situation: Situation) -> str:
         who = "home agent" if situation.from_home_agent else "correspondent"
         how = "under IPsec" if situation.under_ipsec else "without IPsec"
-        raise Discard(Reason.SCENARIO_DISABLED, f"no enabled scenario for an acknowledgement of the {who} {how}")
+        none = f"no enabled scenario for an acknowledgement of the {who} {how}"
+        fitting = [number for number, scenario in self._scenarios.items() if scenario.applies(situation)]
+        if not fitting:
+            return f"{none}: the table has no row for it"
+        rows = " and ".join(f"{number} ({self._scenarios[number].substance})" for number in fitting)
+        verb = "would fit but is disabled" if len(fitting) == 1 else "would fit but are disabled"
+        return f"{none}: {rows} {verb}; enable it with `mobility scenario enable {fitting[0]}`"
+
+    def none_fits(self, why: str) -> NoScenario:
+        """The home agent accepted, and `choose` found no row because of ``why``: nothing is in use any more."""
+        self.present, self.lacking = None, why
+        return NoScenario(why)
 
     def process(self, handed_on: HandedOn, tunnels: Tunnels) -> list[Output]:
         """Routine 60: run the scenario with this number (step 61). Raises `Discard` (step 67)."""
         outputs = self._known(handed_on.number).acknowledged(handed_on.situation, tunnels)
         if handed_on.situation.from_home_agent:
-            self.present = handed_on.number
+            self.present, self.lacking = handed_on.number, None
         else:
             self.of_correspondents = handed_on.number
         return outputs
