@@ -114,7 +114,6 @@ class Terminal:
             settings.route_optimization,
             self.scenarios,
             self.forwarding,
-            self.updates,
             self._send_directly,
             self._send_home,
             self._send_some_way,

@@ -17,7 +17,7 @@ from mobility.discards import Discard, Reason
 from mobility.host.errors import TokenBucket
 from mobility.mipv6 import direct
 from mobility.mipv6.again_direct import SentDirectly
-from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
+from mobility.mipv6.binding_update_list import ListEntry
 from mobility.mipv6.correspondent_node import routable
 from mobility.mipv6.correspondent_registration import CorrespondentRegistration, Stage
 from mobility.mipv6.liveness import Liveness, Verdict
@@ -95,7 +95,6 @@ class RouteOptimization:
         rules: RouteRules,
         scenarios: ScenarioPolicy,
         tunnels: Tunnels,
-        updates: BindingUpdateList,
         send_directly: Callable[[bytes, float], list[Output]],
         send_home: Callable[[bytes, float], list[Output]],
         send_again: Callable[[bytes, float], list[Output]],
@@ -114,7 +113,6 @@ class RouteOptimization:
         self._agent = home_agent.packed
         self._scenarios = scenarios
         self._tunnels = tunnels
-        self._updates = updates
         self._send_directly = send_directly
         self._send_home = send_home
         self._send_again = send_again
