@@ -254,7 +254,8 @@ class Terminal:
                     self.forwarding.check_inner(inner)
             except Discard as discard:
                 return self._finish(self._not_received(discard, now))
-            return self._from_tunnel(inner, now)
+            outputs = self._from_tunnel(inner, now)
+            return outputs if outputs and type(outputs[0]) is Deliver else self._finish(outputs)
         if is_udp(link):
             return self._finish(self._datagram(link, packet, sender, now))
         host = self.hosts.get(link)
@@ -596,6 +597,8 @@ class Terminal:
                 outputs += self.scenarios.process(handed_on, self.forwarding)
             except Discard as discard:
                 outputs.append(Discarded.of(discard, "scenario"))
+                if handed_on.situation.acknowledgement.accepted:
+                    outputs += self._absorb([self.scenarios.none_fits(discard.detail)], now)
         return outputs + self._follow(now)
 
     def _of_correspondent(self, packet: bytes, now: float, *, tunnelled: bool) -> list[Output]:

@@ -322,6 +322,18 @@ def test_silent_change_of_network_in_mid_call_is_noticed_within_two_seconds() ->
     assert len(network.to_cn.lost()) <= len(network.to_cn.sent) / 2
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_the_applications_ipsec_discards_is_counted_on_both_ways(quick: bool) -> None:
+    network = bound(quick=quick)
+    network.world.stations["cn"].send(udp(CN, MN, b"protected"))
+    network.run(1)
+    plain = network.agent.engine.intercept(udp(CN, MN, b"without ESP"), network.world.now)
+    (sealed,) = [output for output in plain if isinstance(output, Transmit)]
+    outputs = network.terminal.from_link("wlan0", sealed.packet, SENDER, network.world.now)
+    assert reasons(outputs) == [Reason.POLICY_VIOLATED]
+    assert network.terminal.counters["discarded-policy-violated"] == 1
+
+
 def test_the_same_keys_on_every_attachment() -> None:
     """Neither SIP nor SDP nor the application's association notices a handover: one pair of associations for all."""
     network = bound()
