@@ -226,10 +226,10 @@ class RouterSolicitation:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         _open(data, ROUTER_SOLICITATION, 8, "router solicitation")
-        return cls(_parse_options(data, 8))
+        return cls(parse_options(data, 8))
 
     def __bytes__(self) -> bytes:
-        return b"%c\0\0\0\0\0\0\0%b" % (ROUTER_SOLICITATION, _build_options(self.options))
+        return b"%c\0\0\0\0\0\0\0%b" % (ROUTER_SOLICITATION, build_options(self.options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,13 +264,13 @@ class RouterAdvertisement:
             Preference.MEDIUM if preference == 2 else Preference(preference),
             reachable,
             retransmission,
-            _parse_options(data, 16),
+            parse_options(data, 16),
         )
 
     def __bytes__(self) -> bytes:
         flags = self.managed << 7 | self.other << 6 | self.home_agent << 5 | self.preference << 3
         fixed = _RA.pack(self.hop_limit, flags, self.router_lifetime, self.reachable_time, self.retransmission_time)
-        return b"%c\0\0\0%b%b" % (ROUTER_ADVERTISEMENT, fixed, _build_options(self.options))
+        return b"%c\0\0\0%b%b" % (ROUTER_ADVERTISEMENT, fixed, build_options(self.options))
 
     @property
     def prefixes(self) -> tuple[PrefixInformation, ...]:
@@ -287,13 +287,13 @@ class NeighborSolicitation:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         _open(data, NEIGHBOR_SOLICITATION, 24, "neighbor solicitation")
-        return cls(_target(data, "neighbor solicitation"), _parse_options(data, 24))
+        return cls(_target(data, "neighbor solicitation"), parse_options(data, 24))
 
     def __bytes__(self) -> bytes:
         return b"%c\0\0\0\0\0\0\0%b%b" % (
             NEIGHBOR_SOLICITATION,
             self.target.packed,
-            _build_options(self.options),
+            build_options(self.options),
         )
 
 
@@ -316,7 +316,7 @@ class NeighborAdvertisement:
             bool(flags & 0x80),
             bool(flags & 0x40),
             bool(flags & 0x20),
-            _parse_options(data, 24),
+            parse_options(data, 24),
         )
 
     def __bytes__(self) -> bytes:
@@ -325,7 +325,7 @@ class NeighborAdvertisement:
             NEIGHBOR_ADVERTISEMENT,
             flags,
             self.target.packed,
-            _build_options(self.options),
+            build_options(self.options),
         )
 
 
@@ -404,7 +404,8 @@ def _target(data: bytes, what: str) -> IPv6Address:
     return IPv6Address(data[8:24])
 
 
-def _build_options(options: tuple[Option, ...]) -> bytes:
+def build_options(options: tuple[Option, ...]) -> bytes:
+    """The options behind each other, each padded to a multiple of 8 octets (RFC 4861 section 4.6)."""
     out = b""
     for option in options:
         body = bytes(option)
@@ -413,7 +414,8 @@ def _build_options(options: tuple[Option, ...]) -> bytes:
     return out
 
 
-def _parse_options(data: bytes, at: int) -> tuple[Option, ...]:
+def parse_options(data: bytes, at: int) -> tuple[Option, ...]:
+    """The options of a message from ``at`` to its end. Raises `WireError`."""
     options: list[Option] = []
     size = len(data)
     while at < size:
