@@ -11,6 +11,7 @@ from pathlib import Path
 from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.config import AssociationPair, Configuration, ConfigurationError, StoreKind, Use
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
+from mobility.extensions import scenarios_of_third_parties
 from mobility.ipsec.algorithms import KeyingError
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
@@ -51,6 +52,7 @@ def _terminal(
     settings = configuration.mobile_node
     if settings is None:
         raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
+    extensions = scenarios_of_third_parties()
     terminal = Terminal(
         TerminalSettings(
             home_address=settings.home_address.ip,
@@ -60,7 +62,8 @@ def _terminal(
             home_prefix_length=settings.home_address.network.prefixlen,
             tunnel=settings.tunnel,
             lifetime=settings.lifetime,
-            scenarios=settings.scenarios,
+            scenarios=extensions.enabled(settings.scenarios),
+            more_scenarios=extensions.scenarios,
             home_agent4=settings.home_agent4,
             udp_port=settings.udp_port,
             overlap=settings.overlap,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from mobility.client import MobilityError
-from mobility.commands import check, control, execute, keys, nodes, status, terminals
+from mobility.commands import check, control, execute, keys, nodes, scenarios, status, terminals
 from mobility.commands.common import DONE, FAILED, WRONG
 from mobility.config import ConfigurationError
 from mobility.sequences import SequenceFileError
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mobility", description="Mobile IPv6 with IPsec in user space.")
     parser.add_argument("--verbose", action="store_true", help="tell more in the log")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (nodes, status, check, execute, control, terminals, keys):
+    for family in (nodes, status, check, execute, control, scenarios, terminals, keys):
         family.add(commands)
     return parser
 

@@ -57,6 +57,8 @@ class Reason(StrEnum):
     "A mobility header message, or another packet, that this role has no use for."
     SCENARIO_DISABLED = "scenario-disabled"
     "No enabled row of the scenario policy table fits the acknowledgement (steps 61, 67)."
+    SCENARIO_FAILED = "scenario-failed"
+    "A scenario of a third party could not judge the acknowledgement (step 67)."
     BINDING_REFUSED = "binding-refused"
     "The status of the binding acknowledgement is a refusal, 128 or more (steps 62, 67)."
     BINDING_UNKNOWN = "binding-unknown"

@@ -21,7 +21,8 @@ def add(commands: Commands) -> None:
         "name",
         nargs="+",
         help="mobile node: reregister (send a binding update now), move LINK (prefer it), return-home,"
-        " optimize ADDRESS (of a correspondent: packets go directly), tunnel ADDRESS (they do not)",
+        " optimize ADDRESS (of a correspondent: packets go directly), tunnel ADDRESS (they do not);"
+        " see also `mobility scenario`",
     )
     add_runtime(command)
     command.set_defaults(run=lambda options: asyncio.run(_command(options)))

@@ -90,6 +90,12 @@ def scenarios(status: Object) -> list[str]:
     return [*lines, f"No tunnel: {node['no_scenario']}."] if node.get("no_scenario") else lines
 
 
+def waits_for_the_home_agent(status: Object) -> bool:
+    """Whether a terminal has asked the home agent and not got an answer yet."""
+    registration = _object(_object(_object(status, "node"), "mobile_node"), "registration")
+    return registration.get("state") in ("registering", "refreshing")
+
+
 def _places(mobile: Object, recent: Sequence[Object]) -> list[str]:
     """The bindings; the round trip is that of the last binding update of each."""
     bound = [event for event in recent if event.get("event") == "Bound"]

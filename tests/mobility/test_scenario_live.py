@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from mobility.commands.view import overview, scenarios
+from mobility.extensions import Guarded
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.mipv6.registration import Bound
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
@@ -176,6 +177,19 @@ def test_translation_at_home_follows_the_table_without_an_acknowledgement() -> N
     assert made.at_correspondent == made.at_program == [0]
 
 
+class Undecided:
+    """Of a third party: it can do nothing with an acceptance."""
+
+    number = 9001
+    substance = "undecided"
+
+    def applies(self, situation: Situation) -> bool:
+        return True
+
+    def acknowledged(self, situation: Situation, tunnels: Tunnels) -> list[Output]:
+        raise OSError("no such thing")
+
+
 class OnlyFrom:
     """Of a third party: in some places only."""
 
@@ -200,12 +214,28 @@ class Extended(Network):
         self, home_address: IPv6Address, mac: bytes, application: IpsecProcessing, associations: MobileAssociations
     ) -> Terminal:
         plain = super()._terminal(home_address, mac, application, associations)
-        settings = replace(plain.settings, more_scenarios=(ONLY,))
+        settings = replace(plain.settings, more_scenarios=(ONLY, Guarded(Undecided(), "a package")))
         return Terminal(settings, application, associations, self.world.random_bytes(str(home_address)))
 
 
+def test_a_scenario_of_a_third_party_that_fails_means_no_tunnel() -> None:
+    network = Extended()
+    network.terminal.scenarios.enable(9001, False)
+    bound(network)
+    order(network, "scenario enable 9001")
+    network.run(0.5)
+    assert not has_tunnel(network)
+    assert said(network) == ["a package: OSError: no such thing"]
+    assert network.discards("mn")["scenario-failed"] == 1
+    order(network, "scenario disable 9001")
+    network.run(0.5)
+    assert has_tunnel(network)
+
+
 def test_a_scenario_of_a_third_party_is_a_row_like_others() -> None:
-    network = bound(Extended())
+    network = Extended()
+    network.terminal.scenarios.enable(9001, False)
+    bound(network)
     policy = network.terminal.scenarios
     assert policy.present == 10020  # it does not apply in this place
     present = network.terminal.mobile_node.present
