@@ -14,6 +14,8 @@ class Reason(StrEnum):
     # ipsec
     ESP_MALFORMED = "esp-malformed"
     "Too short, or padding or next header of a decrypted ESP packet is invalid (RFC 4303 section 2.4)."
+    AH_MALFORMED = "ah-malformed"
+    "AH that is cut off, has another length than its association gives it, or is in a fragment (RFC 4302 section 3.4)."
     SA_UNKNOWN = "sa-unknown"
     "No security association has this SPI and destination (RFC 4301 section 5.2)."
     REPLAYED = "replayed"
@@ -72,6 +74,8 @@ class Reason(StrEnum):
     "Late, to a care-of address that was given up as lost: the home agent was told and sends the packet again."
     NOT_TUNNELLED = "not-tunnelled"
     "A packet that may only come through the tunnel arrived outside of it."
+    ACCESS_DENIED = "access-denied"
+    "The home agent's access policy does not let this terminal talk to that network; the sender was told."
     NO_BINDING = "no-binding"
     "There is no tunnel to send through: the terminal is not registered and nothing waits for a binding."
     SOURCE_NOT_HOST_ADDRESS = "source-not-host-address"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.host.errors import TokenBucket
@@ -103,7 +103,7 @@ class HomeAgent:
             if after == present:
                 continue
             if after is not None and (after.form, after.associations) == (present.form, present.associations):
-                served.settings = after
+                served.renew(after)
                 held = self._homes4.of(after.home_address)
                 if not after.admitted:
                     outputs += self.registrar.drop(served, "not admitted any more", now)
@@ -195,7 +195,7 @@ class HomeAgent:
             return False
         if headers.protocol == ip6.ESP:
             return packet[headers.offset : headers.offset + 4] not in self._by_tunnel_spi
-        return headers.protocol == ip6.MOBILITY
+        return headers.protocol in (ip6.MOBILITY, ip6.AH)
 
     # ------------------------------------------------------------ from the home link (section 10.4.2)
 
@@ -215,6 +215,8 @@ class HomeAgent:
         terminal = self._terminals.get(self._homes4.holders.get(packet[16:20], b""))
         if terminal is None or terminal.path is None:
             raise Discard(Reason.BINDING_UNKNOWN, "to an IPv4 address that no bound terminal has")
+        if terminal.reach is not None and packet[12:16] not in terminal.reach:
+            raise Discard(Reason.ACCESS_DENIED, f"{terminal.settings.name}: from {IPv4Address(packet[12:16])}")
         room = terminal.room()
         if len(packet) > room and not ip4.may_be_fragmented(packet):
             detail = f"{len(packet)} octets of IPv4, {room} fit"
@@ -325,11 +327,15 @@ class HomeAgent:
         """What a terminal sent through its tunnel, by ``path``."""
         if inner[0] >> 4 == 4:
             self._check_source(terminal, inner)
+            if terminal.reach is not None and inner[16:20] not in terminal.reach:
+                raise Discard(Reason.ACCESS_DENIED, f"{terminal.settings.name}: to {IPv4Address(inner[16:20])}")
             return [Deliver(inner)]
         if inner[8:24] != terminal.home:
             self._check_source(terminal, inner)
         if inner[24:40] == self._address:
             return self._for_us(inner, terminal, path, now)
+        if terminal.reach is not None and inner[24:40] not in terminal.reach:
+            return self._denied(terminal, inner, now)
         inner = self._hop(inner, now)
         other = self._terminals.get(inner[24:40])
         if other is not None and other.path is not None:
@@ -369,6 +375,8 @@ class HomeAgent:
     # ------------------------------------------------------------ both ways
 
     def _into_tunnel(self, packet: bytes, terminal: ServedTerminal, now: float) -> list[Output]:
+        if terminal.reach is not None and packet[8:24] not in terminal.reach:
+            return self._denied(terminal, packet, now)
         if len(packet) > (room := terminal.room()):
             return self._too_big(packet, room, now)
         return terminal.send(packet, now)
@@ -380,6 +388,12 @@ class HomeAgent:
         if packet[7] <= 1:
             raise HopLimitExceeded(self._error(packet, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now))
         return b"%b%c%b" % (packet[:7], packet[7] - 1, packet[8:])
+
+    def _denied(self, terminal: ServedTerminal, packet: bytes, now: float) -> list[Output]:
+        """The access policy of ``terminal`` is against it (RFC 4443 section 3.1, code 1)."""
+        detail = f"{terminal.settings.name}: {IPv6Address(packet[8:24])} to {IPv6Address(packet[24:40])}"
+        told = self._error(packet, icmp6.DestinationUnreachable(icmp6.PROHIBITED, packet), now)
+        return [*told, Discarded(Reason.ACCESS_DENIED, "home-agent", detail)]
 
     def _too_big(self, packet: bytes, mtu: int, now: float) -> list[Output]:
         detail = f"{len(packet)} octets to {IPv6Address(packet[24:40])}, {mtu} fit"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from mobility.links import MOBILITY_PORT
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
@@ -22,6 +22,8 @@ class AuthorisedTerminal:
     "For displays."
     home_address4: IPv4Address | None = None
     "Its IPv4 home address, if it shall always have the same; None: one of the pool when it asks."
+    networks: tuple[IPv4Network | IPv6Network, ...] | None = None
+    "That it may talk to, and whose nodes may talk to it; None: all."
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from mobility.mipv6.again import SentLately
 from mobility.mipv6.binding_cache import Binding
 from mobility.mipv6.home_paths import Outlet, Path
 from mobility.mipv6.home_settings import AuthorisedTerminal
+from mobility.mipv6.reach import Reach
 from mobility.mipv6.tunnel import TunnelForm, seal, seal4
 from mobility.outputs import Output
 from mobility.wire import ip6
@@ -57,6 +58,7 @@ class ServedTerminal:
         "loss",
         "lost",
         "path",
+        "reach",
         "retired",
         "sent_lately",
         "settings",
@@ -71,7 +73,7 @@ class ServedTerminal:
         self.form = settings.form
         self.association_in = settings.associations.tunnel_in
         self.association_out = settings.associations.tunnel_out
-        self.settings = settings
+        self.renew(settings)
         self.path: Path | None = None
         "That of the primary binding; None: not bound."
         self.sources: dict[bytes, float] = {}
@@ -96,6 +98,12 @@ class ServedTerminal:
         self._former: Path | None = None
         self._former_until = NEVER
         self._body = self._room = -1
+
+    def renew(self, settings: AuthorisedTerminal) -> None:
+        """Other settings from now on, but for form and associations."""
+        self.settings = settings
+        self.reach = None if settings.networks is None else Reach(settings.networks)
+        "Whom it may talk to; None: everybody."
 
     # ------------------------------------------------------------ where it is
 
@@ -194,6 +202,7 @@ class ServedTerminal:
             "name": self.settings.name,
             "tunnel": self.form.value,
             "admitted": self.settings.admitted,
+            "networks": None if self.reach is None else [str(network) for network in self.reach.networks],
             "sent_lately": self.sent_lately.snapshot(),
             "associations": [each.describe() for each in tunnel if each is not None],
         }
