@@ -136,6 +136,8 @@ class Reason(StrEnum):
     "Too many packets waited for one neighbour; the oldest went."
     TABLE_FULL = "table-full"
     "A bounded table (neighbours, routers) has no room for one more."
+    RATE_LIMITED = "rate-limited"
+    "Asked more often than is answered (RFC 6275 sections 10.5, 10.6)."
 
 
 class Discard(Exception):
