@@ -9,9 +9,11 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 from mobility.agent import AgentSettings, HomeAgentNode
+from mobility.authenticated import AuthenticatedTerminal
 from mobility.config import AssociationPair, Configuration, ConfigurationError, StoreKind, Use
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
 from mobility.extensions import scenarios_of_third_parties
+from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.algorithms import KeyingError
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
@@ -22,6 +24,7 @@ from mobility.mipv6.tunnel import MobileAssociations
 from mobility.net.netlink import LinkState
 from mobility.node import Node
 from mobility.sequences import SequenceFile
+from mobility.settings import MOBILE_USES
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.translating import TranslatingTerminal
 from mobility.translation.translation import Translation
@@ -53,7 +56,9 @@ def _terminal(
     if settings is None:
         raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
     extensions = scenarios_of_third_parties()
-    terminal = Terminal(
+    # Pairs are known to be there where they are needed, and only there.
+    signed = configuration.pair(Use.SIGNALLING_AH, settings.home_agent) is not None
+    terminal = (AuthenticatedTerminal if signed else Terminal)(
         TerminalSettings(
             home_address=settings.home_address.ip,
             home_agent=settings.home_agent,
@@ -138,8 +143,9 @@ def authorised_terminals(
     known = {terminal.home_address: terminal.associations for terminal in present}
 
     def associations(peer: IPv6Address) -> MobileAssociations:
-        uses = (Use.SIGNALLING, Use.TUNNEL)
-        if before is not None and all(_same(before.pair(use, peer), configuration.pair(use, peer)) for use in uses):
+        if before is not None and all(
+            _same(before.pair(use, peer), configuration.pair(use, peer)) for use in MOBILE_USES
+        ):
             kept = known.get(peer)
             if kept is not None:
                 return kept
@@ -184,11 +190,24 @@ def _correspondent(
 
 def mobile_associations(configuration: Configuration, peer: IPv6Address, sequences: SequenceFile) -> MobileAssociations:
     """The associations with a home agent or of a terminal, as far as configured."""
-    signalling = configuration.pair(Use.SIGNALLING, peer)
-    tunnel = configuration.pair(Use.TUNNEL, peer)
-    signalling_out, signalling_in = _both(signalling, Mode.TRANSPORT, sequences)
-    tunnel_out, tunnel_in = _both(tunnel, Mode.TUNNEL, sequences)
+    signalling_out, signalling_in = _signalling(configuration, peer, sequences)
+    tunnel_out, tunnel_in = _both(configuration.pair(Use.TUNNEL, peer), Mode.TUNNEL, sequences)
     return MobileAssociations(signalling_out, signalling_in, tunnel_out, tunnel_in)
+
+
+def _signalling(
+    configuration: Configuration, peer: IPv6Address, sequences: SequenceFile
+) -> tuple[OutboundSA | OutboundAH | None, InboundSA | InboundAH | None]:
+    esp_out, esp_in = _both(configuration.pair(Use.SIGNALLING, peer), Mode.TRANSPORT, sequences)
+    pair = configuration.pair(Use.SIGNALLING_AH, peer)
+    if pair is None:
+        return esp_out, esp_in
+    there, back = pair.outbound, pair.inbound
+    out_state, in_state = sequences.state(there, "outbound"), sequences.state(back, "inbound")
+    return (
+        OutboundAH(there.spi, there.algorithm, there.keys, inside=esp_out, state=out_state),
+        InboundAH(back.spi, back.algorithm, back.keys, inside=esp_in, state=in_state),
+    )
 
 
 def application_processing(

@@ -376,6 +376,12 @@ def _association_pair(table: Table, home_agent: IPv6Address | None) -> Associati
         where=table.where,
     )
     table.end()
+    for way, one in (("outbound", pair.outbound), ("inbound", pair.inbound)):
+        if one.algorithm.is_for_ah != (use is Use.SIGNALLING_AH):
+            known = (each.value for each in Algorithm if each.is_for_ah == (use is Use.SIGNALLING_AH))
+            raise table.error(
+                f"{way}.algorithm", f"{one.algorithm.value} is not for {use}, which takes {', '.join(known)}"
+            )
     if use is Use.TUNNEL:
         for way, one in (("outbound", pair.outbound), ("inbound", pair.inbound)):
             if one.spi >> 28 in (4, 6):
@@ -386,7 +392,7 @@ def _association_pair(table: Table, home_agent: IPv6Address | None) -> Associati
                 )
     if implied is not None and peer != implied:
         raise table.error("peer", f"has to be the home agent {implied}, or to be left out")
-    if pair.outbound.keys == pair.inbound.keys and pair.outbound.keys.encryption:
+    if pair.outbound.keys == pair.inbound.keys and (pair.outbound.keys.encryption or use is Use.SIGNALLING_AH):
         raise table.error("inbound", "has the keys of outbound; each direction needs its own (`mobility keys`)")
     return pair
 
@@ -447,9 +453,10 @@ def _check_whole(configuration: Configuration) -> None:
         needs |= dict.fromkeys(_needs(terminal.home_address, terminal.tunnel, terminal.signalling), file)
     for (use, peer), file in needs.items():
         if configuration.pair(use, peer) is None:
+            protocol = "AH" if use is Use.SIGNALLING_AH else "ESP"
             raise ConfigurationError(
-                f'{file}: association: one with use = "{use}" and peer = "{peer}" is missing; write one, or choose a'
-                f" {use} without ESP"
+                f'{file}: association: one with use = "{use}" and peer = "{peer}" is missing; write one, or choose'
+                f" a {'tunnel' if use is Use.TUNNEL else 'signalling'} without {protocol}"
             )
     names: set[str] = set()
     spis: set[tuple[bool, int]] = set()
@@ -471,5 +478,9 @@ def _check_whole(configuration: Configuration) -> None:
 
 
 def _needs(peer: IPv6Address, tunnel: TunnelForm, signalling: Signalling) -> list[tuple[Use, IPv6Address]]:
-    needs = [(Use.SIGNALLING, peer)] if signalling is Signalling.ESP else []
+    needs = []
+    if signalling in (Signalling.ESP, Signalling.AH_ESP):
+        needs.append((Use.SIGNALLING, peer))
+    if signalling in (Signalling.AH, Signalling.AH_ESP):
+        needs.append((Use.SIGNALLING_AH, peer))
     return needs if tunnel is TunnelForm.PLAIN else [*needs, (Use.TUNNEL, peer)]

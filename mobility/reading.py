@@ -14,15 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from ipaddress import IPv6Address
 
-from mobility.config import Configuration, ConfigurationError, Use, load
+from mobility.config import Configuration, ConfigurationError, load
 from mobility.net.loop import Loop
-from mobility.settings import AssociationPair, HomeAgentSettings, ServedTerminal
+from mobility.settings import MOBILE_USES, AssociationPair, HomeAgentSettings, ServedTerminal
 
 log = logging.getLogger(__name__)
 
 LIVE = frozenset({"terminals", "directory"})
 "Keys of [home_agent] that can be changed while it serves."
-_USES = (Use.SIGNALLING, Use.TUNNEL)
 _READ_AT_ONCE = 1 << 20
 
 
@@ -50,9 +49,9 @@ def difference(before: Configuration, after: Configuration) -> Difference:
         each
         for each in after.home_agent.terminals
         if known.pop(each.home_address, None) != each
-        or any(before.pair(use, each.home_address) != after.pair(use, each.home_address) for use in _USES)
+        or any(before.pair(use, each.home_address) != after.pair(use, each.home_address) for use in MOBILE_USES)
     ]
-    pairs = [after.pair(use, each.home_address) for each in changed for use in _USES]
+    pairs = [after.pair(use, each.home_address) for each in changed for use in MOBILE_USES]
     return Difference(
         replace(after.home_agent, terminals=()),
         frozenset(known),

@@ -28,6 +28,10 @@ class Signalling(StrEnum):
 
     ESP = "esp"
     "ESP transport mode (RFC 3776)."
+    AH = "ah"
+    "AH transport mode: authentic, and readable by everybody (Fig. 19)."
+    AH_ESP = "ah+esp"
+    "ESP with AH around it (Fig. 20)."
     NONE = "none"
 
 
@@ -71,8 +75,13 @@ class Use(StrEnum):
     """What a pair of security associations is for."""
 
     SIGNALLING = "signalling"
+    SIGNALLING_AH = "signalling-ah"
     TUNNEL = "tunnel"
     APPLICATION = "application"
+
+
+MOBILE_USES = (Use.SIGNALLING, Use.SIGNALLING_AH, Use.TUNNEL)
+"What is between a terminal and its home agent."
 
 
 class KeyLife(StrEnum):

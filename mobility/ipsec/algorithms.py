@@ -1,10 +1,13 @@
-"""The algorithms of ESP that RFC 8221 asks for, and their keys."""
+"""The algorithms of ESP and AH that RFC 8221 asks for, and their keys."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self
+
+AH_SIZE = 32
+"Octets of AH: 12, an integrity check value of 16, and 4 because IPv6 wants multiples of 8 (RFC 4302 section 2.6)."
 
 
 class KeyingError(ValueError):
@@ -35,6 +38,8 @@ class Algorithm(Enum):
     "RFC 3602, RFC 4868."
     NULL_HMAC_SHA2_256_128 = "null-hmac-sha2-256-128"
     "RFC 2410, RFC 4868."
+    HMAC_SHA2_256_128 = "hmac-sha2-256-128"
+    "RFC 4868; for AH (RFC 4302), as the others are for ESP."
 
     @classmethod
     def parse(cls, name: str) -> Self:
@@ -43,7 +48,12 @@ class Algorithm(Enum):
             return cls(name.strip().lower())
         except ValueError:
             known = ", ".join(algorithm.value for algorithm in cls)
-            raise KeyingError(f"unknown ESP algorithm {name!r}: use one of {known}") from None
+            raise KeyingError(f"unknown IPsec algorithm {name!r}: use one of {known}") from None
+
+    @property
+    def is_for_ah(self) -> bool:
+        """Whether it only authenticates, in AH; all others are for ESP."""
+        return self is Algorithm.HMAC_SHA2_256_128
 
     @property
     def aead(self) -> bool:
@@ -76,11 +86,15 @@ class Algorithm(Enum):
         return 16 if self is Algorithm.AES_CBC_HMAC_SHA2_256_128 else 4
 
     def overhead(self, length: int) -> int:
-        """How many octets ESP adds to ``length`` octets of payload."""
+        """How many octets ESP, or AH, adds to ``length`` octets of payload."""
+        if self.is_for_ah:
+            return AH_SIZE
         return 8 + self.iv_length + -(length + 2) % self.block + 2 + self.icv_length
 
     def room(self, length: int) -> int:
-        """The largest payload, in octets, whose ESP fits into ``length``."""
+        """The largest payload, in octets, whose ESP, or AH, fits into ``length``."""
+        if self.is_for_ah:
+            return max(0, length - AH_SIZE)
         body = length - 8 - self.iv_length - self.icv_length
         return max(0, body - body % self.block - 2)
 
@@ -104,10 +118,12 @@ _KEY_LENGTHS = {
     Algorithm.CHACHA20_POLY1305: (36,),
     Algorithm.AES_CBC_HMAC_SHA2_256_128: (16, 24, 32),
     Algorithm.NULL_HMAC_SHA2_256_128: (0,),
+    Algorithm.HMAC_SHA2_256_128: (0,),
 }
 _IV_LENGTHS = {
     Algorithm.AES_GCM_16: 8,
     Algorithm.CHACHA20_POLY1305: 8,
     Algorithm.AES_CBC_HMAC_SHA2_256_128: 16,
     Algorithm.NULL_HMAC_SHA2_256_128: 0,
+    Algorithm.HMAC_SHA2_256_128: 0,
 }

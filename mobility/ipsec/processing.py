@@ -10,6 +10,7 @@ from struct import Struct
 from typing import TypeVar
 
 from mobility.discards import Discard, Reason
+from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase
 from mobility.wire import ip4, ip6
@@ -26,34 +27,43 @@ class IpsecProcessing:
     octets 6 and 8 to 43. `replace` forgets the plans.
     """
 
-    def __init__(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA] | None = None) -> None:
+    def __init__(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA | InboundAH] | None = None) -> None:
         """``sad``: the inbound associations; None: those that the policies name. Raises `ValueError`: an SPI twice."""
         self.replace(spd, sad)
 
-    def replace(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA] | None = None) -> None:
+    def replace(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA | InboundAH] | None = None) -> None:
         """Other policies or associations from now on. Raises `ValueError`: two associations with one SPI."""
         if sad is None:
             sad = [policy.inbound_sa for policy in spd.policies if policy.inbound_sa is not None]
-        associations: dict[bytes, InboundSA] = {}
+        associations: dict[bytes, InboundSA | InboundAH] = {}
+        bundled: dict[bytes, InboundSA] = {}
         for sa in sad:
             if associations.setdefault(sa.spi.to_bytes(4, "big"), sa) is not sa:
-                raise ValueError(f"two inbound associations have SPI {sa.spi:#010x}: give each its own")
+                raise _spi_twice(sa)
+            if isinstance(sa, InboundAH) and sa.inside is not None:
+                bundled[sa.inside.spi.to_bytes(4, "big")] = sa.inside
+        for spi, inside in bundled.items():
+            if spi in associations:
+                raise _spi_twice(inside)
         self.spd = spd
-        self._sad = associations
+        self._sad = {spi: sa for spi, sa in associations.items() if isinstance(sa, InboundSA)}
+        self._authenticating = {spi: sa for spi, sa in associations.items() if isinstance(sa, InboundAH)}
+        self._bundled = frozenset(bundled)
+        "SPIs of ESP that only comes inside AH."
         # A plan for the way out is the association, or None for bypass.
         self._outbound: dict[int, dict[bytes, OutboundSA | None]] = {p: {} for p in _PLANNED}
         self._tunnelled: dict[int, dict[bytes, OutboundSA | None]] = {p: {} for p in _PLANNED}
         # For the way in it is the association that the packet must have come by, or None for none.
-        self._inbound: dict[int, dict[bytes, InboundSA | None]] = {p: {} for p in _PLANNED}
+        self._inbound: dict[int, dict[bytes, InboundSA | InboundAH | None]] = {p: {} for p in _PLANNED}
 
     # ------------------------------------------------------------ transport mode
 
     def protect(self, packet: bytes) -> bytes:
-        """The packet as the policy wants it on the wire: as it is, or with ESP in transport mode.
+        """The packet as the policy wants it on the wire: as it is, or with ESP, AH, or AH and ESP in transport mode.
 
-        ESP goes behind all extension headers there are, so a Home Address option stays readable for the receiver and
+        They go behind all extension headers there are, so a Home Address option stays readable for the receiver and
         the selectors are home addresses. Raises `Discard`: MALFORMED, POLICY_DISCARD, SA_MISSING, ESP_FRAGMENT,
-        SEQUENCE_EXHAUSTED.
+        SEQUENCE_EXHAUSTED; with AH also HEADER_UNKNOWN.
         """
         try:
             protocol = packet[6]
@@ -70,10 +80,10 @@ class IpsecProcessing:
         return b"%b%b\x32%b%b" % (packet[:4], _LENGTH(len(esp)), packet[7:40], esp)
 
     def accept(self, packet: bytes) -> bytes:
-        """The packet without its ESP of transport mode, if it had one, once the policy is satisfied.
+        """The packet without its AH and ESP of transport mode, if it had any, once the policy is satisfied.
 
         Raises `Discard`: MALFORMED, ESP_MALFORMED, ESP_FRAGMENT, ESP_DUMMY, SA_UNKNOWN, REPLAYED,
-        AUTHENTICATION_FAILED, POLICY_DISCARD, POLICY_VIOLATED.
+        AUTHENTICATION_FAILED, POLICY_DISCARD, POLICY_VIOLATED; with AH also AH_MALFORMED, HEADER_UNKNOWN.
         """
         size = len(packet)
         if size < 44 or packet[4] << 8 | packet[5] != size - 40 or packet[0] >> 4 != 6 or packet[6] != 50:
@@ -112,6 +122,8 @@ class IpsecProcessing:
         except (KeyError, IndexError):
             policy = self.policy_for(_checked(inner), outbound=True)
             sa = _outbound_sa(policy, Mode.TUNNEL)
+            if isinstance(sa, OutboundAH):
+                raise Discard(Reason.SA_MISSING, f"{policy.name}: AH is for transport mode") from None
             _remember(self._tunnelled, inner, sa)
             return sa
 
@@ -149,7 +161,7 @@ class IpsecProcessing:
         self.check(inner, sa)
         return inner
 
-    def check(self, packet: bytes, sa: InboundSA | None) -> None:
+    def check(self, packet: bytes, sa: InboundSA | InboundAH | None) -> None:
         """Whether policy lets in a packet that came by ``sa`` (None: unprotected).
 
         Raises `Discard`: MALFORMED, ESP_DUMMY, POLICY_DISCARD, POLICY_VIOLATED.
@@ -188,10 +200,13 @@ class IpsecProcessing:
             return packet
         if headers.fragment is not None:
             raise Discard(Reason.ESP_FRAGMENT, f"{policy.name}: outbound fragment")
+        if isinstance(sa, OutboundAH):
+            if sa.inside is not None:
+                packet = _sealed(packet, headers, sa.inside)
+                headers = ip6.walk(packet)
+            return sa.seal(packet, headers)
         _remember(self._outbound, packet, sa)
-        at, named_at = headers.offset, headers.next_header_at
-        esp = sa.seal(headers.protocol, packet[at:])
-        return _replaced(packet, named_at, ip6.ESP, at, esp)
+        return _sealed(packet, headers, sa)
 
     def _accept(self, packet: bytes) -> bytes:
         packet = _checked(packet)
@@ -199,6 +214,8 @@ class IpsecProcessing:
             headers = ip6.walk(packet)
         except WireError as error:
             raise Discard(Reason.MALFORMED, str(error)) from None
+        if headers.protocol == ip6.AH and self._authenticating:
+            return self._accept_authentic(packet, headers)
         if headers.protocol != ip6.ESP:
             self.check(packet, None)
             return packet
@@ -207,6 +224,9 @@ class IpsecProcessing:
         at = headers.offset
         sa = self._sad.get(packet[at : at + 4])
         if sa is None:
+            if packet[at : at + 4] in self._bundled:
+                # Not opened: the window of its association moves only with what AH has let through.
+                raise Discard(Reason.POLICY_VIOLATED, f"SPI 0x{packet[at : at + 4].hex()} came without its AH")
             policy = self.policy_for(packet, outbound=False)
             if policy.action is Action.BYPASS and policy.selector.protocol == ip6.ESP:
                 # Of the other processing part of this terminal: this one's policy says, by name, to leave it alone.
@@ -219,8 +239,27 @@ class IpsecProcessing:
         self.check(plain, sa)
         return plain
 
+    def _accept_authentic(self, packet: bytes, headers: ip6.Headers) -> bytes:
+        """AH is outermost (RFC 4301 section 5.2), ESP inside it if the association says so."""
+        spi = packet[headers.offset + 4 : headers.offset + 8]
+        sa = self._authenticating.get(spi)
+        if sa is None:
+            policy = self.policy_for(packet, outbound=False)
+            if policy.action is Action.BYPASS and policy.selector.protocol == ip6.AH:
+                return packet
+            raise Discard(Reason.SA_UNKNOWN, f"AH SPI 0x{spi.hex()}")
+        plain = sa.open(packet, headers)
+        if sa.inside is not None:
+            headers = ip6.walk(plain)
+            if headers.protocol != ip6.ESP:
+                raise Discard(Reason.POLICY_VIOLATED, f"AH SPI {sa.spi:#010x} came without ESP inside")
+            next_header, payload = sa.inside.open(plain[headers.offset :])
+            plain = _replaced(plain, headers.next_header_at, next_header, headers.offset, payload)
+        self.check(plain, sa)
+        return plain
 
-_SA = TypeVar("_SA", InboundSA, OutboundSA)
+
+_SA = TypeVar("_SA")
 _PLANNED = (ip6.TCP, ip6.UDP, ip6.ESP)
 _LENGTH = Struct("!H").pack
 
@@ -237,7 +276,7 @@ def encapsulate(inner: bytes, sa: OutboundSA, source: bytes, destination: bytes)
     return b"%b%b\x32\x40%b%b%b" % (inner[:4], _LENGTH(len(esp)), source, destination, esp)
 
 
-def _remember(plans: dict[int, dict[bytes, _SA | None]], packet: bytes, sa: _SA | None) -> None:
+def _remember(plans: dict[int, dict[bytes, _SA]], packet: bytes, sa: _SA) -> None:
     flows = plans.get(packet[6])
     if flows is None:
         return
@@ -260,7 +299,7 @@ def _checked4(packet: bytes) -> bytes:
         raise Discard(Reason.MALFORMED, str(error)) from None
 
 
-def _outbound_sa(policy: Policy, mode: Mode) -> OutboundSA | None:
+def _outbound_sa(policy: Policy, mode: Mode) -> OutboundSA | OutboundAH | None:
     if policy.action is Action.BYPASS:
         return None
     if policy.action is Action.DISCARD:
@@ -269,6 +308,12 @@ def _outbound_sa(policy: Policy, mode: Mode) -> OutboundSA | None:
     if sa is None or sa.mode is not mode:
         raise Discard(Reason.SA_MISSING, f"{policy.name}: no {mode.value} mode association, but {sa}")
     return sa
+
+
+def _sealed(packet: bytes, headers: ip6.Headers, sa: OutboundSA) -> bytes:
+    """With ESP behind the extension headers."""
+    esp = sa.seal(headers.protocol, packet[headers.offset :])
+    return _replaced(packet, headers.next_header_at, ip6.ESP, headers.offset, esp)
 
 
 def _replaced(packet: bytes, named_at: int, next_header: int, at: int, payload: bytes) -> bytes:
@@ -284,6 +329,10 @@ def _replaced(packet: bytes, named_at: int, next_header: int, at: int, payload: 
 
 def _too_large(payload: bytes) -> Discard:
     return Discard(Reason.MALFORMED, f"{len(payload)} octets are too large for one packet with ESP")
+
+
+def _spi_twice(sa: InboundSA | InboundAH) -> ValueError:
+    return ValueError(f"two inbound associations have SPI {sa.spi:#010x}: give each its own")
 
 
 def _unknown(packet: bytes, at: int) -> Discard:

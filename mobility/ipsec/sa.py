@@ -109,7 +109,8 @@ class OutboundSA:
 
         Raises `KeyingError`: SPI, key lengths, or an AEAD algorithm with keys that another run may use too.
         """
-        _check_spi(spi)
+        check_spi(spi)
+        _check_is_for_esp(algorithm)
         algorithm.check(keys)
         if algorithm.aead and not fresh_keys:
             raise KeyingError(
@@ -213,7 +214,8 @@ class InboundSA(ReplayWindow):
         self, spi: int, algorithm: Algorithm, keys: Keys, mode: Mode, *, state: SequenceState | None = None
     ) -> None:
         """Raises `KeyingError`: SPI or key lengths."""
-        _check_spi(spi)
+        check_spi(spi)
+        _check_is_for_esp(algorithm)
         algorithm.check(keys)
         self._cells = (SequenceState() if state is None else state).cells
         super().__init__(top=min(self._cells[1], LAST_SEQUENCE))
@@ -324,6 +326,12 @@ def _aead(algorithm: Algorithm, keys: Keys) -> AESGCM | ChaCha20Poly1305:
     return AESGCM(key) if algorithm is Algorithm.AES_GCM_16 else ChaCha20Poly1305(key)
 
 
-def _check_spi(spi: int) -> None:
+def _check_is_for_esp(algorithm: Algorithm) -> None:
+    if algorithm.is_for_ah:
+        raise KeyingError(f"{algorithm.value} is for AH: choose an algorithm of ESP")
+
+
+def check_spi(spi: int) -> None:
+    """Raises `KeyingError` unless the SPI may be on the wire."""
     if spi in RESERVED_SPIS or not 0 <= spi <= 0xFFFFFFFF:
         raise KeyingError(f"SPI {spi} is reserved or too large: choose one from 256 to 4294967295")

@@ -9,6 +9,7 @@ from heapq import merge
 from ipaddress import IPv6Network
 from operator import itemgetter
 
+from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.sa import InboundSA, OutboundSA
 from mobility.wire.ip6 import Flow
 
@@ -85,15 +86,15 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What to do with the packets of a selector.
+    """What to do with the packets of a selector: ESP, AH, or AH around ESP (`OutboundAH.inside`).
 
     PROTECT without an association discards the packets until a new database brings one.
     """
 
     selector: Selector
     action: Action
-    outbound_sa: OutboundSA | None = None
-    inbound_sa: InboundSA | None = None
+    outbound_sa: OutboundSA | OutboundAH | None = None
+    inbound_sa: InboundSA | InboundAH | None = None
     name: str = ""
     "For traces and displays."
 

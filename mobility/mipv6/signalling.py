@@ -1,7 +1,8 @@
-"""Mobility header messages as packets: home address option, type 2 routing header, ESP around them.
+"""Mobility header messages as packets: home address option, type 2 routing header, then AH, ESP or both.
 
 To IPsec a packet between home agent and terminal is always one between home agent and home address: the home
 address option and the type 2 routing header swap the care-of address in and out (RFC 6275 section 11.3.2, RFC 3776).
+They are there before IPsec is, because AH authenticates them.
 """
 
 from __future__ import annotations
@@ -54,27 +55,22 @@ def from_terminal(
     message: mh.Message, home_address: IPv6Address, care_of: IPv6Address, to: IPv6Address, protection: Protection
 ) -> bytes:
     """A message of the terminal: with home address option, unless it is sent from the home address itself."""
-    protected = protection.protect(
-        ip6.packet(home_address, to, ip6.MOBILITY, mh.payload(message, home_address, to)),
-    )
+    body = mh.payload(message, home_address, to)
     if care_of == home_address:
-        return protected
-    option = ip6.home_address_option(home_address, protected[6])
-    packet = ip6.insert(protected, option, ip6.DEST_OPTIONS)
-    return b"%b%b%b" % (packet[:8], care_of.packed, packet[24:])
+        return protection.protect(ip6.packet(home_address, to, ip6.MOBILITY, body))
+    option = ip6.home_address_option(home_address, ip6.MOBILITY)
+    return protection.protect(ip6.packet(care_of, to, ip6.DEST_OPTIONS, option + body))
 
 
 def to_terminal(
     message: mh.Message, source: IPv6Address, home_address: IPv6Address, care_of: IPv6Address, protection: Protection
 ) -> bytes:
     """A message for the terminal: with type 2 routing header, unless it is at home."""
-    protected = protection.protect(
-        ip6.packet(source, home_address, ip6.MOBILITY, mh.payload(message, source, home_address)),
-    )
+    body = mh.payload(message, source, home_address)
     if care_of == home_address:
-        return protected
-    packet = ip6.insert(protected, ip6.routing_header(home_address, protected[6]), ip6.ROUTING)
-    return b"%b%b%b" % (packet[:24], care_of.packed, packet[40:])
+        return protection.protect(ip6.packet(source, home_address, ip6.MOBILITY, body))
+    routing = ip6.routing_header(home_address, ip6.MOBILITY)
+    return protection.protect(ip6.packet(source, care_of, ip6.ROUTING, routing + body))
 
 
 def logical(packet: bytes) -> tuple[bytes, ip6.Headers]:
@@ -105,19 +101,19 @@ def message_of(packet: bytes) -> mh.Message:
 
 
 def open_message(packet: bytes, protection: Protection) -> Received:
-    """Swaps the home address in, removes ESP, checks the policy and the checksum. Raises `Discard`."""
-    plain, headers = logical(packet)
+    """Removes AH and ESP, swaps the home address in, checks the policy and the checksum. Raises `Discard`."""
+    _, headers = logical(packet)  # what is malformed is so before anything is decrypted
     under_ipsec = headers.protocol in (ip6.ESP, ip6.AH)
     try:
-        clear = protection.accept(plain)
+        clear, _ = logical(protection.accept(packet))
     except Discard as discard:
         if discard.reason is Reason.POLICY_VIOLATED and not under_ipsec:
             raise Discard(Reason.NOT_PROTECTED, discard.detail) from discard
         raise
     return Received(
         message_of(clear),
-        IPv6Address(plain[8:24]),
-        IPv6Address(plain[24:40]),
+        IPv6Address(clear[8:24]),
+        IPv6Address(clear[24:40]),
         IPv6Address(packet[8:24]),
         IPv6Address(packet[24:40]),
         under_ipsec,

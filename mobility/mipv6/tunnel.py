@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, IPv6Network
 from struct import Struct
 
 from mobility.discards import Discard, Reason
+from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import ANYWHERE, Action, Policy, SecurityPolicyDatabase, Selector
@@ -33,11 +34,12 @@ class TunnelForm(StrEnum):
 class MobileAssociations:
     """The security associations between one terminal and its home agent; the same class at both ends.
 
-    The signalling pair is transport mode, the tunnel pair tunnel mode. None, None: not protected.
+    The signalling pair is transport mode (ESP, AH, or AH around ESP), the tunnel pair tunnel mode. None, None: not
+    protected.
     """
 
-    signalling_out: OutboundSA | None = None
-    signalling_in: InboundSA | None = None
+    signalling_out: OutboundSA | OutboundAH | None = None
+    signalling_in: InboundSA | InboundAH | None = None
     tunnel_out: OutboundSA | None = None
     tunnel_in: InboundSA | None = None
 
@@ -52,10 +54,20 @@ class MobileAssociations:
                 raise ValueError(f"the {name} needs an association in both directions, or none")
             if out is not None and inbound is not None and (out.mode is not mode or inbound.mode is not mode):
                 raise ValueError(f"the associations of the {name} must be in {mode.value} mode")
+        out, inbound = self.signalling_out, self.signalling_in
+        if _layers(out) != _layers(inbound):
+            raise ValueError("the signalling needs AH, ESP, or AH around ESP, and the same in both directions")
         if (self.tunnel_out is None) != (form is TunnelForm.PLAIN):
             raise ValueError(
                 f"a tunnel of the form {form.value} {'has no' if form is TunnelForm.PLAIN else 'needs'} associations"
             )
+
+
+def _layers(association: OutboundSA | InboundSA | OutboundAH | InboundAH | None) -> tuple[bool, bool]:
+    """Whether there is AH, and whether there is ESP inside it."""
+    if isinstance(association, OutboundAH | InboundAH):
+        return True, association.inside is not None
+    return False, False
 
 
 def terminal_policies(

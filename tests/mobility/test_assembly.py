@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import cast
@@ -11,17 +12,23 @@ from typing import cast
 import pytest
 
 from mobility.agent import HomeAgentNode
-from mobility.assembly import application_processing, build, mobile_associations
+from mobility.assembly import application_processing, authorised_terminals, build, mobile_associations
+from mobility.authenticated import AuthenticatedTerminal
 from mobility.config import Configuration, ConfigurationError, parse
 from mobility.correspondent import CorrespondentNode
 from mobility.discards import Discard, Reason
+from mobility.ipsec.ah import OutboundAH
 from mobility.ipsec.sa import Mode
+from mobility.mipv6.signalling import from_terminal, open_message
+from mobility.mipv6.tunnel import TunnelForm, agent_policies, terminal_policies
 from mobility.net.netlink import LinkState
+from mobility.reading import difference
 from mobility.sequences import SLOTS, SequenceFile, SequenceFileError
 from mobility.terminal import Terminal
+from mobility.wire import ip6, mh
 from tests.mobility.net.networks import udp_packet
 
-from .test_config import APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS, direction
+from .test_config import AH, APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS, direction, pair
 
 HOME, AGENT, PEER = "2001:db8:1::100", "2001:db8:1::a", "2001:db8:5::2"
 CN_APPLICATION = (
@@ -196,3 +203,57 @@ def test_a_full_or_unreachable_file_is_told(sequences: SequenceFile, tmp_path: P
         SequenceFile(tmp_path / "file" / "sequences").open()
     with pytest.raises(SequenceFileError, match="is not open"):
         SequenceFile(tmp_path / "closed").state(pair.outbound, "outbound")
+
+
+@pytest.mark.parametrize("signalling", ["ah", "ah+esp"])
+def test_signalling_under_ah(sequences: SequenceFile, tmp_path: Path, signalling: str) -> None:
+    theirs = SequenceFile(tmp_path / "other" / "sequences")
+    theirs.open()
+    here, there = f'peer = "{HOME}"', ""
+    esp = signalling == "ah+esp"
+
+    def text(own: str, base: str, *, swap: bool) -> str:
+        pairs = pair("signalling-ah", 0x5001, own, AH) + pair("tunnel", 0x2001, own)
+        pairs += pair("signalling", 0x1001, own) if esp else ""
+        if swap:
+            pairs = pairs.replace("outbound =", "x =").replace("inbound =", "outbound =").replace("x =", "inbound =")
+        return base + f'signalling = "{signalling}"\n' + pairs
+
+    terminal = read(text(there, MN, swap=False))
+    agent = read(text(here, HA, swap=True))
+    node = build(terminal, interfaces(terminal), sequences)
+    assert isinstance(node, AuthenticatedTerminal)
+    ours = mobile_associations(terminal, IPv6Address(AGENT), sequences)
+    (served,) = authorised_terminals(agent, theirs)
+    home, home_agent = IPv6Address(HOME), IPv6Address(AGENT)
+    sender = terminal_policies(home, home_agent, TunnelForm.ESP, ours)
+    receiver = agent_policies(home_agent, [(home, TunnelForm.ESP, served.associations)])
+    update = mh.BindingUpdate(1, mh.UpdateFlag.ACKNOWLEDGE, 60)
+    packet = from_terminal(update, home, IPv6Address(PEER), home_agent, sender)
+    assert (packet[40], packet[64]) == (ip6.AH, ip6.ESP if esp else ip6.MOBILITY)
+    assert open_message(packet, receiver).message == update
+    # Read anew without a change, the associations go on; with another key of AH they are new.
+    (again,) = authorised_terminals(agent, theirs, agent, [served])
+    assert again.associations is served.associations
+    other = read(text(here, HA, swap=True).replace("02" * 32, "03" * 32))
+    (changed,) = authorised_terminals(other, theirs, agent, [served])
+    assert changed.associations is not served.associations
+    assert [each.home_address for each in difference(agent, other).terminals] == [home]
+    assert {each.use for each in difference(agent, other).pairs} == {each.use for each in agent.associations}
+    # A restart does not take the same packet again.
+    (restarted,) = authorised_terminals(agent, theirs)
+    receiver = agent_policies(home_agent, [(home, TunnelForm.ESP, restarted.associations)])
+    with pytest.raises(Discard) as caught:
+        open_message(packet, receiver)
+    assert caught.value.reason is Reason.REPLAYED
+    theirs.close()
+
+
+def test_a_pair_must_have_the_same_layers_both_ways(sequences: SequenceFile) -> None:
+    text = 'signalling = "ah+esp"\n' + PAIRS + pair("signalling-ah", 0x5001, algorithm=AH)
+    found = mobile_associations(read(MN + text), IPv6Address(AGENT), sequences)
+    found.check(TunnelForm.ESP)
+    assert isinstance(found.signalling_out, OutboundAH)
+    mixed = replace(found, signalling_out=found.signalling_out.inside)
+    with pytest.raises(ValueError, match="the same in both directions"):
+        mixed.check(TunnelForm.ESP)

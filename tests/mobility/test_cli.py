@@ -21,8 +21,9 @@ def test_keys_fit_into_a_configuration(capsys: pytest.CaptureFixture[str]) -> No
     for algorithm in Algorithm:
         assert main(["keys", "--algorithm", algorithm.value]) == 0
         lines = capsys.readouterr().out
-        pair = f'[[association]]\nuse = "signalling"\n{lines}'
-        node = parse(MN + 'tunnel = "plain"\n' + pair, Path("x"))
+        use, signalling = ("signalling-ah", "ah") if algorithm.is_for_ah else ("signalling", "esp")
+        pair = f'[[association]]\nuse = "{use}"\n{lines}'
+        node = parse(MN + f'tunnel = "plain"\nsignalling = "{signalling}"\n' + pair, Path("x"))
         assert node.associations[0].outbound.algorithm is algorithm
         made = tomllib.loads(lines)
         assert made["outbound"] != made["inbound"]

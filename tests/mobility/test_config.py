@@ -31,10 +31,17 @@ from mobility.mipv6.tunnel import TunnelForm
 
 PATH = Path("node.toml")
 CBC = "aes-cbc-hmac-sha2-256-128"
+AH = "hmac-sha2-256-128"
 
 
 def direction(spi: int, fill: int, algorithm: str = CBC) -> str:
-    lengths = {CBC: (32, 32), "aes-gcm-16": (36, 0), "chacha20-poly1305": (36, 0), "null-hmac-sha2-256-128": (0, 32)}
+    lengths = {
+        CBC: (32, 32),
+        "aes-gcm-16": (36, 0),
+        "chacha20-poly1305": (36, 0),
+        "null-hmac-sha2-256-128": (0, 32),
+        AH: (0, 32),
+    }
     encryption, authentication = (bytes([fill]) * length for length in lengths[algorithm])
     return (
         f'{{ spi = {spi}, algorithm = "{algorithm}", encryption = "{encryption.hex()}",'
@@ -372,6 +379,36 @@ MISTAKES = {
     "negative overlap": (MN + "overlap = -0.5", "mobile_node.overlap: -0.5 is not a number of seconds from 0 to 10"),
     "endless overlap": (MN + "overlap = nan", "mobile_node.overlap: nan"),
     "keepalive is a text": (MN + 'keepalive = "20"', "mobile_node.keepalive: '20' is not a number of seconds"),
+    "signalling under AH without a pair": (
+        MN + 'signalling = "ah+esp"\n' + PAIRS,
+        'association: one with use = "signalling-ah" and peer = "2001:db8:1::a" is missing; write one, or choose a'
+        " signalling without AH",
+    ),
+    "signalling under both with AH alone": (
+        MN + 'signalling = "ah+esp"\n' + pair("signalling-ah", 0x1001, algorithm=AH) + pair("tunnel", 0x2001),
+        'association: one with use = "signalling" and peer',
+    ),
+    "AH that nothing uses": (
+        MN + PAIRS + pair("signalling-ah", 0x5001, algorithm=AH),
+        "association[2].use: nothing here uses a signalling-ah association",
+    ),
+    "AH with an algorithm of ESP": (
+        MN + 'signalling = "ah"\n' + pair("signalling-ah", 0x1001) + pair("tunnel", 0x2001),
+        f"association[0].outbound.algorithm: {CBC} is not for signalling-ah, which takes {AH}",
+    ),
+    "ESP with the algorithm of AH": (
+        MN + pair("signalling", 0x1001, algorithm=AH),
+        f"association[0].outbound.algorithm: {AH} is not for signalling, which takes aes-gcm-16, ",
+    ),
+    "AH with one key for both": (
+        MN + f'[[association]]\nuse = "signalling-ah"\noutbound = {direction(0x1001, 1, AH)}\n'
+        f"inbound = {direction(0x1002, 1, AH)}\n",
+        "association[0].inbound: has the keys of outbound",
+    ),
+    "an SPI of AH twice": (
+        MN + 'signalling = "ah"\n' + pair("signalling-ah", 0x2001, algorithm=AH) + pair("tunnel", 0x2001),
+        "association[1].inbound.spi: 0x2002 is taken",
+    ),
     "tunnel like IPv6": (
         MN + pair("signalling", 0x1001) + pair("tunnel", 0x6000_0001),
         "association[1].outbound.spi: 0x60000001 begins with the digit 6",
@@ -667,3 +704,14 @@ def test_translation_is_not_for_everybody() -> None:
     assert "home_address4" in complaint(real + "[translation]\n" + PAIRS)
     small = '[host_os]\ndns = ["2001:db8:1::53"]\n[translation]\npool4 = "10.99.0.0/30"\n'
     assert "too small" in complaint(MN + small + PAIRS)
+
+
+def test_signalling_under_ah() -> None:
+    authentic, tunnel = pair("signalling-ah", 0x5001, algorithm=AH), pair("tunnel", 0x2001)
+    for signalling, text in (("ah", authentic + tunnel), ("ah+esp", authentic + PAIRS)):
+        configuration = parse(MN + f'signalling = "{signalling}"\n' + text, PATH)
+        assert configuration.mobile_node is not None
+        assert configuration.mobile_node.signalling is Signalling(signalling)
+        found = configuration.pair(Use.SIGNALLING_AH, IPv6Address("2001:db8:1::a"))
+        assert found is not None
+        assert found.outbound.algorithm is Algorithm.HMAC_SHA2_256_128

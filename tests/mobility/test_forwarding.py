@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding, TunnelInformation
-from mobility.ipsec.sa import Mode
+from mobility.ipsec.sa import Mode, OutboundSA
 from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm, agent_policies, encapsulate, terminal_policies
 from mobility.wire import ip6
@@ -142,7 +142,7 @@ def test_esp_where_there_is_no_association() -> None:
 def test_signalling_association_does_not_open_the_tunnel(form: TunnelForm) -> None:
     bench = Bench(form)
     sa = bench.pair.agent.signalling_out
-    assert sa is not None
+    assert isinstance(sa, OutboundSA)
     inner = udp(CN, MN, b"x")
     packet = ip6.fast_packet(HA.packed + COA.packed, ip6.ESP, sa.seal(ip6.IPV6, inner))
     bench.rejects(packet, Reason.POLICY_VIOLATED)

@@ -20,8 +20,9 @@ AGENT = IPv6Address("2001:db8:6::f")
 CARE_OF = IPv6Address("2001:db8:5b::1")
 SPI = 0xC0FFEE01
 
-ALL_KEYS = [(algorithm, length) for algorithm in Algorithm for length in algorithm.key_lengths]
-"Every algorithm with every length of key."
+OF_ESP = [algorithm for algorithm in Algorithm if not algorithm.is_for_ah]
+ALL_KEYS = [(algorithm, length) for algorithm in OF_ESP for length in algorithm.key_lengths]
+"Every algorithm of ESP with every length of key."
 
 dice = Random(4303).randbytes
 
