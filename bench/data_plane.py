@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
@@ -23,11 +22,11 @@ from scapy.packet import Raw
 
 from bench.laboratory import Laboratory, laboratory
 from bench.statistics import microseconds, percentile
+from bench.tap import SO_TIMESTAMPNS, drain, open_tap
 from mobility.client import HostClient
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.outputs import Deliver, Transmit
 from sip_test_env import namespace
-from sip_test_env.plan import CABLE
 from tests.mobility.whole import CN, MAC_MN, MN, Network, udp
 
 SIZE = 200
@@ -36,8 +35,6 @@ CALLS = 400
 RATE = 50
 SECONDS = 30
 PORT = 7000
-_ETH_P_ALL = 3
-_SO_TIMESTAMPNS = 35
 
 
 def measure() -> dict[str, object]:
@@ -126,14 +123,14 @@ def _timed_stream(lab: Laboratory) -> tuple[list[float], list[float]]:
     with ExitStack() as stack:
         mn = stack.enter_context(hosts["mn"].socket(bind=(str(plan.home_address), PORT)))
         cn = stack.enter_context(hosts["cn"].socket(bind=(str(plan.cn), PORT)))
-        wire = stack.enter_context(namespace.run_in(plan.namespace("links"), _tap))
-        mn.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        wire = stack.enter_context(namespace.run_in(plan.namespace("links"), open_tap))
+        mn.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         for _ in range(5):  # the first packets find neighbours and make plans
             mn.sendto(bytes(SIZE - 48), (str(plan.cn), PORT))
             cn.sendto(bytes(SIZE - 48), (str(plan.home_address), PORT))
             time.sleep(0.05)
         for sock in (mn, cn, wire):
-            _drain(sock)
+            drain(sock)
         sent: list[float] = []
         received: list[float] = []
         frames: list[tuple[float, int, bool]] = []
@@ -144,11 +141,11 @@ def _timed_stream(lab: Laboratory) -> tuple[list[float], list[float]]:
             mn.sendto(bytes(SIZE - 48), (str(plan.cn), PORT))
             time.sleep(0.5 / RATE)
             cn.sendto(bytes(SIZE - 48), (str(plan.home_address), PORT))
-            frames += _drain(wire)
-            received += [at for at, _, _ in _drain(mn)]
+            frames += drain(wire)
+            received += [at for at, _, _ in drain(mn)]
         time.sleep(0.2)
-        frames += _drain(wire)
-        received += [at for at, _, _ in _drain(mn)]
+        frames += drain(wire)
+        received += [at for at, _, _ in drain(mn)]
     usual = max({length for _, length, _ in frames}, key=lambda length: sum(1 for f in frames if f[1] == length))
     left = [at for at, length, outgoing in frames if length == usual and not outgoing]
     came = [at for at, length, outgoing in frames if length == usual and outgoing]
@@ -158,29 +155,3 @@ def _timed_stream(lab: Laboratory) -> tuple[list[float], list[float]]:
         [after - before for before, after in zip(sent, left, strict=True)],
         [after - before for before, after in zip(came, received, strict=True)],
     )
-
-
-def _tap() -> socket.socket:
-    """Sees every frame at the far end of the terminal's cable."""
-    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-    tap.bind((CABLE, _ETH_P_ALL))
-    tap.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
-    tap.setblocking(False)
-    return tap
-
-
-def _drain(sock: socket.socket) -> list[tuple[float, int, bool]]:
-    """What waits in a socket: kernel timestamp in ms, length, and (packet sockets) whether it goes to the terminal."""
-    found = []
-    with suppress(BlockingIOError):
-        while True:
-            data, ancillary, _, address = sock.recvmsg(2048, 128)
-            at = 0.0
-            for level, kind, value in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
-                    seconds, nanoseconds = struct.unpack("qq", value[:16])
-                    at = seconds * 1e3 + nanoseconds / 1e6
-            outgoing = sock.family == socket.AF_PACKET and address[2] == socket.PACKET_OUTGOING
-            found.append((at, len(data), outgoing))
-    return found
