@@ -7,8 +7,8 @@ command to the correspondent's acknowledgement, return routability included. ``o
 terminal's cable; the application's ESP is inside both.
 
 - ``detour``: only the wire of the home agent is long, 20 ms each way, and the tunnel passes it twice.
-- ``triangle``: terminal, home agent and correspondent as if each were 40 ms from each other: 20 ms at the home agent,
-  40 ms at the terminal.
+- ``triangle``: 40 ms each way at the terminal besides, so that the ways, tunnelled and direct, are as long as between
+  three places of which each is 40 ms from both others (the wire of the correspondent cannot be made longer).
 
 ``octets``: see `bench.octets`; ``translation``: what a packet of a program that only speaks IPv4 costs beside.
 """
