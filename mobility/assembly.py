@@ -160,6 +160,7 @@ def authorised_terminals(
             each.admitted,
             each.name,
             each.home_address4,
+            each.networks,
         )
         for each in served
     )

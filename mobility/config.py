@@ -281,6 +281,7 @@ def _served_terminal(table: Table) -> ServedTerminal:
         name=table.optional("name", values.text, str(home_address)),
         home_address4=table.optional("home_address4", values.unicast4, None),
         admitted=table.optional("admitted", values.truth, True),
+        networks=table.optional("networks", values.networks, None),
         where=table.where,
     )
     table.end()

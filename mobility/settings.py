@@ -170,6 +170,8 @@ class ServedTerminal:
     "Always this one from the pool."
     admitted: bool
     "False: known, but refused."
+    networks: tuple[IPv4Network | IPv6Network, ...] | None = None
+    "That it may talk to; None: all."
     where: str = field(default="", compare=False)
     "File and key, for messages."
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -180,6 +180,13 @@ def address_with_prefix(value: object) -> IPv6Interface:
     if "/" not in written or not read.network.prefixlen:
         raise ValueError
     return read
+
+
+def networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
+    """a list of networks such as ["2001:db8:5::/48", "10.0.0.0/8"]"""
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(ip_network(text(each)) for each in value)
 
 
 def network(value: object) -> IPv6Network:
