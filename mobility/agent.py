@@ -13,6 +13,7 @@ from mobility.host.host import Host
 from mobility.links import LinkSettings, endpoint, is_udp
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_agent import HomeAgent, HopLimitExceeded
+from mobility.mipv6.home_link_watch import HomeLinkWatch
 from mobility.mipv6.home_paths import Reply
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.outputs import Arrived, Discarded, Event, Output, Transmit
@@ -23,6 +24,7 @@ ANNOUNCEMENTS = 3
 "Of the home agent's address when it takes over (MAX_NEIGHBOR_ADVERTISEMENT, RFC 4861 section 10)."
 ANNOUNCEMENT_INTERVAL = 1.0
 "Seconds."
+_ICMPV6 = bytes((ip6.ICMPV6,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class HomeAgentNode:
         link = settings.link
         self.host = Host(link.name, link.link_address, link.mtu, random)
         self.engine = HomeAgent(settings.home_agent, self.host, self._answer)
+        self.watch = HomeLinkWatch(settings.home_agent, random)
         self.active = not settings.standby
         "Whether this home agent serves."
         self.engine.registrar.standing_in = self.active
@@ -67,6 +70,7 @@ class HomeAgentNode:
         self.reversed = 0
         "Packets that terminals sent through their tunnels."
         self._address = settings.home_agent.address.packed
+        self._anycast = None if self.watch.anycast is None else self.watch.anycast.packed
         self._port = settings.home_agent.udp_port
         self._sender = b""
         "Link-layer address of the packet that is being handled."
@@ -78,15 +82,16 @@ class HomeAgentNode:
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = [time for time in (self.host.timer, self.engine.timer, self._announce_at) if time is not None]
-        return min(times, default=None)
+        times = (self.host.timer, self.engine.timer, self.watch.timer, self._announce_at)
+        return min((time for time in times if time is not None), default=None)
 
     def start(self, now: float) -> list[Output]:
         """Takes its address, unless on standby; the link may come up later."""
         if not self.active:
             return []
         agent = self.settings.home_agent
-        return self._absorb(self.host.add_address(agent.address, now, prefix_length=agent.prefix_length), now)
+        outputs = self.host.add_address(agent.address, now, prefix_length=agent.prefix_length)
+        return self._absorb(outputs + self._share_anycast(now), now)
 
     def link_changed(self, link: str, up: bool, now: float) -> list[Output]:
         """The carrier of the home link came or went."""
@@ -101,7 +106,8 @@ class HomeAgentNode:
         """A packet arrived on the home link, or the payload of a datagram on a link of UDP."""
         if link == self.settings.link.name:
             self._sender = sender
-            return self._absorb(self.host.receive(packet, sender, now), now)
+            outputs = self._absorb(self.host.receive(packet, sender, now), now)
+            return outputs + self.watch.overhear(packet, now) if packet[6:7] == _ICMPV6 else outputs
         if not is_udp(link) or len(sender) != 18:
             return self._absorb([Discarded(Reason.NO_SUCH_LINK, "home-agent", link)], now)
         return self._absorb(self._guarded(self._datagram, packet, now, sender, link), now)
@@ -115,6 +121,7 @@ class HomeAgentNode:
         self._sender = b""
         outputs = self._absorb(self.host.handle_timer(now), now)
         outputs += self._absorb(self.engine.handle_timer(now), now)
+        outputs += self._absorb(self.watch.handle_timer(now), now)
         if self._announce_at is not None and self._announce_at <= now:
             outputs += self._announce(now)
         return outputs
@@ -125,6 +132,7 @@ class HomeAgentNode:
             "role": "home-agent",
             "active": self.active,
             **self.engine.snapshot(now),
+            "home_link": self.watch.snapshot(now),
             "links": {self.settings.link.name: self.host.snapshot(now)},
             "counters": {"intercepted": self.intercepted, "reversed": self.reversed, **self.counters},
         }
@@ -140,6 +148,7 @@ class HomeAgentNode:
         # Whoever had the address before does not answer any more, or this would not be called: nothing to be detected,
         # and the neighbours shall come here at once.
         outputs = self.host.add_address(agent.address, now, prefix_length=agent.prefix_length, quiet=True)
+        outputs += self._share_anycast(now)
         outputs += self.engine.stand_in(now)
         outputs.append(ServiceChanged(True, len(self.engine.cache)))
         self._announcements = ANNOUNCEMENTS
@@ -153,6 +162,8 @@ class HomeAgentNode:
         self._announcements, self._announce_at = 0, None
         outputs = self.engine.stand_by(now)
         outputs += self.host.remove_address(self.settings.home_agent.address, now)
+        if self.watch.anycast is not None:
+            outputs += self.host.remove_address(self.watch.anycast, now)
         outputs.append(ServiceChanged(False, 0))
         return self._absorb(outputs, now)
 
@@ -181,6 +192,13 @@ class HomeAgentNode:
                 policy.inbound_sa.resume()
 
     # ------------------------------------------------------------ inside
+
+    def _share_anycast(self, now: float) -> list[Output]:
+        """The address at which home agents are discovered; quiet, for others of this link have it too (RFC 2526)."""
+        if self.watch.anycast is None:
+            return []
+        prefix_length = self.settings.home_agent.prefix_length
+        return self.host.add_address(self.watch.anycast, now, prefix_length=prefix_length, quiet=True)
 
     def _announce(self, now: float) -> list[Output]:
         """The message may be lost, and the link may not be up yet."""
@@ -222,6 +240,8 @@ class HomeAgentNode:
 
     def _arrived(self, packet: bytes, now: float) -> list[Output]:
         if packet[24:40] != self._address:
+            if packet[24:40] == self._anycast:
+                return self.host.send(self.watch.answer(packet, now), now)
             outputs = self.engine.intercept(packet, now)
             self.intercepted += 1
             return outputs

@@ -64,6 +64,9 @@ class _Prefix:
     preferred_until: float
 
 
+_CONFIGURED = _Prefix(True, True, ndisc.INFINITE, ndisc.INFINITE, inf, inf)
+
+
 @dataclass(slots=True)
 class _Due:
     """A terminal that has to hear of a change."""
@@ -92,8 +95,7 @@ class HomePrefixes:
         self._home = prefix
         self._random = random
         self._intervals = intervals
-        without_end = _Prefix(True, True, ndisc.INFINITE, ndisc.INFINITE, inf, inf)
-        self._prefixes: dict[IPv6Network, _Prefix] = {prefix: without_end}
+        self._prefixes: dict[IPv6Network, _Prefix] = {prefix: _CONFIGURED}
         self._managed = self._other = False
         self._due: dict[IPv6Address, _Due] = {}
         self._answered: dict[IPv6Address, float] = {}
@@ -139,7 +141,8 @@ class HomePrefixes:
             preferred_until,
         )
         self._prefixes[prefix] = present
-        if before is not None and not _differ(before, present):
+        # What the configuration told, and a router now says more exactly, has not changed.
+        if before is not None and (before is _CONFIGURED or not _differ(before, present)):
             return []
         return [HomePrefixChanged(prefix, preferred_until - now, valid_until - now)]
 

@@ -48,3 +48,5 @@ class HomeAgentSettings:
     "Seconds for which packets go to the former care-of address as well after another one became primary (form esp)."
     ipv4_pool: IPv4Network | None = None
     "IPv4 home addresses to hand out; the first host address is the home agent's own."
+    preference: int = 0
+    "Among the home agents of the home link, -32768 to 32767; more is better (RFC 6275 section 7.4)."

@@ -91,7 +91,7 @@ def test_the_configured_prefix_counts_until_a_router_says_more() -> None:
 
 def test_what_is_refreshed_or_counted_down_is_no_change() -> None:
     agent = home()
-    assert len(agent.heard(router_says((OLD, 600, 7200)), 0.0)) == 1
+    assert agent.heard(router_says((OLD, 600, 7200)), 0.0) == []
     assert agent.heard(router_says((OLD, 600, 7200)), 50.0) == []
     assert agent.heard(router_says((OLD, 580, 7180)), 70.0) == []
     assert len(agent.heard(router_says((OLD, 300, 7180)), 70.0)) == 1
