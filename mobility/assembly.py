@@ -9,7 +9,6 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 from mobility.agent import AgentSettings, HomeAgentNode
-from mobility.authenticated import AuthenticatedTerminal
 from mobility.config import AssociationPair, Configuration, ConfigurationError, StoreKind, Use
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
 from mobility.extensions import scenarios_of_third_parties
@@ -56,9 +55,7 @@ def _terminal(
     if settings is None:
         raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
     extensions = scenarios_of_third_parties()
-    # Pairs are known to be there where they are needed, and only there.
-    signed = configuration.pair(Use.SIGNALLING_AH, settings.home_agent) is not None
-    terminal = (AuthenticatedTerminal if signed else Terminal)(
+    terminal = Terminal(
         TerminalSettings(
             home_address=settings.home_address.ip,
             home_agent=settings.home_agent,

@@ -579,6 +579,8 @@ class Terminal:
             return False
         if headers.protocol == ip6.ESP:
             return packet[headers.offset : headers.offset + 4] == self._signalling_spi
+        if headers.protocol == ip6.AH:
+            return packet[8:24] == self._agent  # Figs. 14, 19 and 20: nothing else comes under AH
         return headers.protocol == ip6.MOBILITY
 
     def _signalling(self, packet: bytes, link: str, now: float) -> list[Output]:

@@ -13,7 +13,6 @@ import pytest
 
 from mobility.agent import HomeAgentNode
 from mobility.assembly import application_processing, authorised_terminals, build, mobile_associations
-from mobility.authenticated import AuthenticatedTerminal
 from mobility.config import Configuration, ConfigurationError, parse
 from mobility.correspondent import CorrespondentNode
 from mobility.discards import Discard, Reason
@@ -222,7 +221,7 @@ def test_signalling_under_ah(sequences: SequenceFile, tmp_path: Path, signalling
     terminal = read(text(there, MN, swap=False))
     agent = read(text(here, HA, swap=True))
     node = build(terminal, interfaces(terminal), sequences)
-    assert isinstance(node, AuthenticatedTerminal)
+    assert isinstance(node, Terminal)
     ours = mobile_associations(terminal, IPv6Address(AGENT), sequences)
     (served,) = authorised_terminals(agent, theirs)
     home, home_agent = IPv6Address(HOME), IPv6Address(AGENT)

@@ -9,7 +9,6 @@ from random import Random
 import pytest
 
 from mobility.agent import HomeAgentNode
-from mobility.authenticated import AuthenticatedTerminal
 from mobility.discards import Reason
 from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.algorithms import Algorithm, Keys
@@ -60,10 +59,7 @@ class Authenticated(Network):
             replace(ours, signalling_out=up_out, signalling_in=down_in),
             replace(theirs, signalling_out=down_out, signalling_in=up_in),
         )
-        usual = super()._terminal(home_address, mac, application, self.pair.terminal)
-        return AuthenticatedTerminal(
-            usual.settings, application, self.pair.terminal, self.world.random_bytes(str(home_address))
-        )
+        return super()._terminal(home_address, mac, application, self.pair.terminal)
 
     def signalling(self) -> list[bytes]:
         """Packets under AH on the first visited link."""
