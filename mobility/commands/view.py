@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 WIDTH = 80
 HANDOVERS = 5
 "How many of the last ones are shown."
+TRANSLATIONS = 10
+"How many rows of the translation table are shown; the latest."
 _INDENT = " " * 11
 _MOVES = ("HandoverFinished", "HandoverAbandoned", "PathDead", "HomeAgentUnreachable", "BindingRefused")
 
@@ -65,6 +67,7 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
     lines += _places(mobile, recent)
     lines += _candidates(movement)
     lines += _direct(node)
+    lines += _translation(node)
     lines += _policies(node)
     return lines + _handovers(recent)
 
@@ -144,6 +147,22 @@ def _direct(node: Object) -> list[str]:
             text += f", {peer['held_because']}, next try in {_figure(peer.get('held_for')) or 0:.0f} s"
         lines += _entry("" if lines else "directly", text)
     return lines
+
+
+def _translation(node: Object) -> list[str]:
+    """The translation for programs that only speak IPv4, with the rows of its table."""
+    translation = _object(node, "translation")
+    if not translation:
+        return []
+    rows = list(_objects(_object(translation, "table"), "rows"))
+    state = "" if translation.get("active") else ", not in use"
+    counts = f"{translation.get('sent', 0)} packets out, {translation.get('received', 0)} in"
+    lines = _entry("translates", f"{translation.get('address4')}{state}, {counts}")
+    for row in rows[-TRANSLATIONS:]:
+        parts = (f"{row.get('ipv4')} is {row.get('ipv6')}", str(row.get("origin") or ""), _left(row.get("lifetime")))
+        lines += _entry("", ", ".join(part for part in parts if part))
+    more = len(rows) - TRANSLATIONS
+    return [*lines, *_entry("", f"and {more} more")] if more > 0 else lines
 
 
 def _handovers(recent: Sequence[Object]) -> list[str]:

@@ -112,6 +112,38 @@ def test_a_terminal() -> None:
     assert max(len(line) for line in text.splitlines()) <= WIDTH
 
 
+def translating(rows: list[dict[str, object]], *, active: bool = True) -> str:
+    """What people see of the translation of a terminal."""
+    translation = {"active": active, "address4": "198.18.0.1", "table": {"rows": rows}, "sent": 7, "received": 9}
+    node = {"mobile_node": {"home_address": "2001:db8:1::100"}, "translation": translation}
+    lines = overview({"node": node})
+    assert max(map(len, lines)) <= WIDTH
+    return "\n".join(lines)
+
+
+def test_the_translation_table() -> None:
+    rows: list[dict[str, object]] = [
+        {"ipv6": "2001:db8:1::100", "ipv4": "198.18.0.1", "lifetime": 411.6, "origin": "home"},
+        {"ipv6": "2001:db8:1::a", "ipv4": "198.18.0.4", "lifetime": None, "origin": "fixed"},
+    ]
+    seen = (
+        "translates 198.18.0.1, 7 packets out, 9 in\n"
+        "           198.18.0.1 is 2001:db8:1::100, home, 412 s left\n"
+        "           198.18.0.4 is 2001:db8:1::a, fixed\n"
+    )
+    assert seen in translating(rows)
+    assert "198.18.0.1, not in use, 7 packets out" in translating(rows, active=False)
+    assert "translates" not in "\n".join(overview(TERMINAL, RECENT))
+    many: list[dict[str, object]] = [
+        {"ipv6": f"2001:db8:c::{number:x}", "ipv4": f"198.18.1.{number}", "lifetime": 9.0} for number in range(1, 31)
+    ]
+    text = translating(many)
+    assert "198.18.1.20 " not in text
+    assert "198.18.1.21 is 2001:db8:c::15, 9 s left\n" in text
+    assert "198.18.1.30 " in text
+    assert "and 20 more\n" in text
+
+
 def test_a_home_agent() -> None:
     text = "\n".join(overview(HOME_AGENT))
     for part in (
