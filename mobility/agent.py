@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
-from mobility.host.events import AddressConflict
+from mobility.host.events import AddressConflict, AddressReady
 from mobility.host.host import Host
 from mobility.links import LinkSettings, endpoint, is_udp
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_agent import HomeAgent, HopLimitExceeded
 from mobility.mipv6.home_link_watch import HomeLinkWatch
 from mobility.mipv6.home_paths import Reply
+from mobility.mipv6.home_prefixes import AdvertisePrefixes, HomePrefixChanged
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.outputs import Arrived, Discarded, Event, Output, Transmit
 from mobility.wire import ip6, udp
@@ -24,6 +25,9 @@ ANNOUNCEMENTS = 3
 "Of the home agent's address when it takes over (MAX_NEIGHBOR_ADVERTISEMENT, RFC 4861 section 10)."
 ANNOUNCEMENT_INTERVAL = 1.0
 "Seconds."
+FIRST_RETAKE = 2.0
+"Seconds until the home agent's address is tried again, after somebody seemed to have it; doubled each time."
+LONGEST_RETAKE = 60.0
 _ICMPV6 = bytes((ip6.ICMPV6,))
 
 
@@ -59,8 +63,8 @@ class HomeAgentNode:
         self.settings = settings
         link = settings.link
         self.host = Host(link.name, link.link_address, link.mtu, random)
-        self.engine = HomeAgent(settings.home_agent, self.host, self._answer)
         self.watch = HomeLinkWatch(settings.home_agent, random)
+        self.engine = HomeAgent(settings.home_agent, self.host, self._answer, self.watch.prefixes)
         self.active = not settings.standby
         "Whether this home agent serves."
         self.engine.registrar.standing_in = self.active
@@ -76,13 +80,15 @@ class HomeAgentNode:
         "Link-layer address of the packet that is being handled."
         self._announcements = 0
         self._announce_at: float | None = None
+        self._retake_at: float | None = None
+        self._retake = FIRST_RETAKE
 
     # ------------------------------------------------------------ Node
 
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = (self.host.timer, self.engine.timer, self.watch.timer, self._announce_at)
+        times = (self.host.timer, self.engine.timer, self.watch.timer, self._announce_at, self._retake_at)
         return min((time for time in times if time is not None), default=None)
 
     def start(self, now: float) -> list[Output]:
@@ -107,7 +113,9 @@ class HomeAgentNode:
         if link == self.settings.link.name:
             self._sender = sender
             outputs = self._absorb(self.host.receive(packet, sender, now), now)
-            return outputs + self.watch.overhear(packet, now) if packet[6:7] == _ICMPV6 else outputs
+            if packet[6:7] == _ICMPV6:
+                outputs += self._absorb(self.watch.overhear(packet, now), now)
+            return outputs
         if not is_udp(link) or len(sender) != 18:
             return self._absorb([Discarded(Reason.NO_SUCH_LINK, "home-agent", link)], now)
         return self._absorb(self._guarded(self._datagram, packet, now, sender, link), now)
@@ -124,6 +132,9 @@ class HomeAgentNode:
         outputs += self._absorb(self.watch.handle_timer(now), now)
         if self._announce_at is not None and self._announce_at <= now:
             outputs += self._announce(now)
+        if self._retake_at is not None and self._retake_at <= now:
+            self._retake_at = None
+            outputs += self.start(now)
         return outputs
 
     def snapshot(self, now: float) -> dict[str, object]:
@@ -223,6 +234,18 @@ class HomeAgentNode:
                 case AddressConflict(address=address) if self.engine.is_bound(address.packed):
                     result.append(output)
                     result += self._absorb(self.engine.conflict(address, now), now)
+                case AddressConflict(address=address) if address == self.settings.home_agent.address:
+                    # A terminal that comes home asks for this address in a way that looks like a claim to it.
+                    self._retake_at, self._retake = now + self._retake, min(self._retake * 2, LONGEST_RETAKE)
+                    result.append(output)
+                case AddressReady(address=address) if address == self.settings.home_agent.address:
+                    self._retake = FIRST_RETAKE if self._retake_at is None else self._retake
+                    result.append(output)
+                case HomePrefixChanged():
+                    self.engine.prefixes_changed(now)
+                    result.append(output)
+                case AdvertisePrefixes():
+                    result += self._absorb(self.engine.advertise_prefixes(output, now), now)
                 case Discarded(reason=reason):
                     self.counters[f"discarded-{reason}"] += 1
                     result.append(output)

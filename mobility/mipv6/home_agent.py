@@ -18,11 +18,14 @@ from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_paths import HomeLink as HomeLink
 from mobility.mipv6.home_paths import Outlet, Path
 from mobility.mipv6.home_paths import Reply as Reply
+from mobility.mipv6.home_prefixes import AdvertisePrefixes, HomePrefixes
 from mobility.mipv6.home_settings import AuthorisedTerminal as AuthorisedTerminal
 from mobility.mipv6.home_settings import HomeAgentSettings as HomeAgentSettings
+from mobility.mipv6.prefix_messages import advertisement_packet, solicitation_in
 from mobility.mipv6.registrar import Registrar
 from mobility.mipv6.served_terminal import NEVER, ServedTerminal
-from mobility.mipv6.signalling import open_message
+from mobility.mipv6.signalling import received as opened
+from mobility.mipv6.signalling import unwrap
 from mobility.mipv6.tunnel import (
     Content,
     TunnelForm,
@@ -37,9 +40,11 @@ from mobility.mipv6.update_request import UpdateRequest
 from mobility.outputs import Deliver, Discarded, Output
 from mobility.wire import icmp6, ip4, ip6, mh
 from mobility.wire.errors import WireError
+from mobility.wire.mobile_icmp import PREFIX_SOLICITATION, PrefixAdvertisement
 
 WAKE_INTERVAL = 1.0
 "Seconds between reminders to a terminal that uses a binding which this home agent does not know."
+_PREFIX_SOLICITATION = bytes((PREFIX_SOLICITATION,))
 ERRORS_PER_SECOND = 100.0
 "ICMP errors to senders, all together: whoever makes us send them may not be who he says."
 
@@ -48,9 +53,15 @@ class HomeAgent:
     """Finds out whose a packet is, and carries it between the home link and the tunnels."""
 
     def __init__(
-        self, settings: HomeAgentSettings, link: HomeLink, answer: Callable[[Reply, float], list[Output]]
+        self,
+        settings: HomeAgentSettings,
+        link: HomeLink,
+        answer: Callable[[Reply, float], list[Output]],
+        prefixes: HomePrefixes | None = None,
     ) -> None:
         """``answer`` sends a native reply to whoever sent the packet that is being handled.
+
+        ``prefixes``: those of the home link; None: terminals are told none.
 
         Raises `ValueError`: associations that do not suit the tunnel, or an SPI or a home address twice.
         """
@@ -61,6 +72,7 @@ class HomeAgent:
         self._address = settings.address.packed
         self._outlet = Outlet(settings.address, link, settings.udp_port)
         self.registrar = Registrar(settings, self.cache, self.security, link, self._outlet, answer)
+        self.prefixes = prefixes
         self._terminals: dict[bytes, ServedTerminal] = {}
         self._by_tunnel_spi: dict[bytes, ServedTerminal] = {}
         self._homes4 = self.registrar.homes4
@@ -113,6 +125,7 @@ class HomeAgent:
             why = "removed from the configuration" if after is None else "other keys"
             outputs += self.registrar.drop(served, why, now)
             del self._terminals[home]
+            self._forget_prefixes(present.home_address)
             if served.association_in is not None:
                 del self._by_tunnel_spi[served.association_in.spi.to_bytes(4)]
             if after is not None:
@@ -161,7 +174,10 @@ class HomeAgent:
 
         Raises `Discard`: not answered, nothing changes.
         """
-        received = open_message(packet, self.security)
+        clear, under_ipsec = unwrap(packet, self.security)
+        if clear[6] == ip6.ICMPV6:
+            return self._prefixes_asked(clear, Path(packet[8:24]) if path is None else path, now)
+        received = opened(packet, clear, under_ipsec)
         if received.destination != self.settings.address:
             raise Discard(Reason.MESSAGE_UNEXPECTED, f"mobility message to {received.destination}")
         terminal = self._terminals.get(received.source.packed)
@@ -172,13 +188,64 @@ class HomeAgent:
             raise Discard(Reason.MESSAGE_UNEXPECTED, f"mobility header type {int(update.type)}")
         if not update.flags & mh.UpdateFlag.HOME_REGISTRATION:
             raise Discard(Reason.MESSAGE_UNEXPECTED, f"binding update of {received.source} without the H flag")
-        late = False
-        association = terminal.settings.associations.signalling_in
-        if association is not None:
-            late = association.top == terminal.signalling_top
-            terminal.signalling_top = association.top
+        late = not self._is_newest(terminal)
         back = Path(received.outer_source.packed) if path is None else path
         return self.registrar.update(terminal, UpdateRequest.of(update, received, back, late=late), now)
+
+    def _is_newest(self, terminal: ServedTerminal) -> bool:
+        """Whether the signalling packet that is being handled overtook, or was sent after, all earlier ones."""
+        association = terminal.settings.associations.signalling_in
+        if association is None:
+            return True
+        newest = association.top != terminal.signalling_top
+        terminal.signalling_top = association.top
+        return newest
+
+    def _prefixes_asked(self, clear: bytes, path: Path, now: float) -> list[Output]:
+        """A terminal that is away asks for the prefixes of its home link (section 10.6.3). Raises `Discard`."""
+        terminal = self._terminals.get(clear[8:24])
+        if terminal is None or clear[24:40] != self._address or self.prefixes is None:
+            raise Discard(Reason.NOT_OURS, f"mobile prefix solicitation of {IPv6Address(clear[8:24])}")
+        self._is_newest(terminal)
+        solicitation = solicitation_in(clear)
+        if terminal.path is None:
+            raise Discard(Reason.BINDING_UNKNOWN, f"mobile prefix solicitation of {terminal.settings.home_address}")
+        if terminal.sources.get(path.source, NEVER) <= now:
+            raise _wrong_place(terminal, path.source)
+        home = terminal.settings.home_address
+        return self._tell_prefixes(terminal, path, self.prefixes.answer(solicitation, home, now), now)
+
+    def advertise_prefixes(self, advertise: AdvertisePrefixes, now: float) -> list[Output]:
+        """Tells a terminal of a change, by its primary binding (section 10.6.2)."""
+        terminal = self._terminals.get(advertise.home_address.packed)
+        if terminal is None or terminal.path is None:
+            self._forget_prefixes(advertise.home_address)
+            return []
+        try:
+            return self._tell_prefixes(terminal, terminal.path, advertise.message, now)
+        except Discard as discard:
+            return [Discarded.of(discard, "home-agent")]
+
+    def _forget_prefixes(self, home_address: IPv6Address) -> None:
+        if self.prefixes is not None:
+            self.prefixes.forget(home_address)
+
+    def prefixes_changed(self, now: float) -> None:
+        """All terminals that are away are told in their time."""
+        if self.prefixes is not None:
+            self.prefixes.schedule((terminal.settings.home_address for terminal in self._bound()), now)
+
+    def _tell_prefixes(
+        self, terminal: ServedTerminal, path: Path, message: PrefixAdvertisement, now: float
+    ) -> list[Output]:
+        home = terminal.settings.home_address
+        if path.native:
+            care_of = IPv6Address(path.source)
+            return self._link.send(
+                advertisement_packet(message, self.settings.address, home, care_of, self.security), now
+            )
+        packet = advertisement_packet(message, self.settings.address, home, home, self.security)
+        return self._outlet.datagram(packet, path, now)
 
     def conflict(self, home_address: IPv6Address, now: float) -> list[Output]:
         """Another node on the home link claims this address."""
@@ -195,6 +262,8 @@ class HomeAgent:
             return False
         if headers.protocol == ip6.ESP:
             return packet[headers.offset : headers.offset + 4] not in self._by_tunnel_spi
+        if headers.protocol == ip6.ICMPV6:
+            return packet[headers.offset : headers.offset + 1] == _PREFIX_SOLICITATION
         return headers.protocol in (ip6.MOBILITY, ip6.AH)
 
     # ------------------------------------------------------------ from the home link (section 10.4.2)

@@ -100,8 +100,11 @@ def message_of(packet: bytes) -> mh.Message:
         raise Discard(Reason.MALFORMED, str(error)) from error
 
 
-def open_message(packet: bytes, protection: Protection) -> Received:
-    """Removes AH and ESP, swaps the home address in, checks the policy and the checksum. Raises `Discard`."""
+def unwrap(packet: bytes, protection: Protection) -> tuple[bytes, bool]:
+    """The packet without AH and ESP, with the home address swapped in, and whether it came under IPsec.
+
+    Policy is satisfied then. Raises `Discard`.
+    """
     _, headers = logical(packet)  # what is malformed is so before anything is decrypted
     under_ipsec = headers.protocol in (ip6.ESP, ip6.AH)
     try:
@@ -110,6 +113,16 @@ def open_message(packet: bytes, protection: Protection) -> Received:
         if discard.reason is Reason.POLICY_VIOLATED and not under_ipsec:
             raise Discard(Reason.NOT_PROTECTED, discard.detail) from discard
         raise
+    return clear, under_ipsec
+
+
+def open_message(packet: bytes, protection: Protection) -> Received:
+    """Removes AH and ESP, swaps the home address in, checks the policy and the checksum. Raises `Discard`."""
+    return received(packet, *unwrap(packet, protection))
+
+
+def received(packet: bytes, clear: bytes, under_ipsec: bool) -> Received:
+    """The mobility message of a packet that `unwrap` has opened. Raises `Discard`."""
     return Received(
         message_of(clear),
         IPv6Address(clear[8:24]),

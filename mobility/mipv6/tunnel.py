@@ -15,6 +15,7 @@ from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import ANYWHERE, Action, Policy, SecurityPolicyDatabase, Selector
 from mobility.wire import ip4, ip6
 from mobility.wire.errors import WireError
+from mobility.wire.mobile_icmp import PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION
 
 _LENGTH = Struct("!H").pack
 
@@ -102,6 +103,10 @@ def _policies(
     local, remote, anybody = (home, agent, ANYWHERE) if at_terminal else (agent, home, ANYWHERE)
     signalling = Selector(local, remote, ip6.MOBILITY)
     data = Selector(home, anybody) if at_terminal else Selector(anybody, home)
+    sent, heard = PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION
+    if at_terminal:
+        sent, heard = heard, sent
+    prefixes = Selector(local, remote, ip6.ICMPV6, local_type=sent, remote_type=heard)  # RFC 4877 section 5.2
     return [
         Policy(
             signalling,
@@ -109,6 +114,13 @@ def _policies(
             associations.signalling_out,
             associations.signalling_in,
             f"signalling {home_address}",
+        ),
+        Policy(
+            prefixes,
+            Action.BYPASS if associations.signalling_out is None else Action.PROTECT,
+            associations.signalling_out,
+            associations.signalling_in,
+            f"prefix discovery {home_address}",
         ),
         Policy(
             data,

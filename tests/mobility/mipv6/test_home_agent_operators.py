@@ -383,5 +383,5 @@ def test_a_thousand_terminals() -> None:
         assert any(isinstance(each, BindingCreated) for each in outputs)
         agent.intercept(udp(CN, homes[number], b"x"), 0.1)
         assert link.sent[-1][24:40] == care_of.packed
-    assert len(agent.security.spd.policies) == 2000
-    assert max(len(rows) for rows in agent.security.spd._by_remote.values()) == 2
+    assert len(agent.security.spd.policies) == 3000
+    assert max(len(rows) for rows in agent.security.spd._by_remote.values()) == 3
