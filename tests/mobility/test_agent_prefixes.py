@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
@@ -122,9 +121,8 @@ def test_without_ipsec_nothing_is_answered(through_udp: bool) -> None:
     assert (reasons(outputs), sent(outputs)) == ([Reason.NOT_PROTECTED], [])
 
 
-def test_without_associations_nothing_has_to_be_protected() -> None:
+def test_policies_tell_the_types_of_icmpv6_apart() -> None:
     home = Node()
-    bind(home)
     policies = [policy for policy in home.security.spd.policies if policy.name.startswith("prefix")]
     assert [policy.selector.describe() for policy in policies] == [
         f"{MN}/128 <-> {HA}/128 protocol 58 local type 146 remote type 147"
@@ -177,4 +175,3 @@ def test_a_removed_terminal_is_forgotten() -> None:
     home.arrives(renumbered(), 10.0)
     home.node.reconfigure((), 11.0)
     assert home.node.snapshot(11.0)["home_link"]["to_be_told"] == []  # type: ignore[index]
-    assert replace(home.settings).home_agent.preference == 0
