@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
-from mobility.host.events import AddressConflict, AddressReady
+from mobility.host.events import AddressConflict
 from mobility.host.host import Host
 from mobility.links import LinkSettings, endpoint, is_udp
 from mobility.mipv6.binding_records import BindingRecord
@@ -80,6 +80,7 @@ class HomeAgentNode:
         "Link-layer address of the packet that is being handled."
         self._announcements = 0
         self._announce_at: float | None = None
+        self._taken_at = 0.0
         self._retake_at: float | None = None
         self._retake = FIRST_RETAKE
 
@@ -95,9 +96,7 @@ class HomeAgentNode:
         """Takes its address, unless on standby; the link may come up later."""
         if not self.active:
             return []
-        agent = self.settings.home_agent
-        outputs = self.host.add_address(agent.address, now, prefix_length=agent.prefix_length)
-        return self._absorb(outputs + self._share_anycast(now), now)
+        return self._take_address(now) + self._absorb(self._share_anycast(now), now)
 
     def link_changed(self, link: str, up: bool, now: float) -> list[Output]:
         """The carrier of the home link came or went."""
@@ -134,7 +133,7 @@ class HomeAgentNode:
             outputs += self._announce(now)
         if self._retake_at is not None and self._retake_at <= now:
             self._retake_at = None
-            outputs += self.start(now)
+            outputs += self._take_address(now) if self.active else []
         return outputs
 
     def snapshot(self, now: float) -> dict[str, object]:
@@ -204,6 +203,11 @@ class HomeAgentNode:
 
     # ------------------------------------------------------------ inside
 
+    def _take_address(self, now: float) -> list[Output]:
+        self._taken_at = now
+        agent = self.settings.home_agent
+        return self._absorb(self.host.add_address(agent.address, now, prefix_length=agent.prefix_length), now)
+
     def _share_anycast(self, now: float) -> list[Output]:
         """The address at which home agents are discovered; quiet, for others of this link have it too (RFC 2526)."""
         if self.watch.anycast is None:
@@ -236,10 +240,9 @@ class HomeAgentNode:
                     result += self._absorb(self.engine.conflict(address, now), now)
                 case AddressConflict(address=address) if address == self.settings.home_agent.address:
                     # A terminal that comes home asks for this address in a way that looks like a claim to it.
+                    if now - self._taken_at > LONGEST_RETAKE:
+                        self._retake = FIRST_RETAKE
                     self._retake_at, self._retake = now + self._retake, min(self._retake * 2, LONGEST_RETAKE)
-                    result.append(output)
-                case AddressReady(address=address) if address == self.settings.home_agent.address:
-                    self._retake = FIRST_RETAKE if self._retake_at is None else self._retake
                     result.append(output)
                 case HomePrefixChanged():
                     self.engine.prefixes_changed(now)
