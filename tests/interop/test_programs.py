@@ -8,22 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import dns.message
-import dns.rcode
-import dns.rrset
 import pytest
 
 from mobility.client import HostClient, MobilityError, wait_ready
-from sip_test_env import namespace as environment
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import BROADBAND, WIFI, Plan
+from tests.interop.names import name_server
 from tests.ordinary import OrdinaryUser, ordinary_user
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -110,7 +106,7 @@ def road() -> Iterator[Road]:
         wait_ready(folder / "run", timeout=20)
         serve = [sys.executable, str(write_server(folder)), str(plan.proxy), str(PORT)]
         network.popen("proxy", serve, name="files", start_new_session=True)
-        asked = stack.enter_context(name_server(plan))
+        asked = stack.enter_context(name_server(plan, {f"{NAME}.": {"AAAA": str(plan.proxy), "A": str(plan.proxy4)}}))
 
         made = network.run("ha", [
             sys.executable, "-m", "mobility", "add-terminal", "laptop", "--config", str(agent), "--uri",
@@ -149,45 +145,6 @@ def write_server(folder: Path) -> Path:
         "Server(('::', int(sys.argv[2])), Handler).serve_forever()\n"
     )
     return path
-
-
-@contextlib.contextmanager
-def name_server(plan: Plan) -> Iterator[list[str]]:
-    """In the home operator's network; knows one name."""
-    import socket
-
-    asked: list[str] = []
-    where = plan.namespace("proxy")
-    server = environment.run_in(where, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
-    server.bind((str(plan.proxy), 53))
-    server.settimeout(0.2)
-    stop = threading.Event()
-
-    def serve() -> None:
-        while not stop.is_set():
-            try:
-                data, sender = server.recvfrom(4096)
-            except TimeoutError:
-                continue
-            query = dns.message.from_wire(data)
-            question = query.question[0]
-            asked.append(sender[0])
-            response = dns.message.make_response(query)
-            known = {"AAAA": str(plan.proxy), "A": str(plan.proxy4)}.get(question.rdtype.name)
-            if question.name.to_text() != f"{NAME}.":
-                response.set_rcode(dns.rcode.NXDOMAIN)
-            elif known is not None:
-                response.answer.append(dns.rrset.from_text(f"{NAME}.", 60, "IN", question.rdtype.name, known))
-            server.sendto(response.to_wire(), sender)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield asked
-    finally:
-        stop.set()
-        thread.join()
-        server.close()
 
 
 def test_the_laptop_is_fit_and_the_terminal_away(road: Road) -> None:
