@@ -137,11 +137,6 @@ class MobileNode:
         return self._idle if self._current is None else self._current.registration
 
     @property
-    def round_trip(self) -> float | None:
-        """Seconds to the home agent and back, smoothed; None: never measured."""
-        return self._round_trip.smoothed
-
-    @property
     def nat(self) -> mh.NatDetection | None:
         """What the home agent said of a NAT on the way from the place in use."""
         return None if self._current is None else self._current.nat
@@ -507,8 +502,7 @@ class MobileNode:
                     if binding.nat is None:
                         outputs.append(NatFound(binding.place.link, option.refresh_time))
                 case mh.IPv4AddressAcknowledgement(status=status) if status >= 128:
-                    if self.home_address4 is not None:
-                        self.home_address4 = None
+                    self.home_address4 = None
                     outputs.append(HomeAddress4Refused(status, why_refused4(status)))
                 case mh.IPv4AddressAcknowledgement(address=address, prefix_length=length):
                     if self.home_address4 != address:

@@ -148,7 +148,9 @@ class Movement:
         if not state.addresses:
             state.losses = [lost for lost in state.losses if now - lost < FLAP_MEMORY]
             if state.losses:
-                state.trusted_from = now + min(FIRST_DOUBT * 2 ** (len(state.losses) - 1), LONGEST_DOUBT)
+                # The exponent is bounded, too: a thousand losses in a minute are more than a float can hold.
+                doubling = 2 ** min(len(state.losses) - 1, 16)
+                state.trusted_from = now + min(FIRST_DOUBT * doubling, LONGEST_DOUBT)
         if address not in state.addresses:
             state.dead_until, state.retry = None, FIRST_RETRY
         state.addresses[address] = deprecated

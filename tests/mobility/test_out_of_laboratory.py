@@ -84,8 +84,6 @@ def test_make_before_break_between_all_kinds_of_links(form: TunnelForm) -> None:
         network.plug(network.a)
         network.run(5)
         assert link_of(network) == "wlan0"
-        network.terminal.mobile_node.movement.prefer("wlan1")
-        network.world.stations["mn"].carry_out(network.terminal.handle_timer(network.world.now))
         network.world.stations["mn"].carry_out(network.terminal.command("move wlan1", network.world.now))
         network.run(2)
         assert link_of(network) == "wlan1/udp4"

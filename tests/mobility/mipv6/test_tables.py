@@ -165,6 +165,18 @@ def test_link_that_flaps_has_to_stay_longer_each_time() -> None:
     assert moving.decide(now) == Attachment("eth0", CN, at_home=False)  # there is nothing else
 
 
+def test_link_that_flaps_thousands_of_times_a_minute_is_doubted_like_any_other() -> None:
+    moving = movement()
+    for number in range(3000):
+        moving.address_ready("eth0", CN, number * 0.01)
+        moving.address_lost("eth0", CN, number * 0.01)
+    moving.address_ready("wlan0", COA, 30.0)
+    moving.present = moving.decide(30.0)
+    moving.address_ready("eth0", CN, 30.0)
+    assert moving.decide(30.0) == moving.present
+    assert moving.timer == 60.0
+
+
 def test_what_the_user_prefers_is_not_doubted() -> None:
     moving = movement()
     moving.address_ready("wlan0", COA, 0.0)
