@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sip_test_env.demo import Movements, bound
 from sip_test_env.mobility_nodes import MobilityNodes, Terminal
+from sip_test_env.movements import Movements, bound
 from sip_test_env.network import TestNetwork
 
 

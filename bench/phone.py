@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bench.laboratory import Laboratory, laboratory
 from sip_test_env.agents import PhoneProcess
-from sip_test_env.demo import CORRESPONDENT, TERMINAL, VOICES, registered
+from sip_test_env.demo import VOICES
+from sip_test_env.phones import CORRESPONDENT, TERMINAL, registered
 from sip_test_env.speech import speak
 
 SECONDS = 20.0

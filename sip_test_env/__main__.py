@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from sip_test_env import namespace
 from sip_test_env.errors import EnvironmentFailure
+from sip_test_env.extensions import EXTENSIONS
 from sip_test_env.faults import Access
 from sip_test_env.network import TestNetwork
-from sip_test_env.plan import CABLES, INTERFACE, NODES, Plan
+from sip_test_env.plan import BASIC, CABLES, INTERFACE
 from sip_test_env.state import Store, instances
 
 
 def _parser() -> argparse.ArgumentParser:
-    links = [link.name for link in Plan().links]
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--instance", default="default", metavar="ID", help="which network (default: %(default)s)")
     common.add_argument("--json", action="store_true", help="print one JSON object")
@@ -26,17 +26,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", parents=[common], help="build the network; it stays until `down`")
+    up.add_argument(
+        "--network",
+        choices=EXTENSIONS,
+        default=BASIC.name,
+        help="; ".join(f"{name}: {extension.what}" for name, extension in EXTENSIONS.items()),
+    )
     up.add_argument("--digest", choices=["MD5", "SHA-256"], default="MD5", help="Kamailio's digest algorithm")
     commands.add_parser("status", parents=[common], help="what stands")
     move = commands.add_parser("move", parents=[common], help="plug a terminal's cable into another link")
-    move.add_argument("link", choices=[*links, "nowhere"])
+    move.add_argument("link", help="its name, or nowhere")
     move.add_argument("--interface", choices=CABLES, default=INTERFACE, help="which cable (default: %(default)s of mn)")
     access = commands.add_parser("access", parents=[common], help="say what the router of a link lets through")
-    access.add_argument("link", choices=links)
+    access.add_argument("link")
     access.add_argument("access", choices=[str(item) for item in Access])
     commands.add_parser("nat-rebind", parents=[common], help="have the hotspot's NAT forget its mappings")
     execute = commands.add_parser("exec", parents=[common], help="run a program in a node: exec NODE -- CMD ...")
-    execute.add_argument("node", choices=NODES)
+    execute.add_argument("node")
     execute.add_argument("program", nargs=argparse.REMAINDER, metavar="-- CMD")
     commands.add_parser("down", parents=[common], help="take the network down")
     return parser
@@ -67,7 +73,9 @@ def _show(status: dict[str, object], as_json: bool) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "up":
-            network = TestNetwork(arguments.instance, digest=arguments.digest, keep=True)
+            network = TestNetwork(
+                arguments.instance, digest=arguments.digest, keep=True, extension=EXTENSIONS[arguments.network]
+            )
             network.up()
             _show(network.status(), arguments.json)
         case "status":
@@ -95,8 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
             program = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
             if not program:
                 raise EnvironmentFailure("say what to run: exec NODE -- CMD ...")
-            TestNetwork.attach(arguments.instance)
-            namespace.enter(Plan(arguments.instance).namespace(arguments.node))
+            namespace.enter(TestNetwork.attach(arguments.instance).plan.namespace(arguments.node))
             try:
                 os.execvp(program[0], program)
             except OSError as error:

@@ -11,187 +11,72 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 import time
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mobility.client import ControlClient
 from sip_test_env.agents import PhoneProcess
 from sip_test_env.capture import Capture
 from sip_test_env.errors import EnvironmentFailure
-from sip_test_env.mobility_nodes import TUNNELS, MobilityNodes, Terminal
-from sip_test_env.network import TestNetwork
-from sip_test_env.plan import BROADBAND, CABLE, HOME_AGENT_PORT, WIFI
-from sip_test_env.report import PESQ_MARGIN, PESQ_MARGIN_UNPRIVILEGED, Audio, Handover, Report, Stream
+from sip_test_env.mobility_nodes import TUNNELS
+from sip_test_env.movements import BINDING_TIMEOUT, Movements
+from sip_test_env.phones import CORRESPONDENT, TERMINAL, registered
+from sip_test_env.plan import BASIC
+from sip_test_env.report import Audio, Handover, Report, Stream
+from sip_test_env.scenes import SCENES, Scene, Settings, scene
 from sip_test_env.speech import speak
-from sip_test_env.users import OrdinaryUser
 from softphone.media.codecs import codec_named
 from softphone.media.files import read_sound
 from softphone.media.quality import RATE, pesq, pesq_of_codec
 
-TERMINAL, CORRESPONDENT = "6001", "6002"
 VOICES = {"to_mn": "en-gb", "to_cn": "en-us+f3"}
-BINDING_TIMEOUT = 10.0
-"Seconds within which a binding, first or new, has to be there."
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line says."""
-
-    tunnel: str = "esp"
-    seconds: float = 12.0
-    "How long they talk."
-    handovers: int = 1
-    capture: Path | None = None
-    transport: str = "udp"
-    codec: str = "opus"
-    instance: str = "demo"
-    unprivileged: bool = False
-    "The terminal is the laptop of an ordinary user."
-
-
-class Movements:
-    """What the terminal's mobility process says of its bindings, with the time at which it said so."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[float, dict[str, Any]]] = []
-        self._news = asyncio.Event()
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def follow(cls, control: Path) -> AsyncIterator[Movements]:
-        """Listens while the block runs; a mobility process that is restarted is found again."""
-        movements = cls()
-        task = asyncio.create_task(movements._listen(control))
-        try:
-            yield movements
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _listen(self, control: Path) -> None:
-        while True:
-            with contextlib.suppress(OSError, RuntimeError):
-                async with ControlClient(control) as client:
-                    async for event in client.events():
-                        self.seen.append((time.monotonic(), event))
-                        self._news.set()
-            await asyncio.sleep(0.05)
-
-    async def bound_after(self, moment: float) -> float:
-        """When the home agent first acknowledged a binding after ``moment``. Raises TimeoutError."""
-        return (await self.after(moment, "Bound"))[0]
-
-    async def after(self, moment: float, kind: str, **wanted: object) -> tuple[float, dict[str, Any]]:
-        """The first event of a kind, with these values, that came after ``moment``. Raises TimeoutError."""
-        wanted["event"] = kind
-        async with asyncio.timeout(BINDING_TIMEOUT):
-            while True:
-                for at, event in self.seen[bisect_left(self.seen, moment, key=itemgetter(0)) :]:
-                    if all(event.get(name) == value for name, value in wanted.items()):
-                        return at, event
-                self._news.clear()
-                await self._news.wait()
-
-
-async def bound(control: Path) -> None:
-    """Waits for the first binding. Raises `EnvironmentFailure` when it does not come."""
-    deadline = time.monotonic() + BINDING_TIMEOUT
-    async with ControlClient(control) as client:
-        while time.monotonic() < deadline:
-            status: dict[str, Any] = await client.status()
-            registration = status["node"]["mobile_node"]["registration"]
-            if registration["state"] == "bound":
-                return
-            await asyncio.sleep(0.02)
-    raise EnvironmentFailure(f"no binding with the home agent within {BINDING_TIMEOUT:g} s: {registration}")
-
-
 async def run(settings: Settings, progress: Progress) -> Report:
-    """One demo from beginning to end; leaves nothing behind. Raises `EnvironmentFailure`."""
-    progress("building the test network: Kamailio, routers, home link, two visited links, a hotspot behind a NAT")
+    """One demo from beginning to end; leaves nothing behind. Raises `EnvironmentFailure`, ValueError."""
+    place = scene(settings)
+    progress(f"building the test network: {place.building}")
     async with contextlib.AsyncExitStack() as stack:
-        network = stack.enter_context(TestNetwork(settings.instance))
-        user = stack.enter_context(OrdinaryUser()) if settings.unprivileged else None
-        plan = network.plan
-        sound = network.directory if user is None else user.folder("sound")
+        standing = stack.enter_context(contextlib.ExitStack())
+        place.build(standing)
+        network = place.network
+        sound = place.sound
         speech = {
             direction: speak(voice, settings.seconds, sound / f"speech-{direction}.wav")
             for direction, voice in VOICES.items()
         }
-        if user is not None:
-            network.move(plan.visited_a.name, WIFI)
-        nodes = MobilityNodes(network, settings.tunnel, terminal=None if user is None else Terminal.laptop(user))
+        place.configure()
         if settings.capture is not None:
-            port = CABLE if user is None else HOME_AGENT_PORT
-            stack.enter_context(Capture(plan.namespace("links"), port, settings.capture))
-            nodes.esp_sa(settings.capture.with_name(settings.capture.name + ".esp_sa"))
-        whose = "terminal" if user is None else f"terminal (of {user.name}, who is no administrator)"
-        progress(f"starting home agent, correspondent and {whose}")
-        stack.callback(nodes.stop)
-        nodes.start()
-        control = nodes.runtime("mn") / "control.sock"
-        await bound(control)
-        progress(f"the terminal is bound: {plan.home_address} is reachable in visited-a through {plan.home_agent}")
-        movements = await stack.enter_async_context(Movements.follow(control))
-        terminal = await stack.enter_async_context(terminals_phone(nodes))
+            capture = Capture(network.plan.namespace("links"), place.captured, settings.capture)
+            standing.enter_context(capture)
+        progress(f"starting home agent, correspondent and {place.whose}")
+        place.start(standing)
+        progress(await place.ready())
+        movements = await stack.enter_async_context(Movements.follow(place.control))
+        terminal = await stack.enter_async_context(place.terminals_phone())
         correspondent = await stack.enter_async_context(
             PhoneProcess("correspondent's phone", network.directory / "phone-cn.log")
         )
         for phone, name, role in ((terminal, TERMINAL, "mn"), (correspondent, CORRESPONDENT, "cn")):
-            await registered(phone, name, nodes, role, transport=settings.transport, codec=settings.codec)
+            await registered(
+                phone,
+                name,
+                place.nodes,
+                role,
+                transport=settings.transport,
+                codec=settings.codec,
+                proxy=place.proxy(role),
+            )
         progress(f"both phones are registered with Kamailio over {settings.transport}")
-        return await call(settings, network, movements, terminal, correspondent, speech, progress)
-
-
-def terminals_phone(nodes: MobilityNodes) -> PhoneProcess:
-    """The phone of the terminal, of the same user, on the same machine."""
-    network, terminal = nodes.network, nodes.terminal
-    log = network.directory / "phone-mn.log"
-    return PhoneProcess("terminal's phone", log, user=terminal.user, namespace=network.plan.namespace(terminal.node))
-
-
-async def registered(
-    phone: PhoneProcess, user: str, nodes: MobilityNodes, role: str, *, transport: str = "udp", codec: str = "opus"
-) -> None:
-    """Registers a phone that lives in the host OS of ``role`` (``mn`` or ``cn``). Raises `EnvironmentFailure`."""
-    network = nodes.network
-    account = network.account(user)
-    ca_file = network.ca_file
-    if role == "mn" and nodes.terminal.user is not None:  # who may not look into root's directories
-        ca_file = nodes.terminal.user.own(Path(shutil.copy(ca_file, nodes.terminal.user.directory)))
-    await phone.do(
-        "register",
-        host=str(nodes.runtime(role) / "host.sock"),
-        user=user,
-        password=account.password,
-        domain=account.domain,
-        proxy=proxy_uri(network, transport),
-        transport=transport,
-        ca_file=str(ca_file),
-        codec=codec,
-    )
-
-
-def proxy_uri(network: TestNetwork, transport: str) -> str:
-    """Where phones send their requests."""
-    plan = network.plan
-    port = plan.sips_port if transport == "tls" else plan.sip_port
-    return f"sip:[{plan.proxy}]:{port};transport={transport};lr"
+        return await call(place, movements, terminal, correspondent, speech, progress)
 
 
 async def call(
-    settings: Settings,
-    network: TestNetwork,
+    place: Scene,
     movements: Movements,
     terminal: PhoneProcess,
     correspondent: PhoneProcess,
@@ -199,6 +84,7 @@ async def call(
     progress: Progress,
 ) -> Report:
     """The call itself, from INVITE to BYE, with its movements; then the sums."""
+    settings, network = place.settings, place.network
     domain = network.plan.sip_domain
     answering = asyncio.create_task(terminal.do("answer"))
     calling = await correspondent.do("dial", target=f"sip:{TERMINAL}@{domain}")
@@ -214,10 +100,9 @@ async def call(
     notes: list[str] = []
     for number in range(settings.handovers):
         await asyncio.sleep(begin + settings.seconds * (number + 1) / (settings.handovers + 1) - time.monotonic())
-        change = roam if settings.unprivileged else replug
-        source, target, moment = await change(network, number)
+        source, target, moment = await place.move(number)
         try:
-            at = await movements.bound_after(moment)
+            at = await place.moved(movements, moment)
         except TimeoutError:
             notes.append(f"no new binding within {BINDING_TIMEOUT:g} s after the move to {target}")
             break
@@ -229,6 +114,7 @@ async def call(
     at_mn, at_cn = await asyncio.gather(terminal.do("statistics"), correspondent.do("statistics"))
     await correspondent.do("hangup")
     await terminal.do("ended")
+    notes += await place.complaints()
     progress("they hung up; listening to what was heard")
     streams = {"to_mn": stream(at_cn, at_mn, end), "to_cn": stream(at_mn, at_cn, end)}
     late = {"to_mn": at_mn["late"], "to_cn": at_cn["late"]}
@@ -245,35 +131,15 @@ async def call(
         transport=settings.transport,
         sdp_connection=calling["sdp_connection"],
         home_address=str(network.plan.home_address),
+        network=settings.network,
         audio=audio,
         handovers=[Handover.measure(*move, streams) for move in moves],
         handovers_wanted=settings.handovers,
         capture="" if settings.capture is None else str(settings.capture),
+        keys=[] if settings.capture is None else [str(path) for path in place.keys(settings.capture)],
         notes=notes,
-        pesq_margin=PESQ_MARGIN_UNPRIVILEGED if settings.unprivileged else PESQ_MARGIN,
+        pesq_margin=place.pesq_margin,
     )
-
-
-async def replug(network: TestNetwork, number: int) -> tuple[str, str, float]:
-    """The ``number``-th movement of ``mn``: to the other visited link. Returns from where to where, and when."""
-    moved = network.move("visited-b" if number % 2 == 0 else "visited-a")
-    return str(moved.source), moved.target, moved.cut
-
-
-async def roam(network: TestNetwork, number: int) -> tuple[str, str, float]:
-    """The ``number``-th movement of the laptop: out of the Wi-Fi, where only the hotspot is left, and into another one.
-
-    The new network is found before the old one goes; the time is that of the loss. A terminal that has lost an
-    interface lately does not trust it at once when it is back, so it is the loss that makes it move.
-    """
-    hotspot = network.plan.hotspot.name
-    wifi = network.location_of(WIFI)
-    if wifi is not None:
-        source, target, old = wifi, network.move(hotspot, BROADBAND), WIFI
-    else:
-        source, target, old = hotspot, network.move("visited-b" if number % 4 == 1 else "visited-a", WIFI), BROADBAND
-    await asyncio.sleep(0.5)
-    return source, target.target, network.unplug(old)
 
 
 def stream(sender: dict[str, Any], receiver: dict[str, Any], end: float) -> Stream:
@@ -293,7 +159,13 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
         "--capture",
         type=Path,
         metavar="FILE",
-        help="write a pcapng of the visited links, and its keys to FILE.esp_sa (mode 0600)",
+        help="write a pcapng of the visited links, and its keys beside it (FILE.esp_sa and others; mode 0600)",
+    )
+    parser.add_argument(
+        "--network",
+        choices=SCENES,
+        default=BASIC.name,
+        help="; ".join(f"{name}: {kind.extension.what}" for name, kind in SCENES.items()) + f" (default: {BASIC.name})",
     )
     parser.add_argument("--transport", choices=("udp", "tcp", "tls"), default="udp", help="of SIP (default: udp)")
     parser.add_argument("--codec", choices=("opus", "G722", "PCMA", "PCMU"), default="opus")
@@ -320,8 +192,13 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
         options.transport,
         options.codec,
         options.instance,
+        options.network,
         options.unprivileged,
     )
+    try:
+        scene(settings)
+    except ValueError as error:
+        parser.error(str(error))
     return settings, options.json
 
 

@@ -7,7 +7,6 @@ import fcntl
 import socket
 import struct
 import subprocess
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from sip_test_env.plan import (
     HOME_AGENT_PORT,
     INTERFACE,
     ROUTER_INTERFACE,
+    AccessLink,
     HotspotLink,
+    Pair,
     Plan,
 )
 
@@ -34,24 +35,18 @@ _ETHTOOL_SGSO = 0x24
 _ETHTOOL_SGRO = 0x2C
 
 
-@dataclass(frozen=True, slots=True)
-class _Cable:
-    """A veth pair: where each end goes and what it is called there."""
-
-    ends: tuple[tuple[str, str], tuple[str, str]]
-
-
-def _cables(plan: Plan) -> list[_Cable]:
+def _cables(plan: Plan) -> list[Pair]:
     cables = [
-        *(_Cable((("links", cable.port), (cable.node, cable.interface))) for cable in CABLES.values()),
-        _Cable((("links", HOME_AGENT_PORT), ("ha", INTERFACE))),
-        _Cable((("core", "to-proxy"), ("proxy", INTERFACE))),
-        _Cable((("core", "to-cn"), ("cn", INTERFACE))),
+        *(Pair((("links", cable.port), (cable.node, cable.interface))) for cable in CABLES.values()),
+        Pair((("links", HOME_AGENT_PORT), ("ha", INTERFACE))),
+        Pair((("core", "to-proxy"), ("proxy", INTERFACE))),
+        Pair((("core", "to-cn"), ("cn", INTERFACE))),
     ]
     for link in plan.links:
-        cables.append(_Cable((("links", link.router), (link.router, ROUTER_INTERFACE))))
-        cables.append(_Cable((("core", f"to-{link.router}"), (link.router, BACKBONE_INTERFACE))))
-    return cables
+        upstream = link.upstream if isinstance(link, AccessLink) else "core"
+        cables.append(Pair((("links", link.router), (link.router, ROUTER_INTERFACE))))
+        cables.append(Pair(((upstream, f"to-{link.router}"), (link.router, BACKBONE_INTERFACE))))
+    return [*cables, *plan.extension.cables]
 
 
 def set_kernel(path: str, value: int) -> None:
@@ -138,6 +133,7 @@ def build(plan: Plan) -> None:
     """
     try:
         _build(plan)
+        plan.extension.configure(plan)
     except (NetlinkError, OSError) as error:
         raise EnvironmentFailure(
             f"the kernel refused to build the network ({error}); it needs IPv6, veth and bridge devices "
@@ -159,7 +155,7 @@ def _build(plan: Plan) -> None:
         ),
     }
     routes = {str(network): str(plan.home_backbone4[2]) for network in (plan.home_network4, plan.pool4)}
-    for link in plan.access_links:
+    for link in plan.basic_links:
         core_end, router_end = link.backbone[1], link.backbone[2]
         at_home = link is plan.home
         core[f"to-{link.router}"] = (
@@ -167,7 +163,7 @@ def _build(plan: Plan) -> None:
             *([_interface4(plan.home_backbone4, 1)] if at_home else []),
         )
         routes[str(link.prefix)] = str(router_end)
-        _in_node(
+        in_node(
             plan,
             link.router,
             {
@@ -186,7 +182,7 @@ def _build(plan: Plan) -> None:
         )
     hotspot = plan.hotspot
     core[f"to-{hotspot.router}"] = (_interface4(hotspot.backbone, 1),)
-    _in_node(
+    in_node(
         plan,
         hotspot.router,
         {
@@ -198,8 +194,8 @@ def _build(plan: Plan) -> None:
         ipv6=False,
     )
     namespace.run_in(plan.namespace(hotspot.router), lambda: _configure_nat(hotspot))
-    _in_node(plan, "core", core, routes, router=True)
-    _in_node(
+    in_node(plan, "core", core, routes, router=True)
+    in_node(
         plan,
         "proxy",
         {
@@ -211,8 +207,8 @@ def _build(plan: Plan) -> None:
         {"::/0": str(plan.proxy_router), "0.0.0.0/0": str(plan.proxy_router4)},
     )
     # IPv6 of the terminal, the home agent and the correspondent is ours, in user space; the kernel keeps out of it.
-    _in_node(plan, "mn", {INTERFACE: ()}, {}, ipv6=False)
-    _in_node(
+    in_node(plan, "mn", {INTERFACE: ()}, {}, ipv6=False)
+    in_node(
         plan,
         "ha",
         {INTERFACE: (IPv4Interface(f"{plan.home_agent4}/{plan.home_network4.prefixlen}"),)},
@@ -220,7 +216,7 @@ def _build(plan: Plan) -> None:
         router=True,
         ipv6=False,
     )
-    _in_node(
+    in_node(
         plan,
         "cn",
         {INTERFACE: (IPv4Interface(f"{plan.cn4}/{plan.cn_network4.prefixlen}"),)},
@@ -270,7 +266,7 @@ def _interface4(network: IPv4Network, host: int) -> IPv4Interface:
     return IPv4Interface(f"{network[host]}/{network.prefixlen}")
 
 
-def _in_node(
+def in_node(
     plan: Plan,
     node: str,
     addresses: dict[str, tuple[Interface, ...]],
@@ -279,4 +275,7 @@ def _in_node(
     router: bool = False,
     ipv6: bool = True,
 ) -> None:
+    """Gives a node its kernel settings, the addresses of its interfaces (and no others), and routes (destination:
+    gateway). More can be added to a node by a second call, with the same ``router`` and ``ipv6``.
+    """
     namespace.run_in(plan.namespace(node), lambda: _configure(addresses, routes, router=router, ipv6=ipv6))

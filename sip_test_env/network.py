@@ -19,13 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sip_test_env import cables, faults, kamailio, links, namespace, routers
+from sip_test_env import cables, extensions, faults, kamailio, links, namespace, routers
 from sip_test_env.cables import Move
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.faults import Access
 from sip_test_env.impairment import Impairment, Wire
 from sip_test_env.kamailio import DigestAlgorithm, ProxySettings
-from sip_test_env.plan import CABLES, HOME_AGENT_PORT, INTERFACE, Plan
+from sip_test_env.plan import BASIC, CABLES, HOME_AGENT_PORT, INTERFACE, Extension, Plan
 from sip_test_env.processes import Process, end
 from sip_test_env.state import Store
 
@@ -56,8 +56,15 @@ class TestNetwork:
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    def __init__(self, instance: str = "default", *, digest: DigestAlgorithm = "MD5", keep: bool = False) -> None:
-        self.plan = Plan(instance)
+    def __init__(
+        self,
+        instance: str = "default",
+        *,
+        digest: DigestAlgorithm = "MD5",
+        keep: bool = False,
+        extension: Extension = BASIC,
+    ) -> None:
+        self.plan = Plan(instance, extension)
         self._store = Store(instance)
         self._digest: DigestAlgorithm = digest
         self._keep = keep
@@ -68,12 +75,12 @@ class TestNetwork:
     @classmethod
     def attach(cls, instance: str = "default") -> Self:
         """The instance that stands already; raises `EnvironmentFailure` if it does not."""
-        network = cls(instance, keep=True)
-        if not network._store.exists:
+        store = Store(instance)
+        if not store.exists:
             raise EnvironmentFailure(
                 f"instance {instance!r} is not up; `python -m sip_test_env up --instance {instance}` builds it"
             )
-        return network
+        return cls(instance, keep=True, extension=extensions.EXTENSIONS[store.read().extension])
 
     @property
     def directory(self) -> Path:
@@ -106,7 +113,7 @@ class TestNetwork:
     def up(self) -> None:
         """Builds the network; returns when every router advertises and the proxy answers."""
         owner = None if self._keep else Process.find(os.getpid(), "owner")
-        self._store.claim(owner)
+        self._store.claim(owner, self.plan)
         try:
             if owner:
                 self._guardian = subprocess.Popen(
@@ -346,6 +353,7 @@ class TestNetwork:
         state = self._store.read()
         return {
             "instance": plan.instance,
+            "network": plan.extension.name,
             "owner": state.owner.pid if state.owner else None,
             "location": self.location,
             "cables": {interface: self.location_of(interface) for interface in CABLES},

@@ -21,6 +21,7 @@ Several instances stand side by side with the same addresses: each node is a net
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -41,6 +42,8 @@ class AccessLink:
     router_address: IPv6Address
     backbone: IPv6Network
     "Between the router (``::2``) and the core (``::1``)."
+    upstream: str = "core"
+    "The node that the router is connected to. Its interface there is ``to-`` and the router's name."
 
     @property
     def bridge(self) -> str:
@@ -128,10 +131,40 @@ CABLES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """A cable of an extension: each end a node and the name of the interface there.
+
+    An end in ``links`` is a port; it is plugged into nothing unless the extension's ``configure`` does it.
+    """
+
+    ends: tuple[tuple[str, str], tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What a network has beside the basic one (`sip_test_env.extensions` has them all)."""
+
+    name: str
+    what: str
+    "One line for people."
+    nodes: tuple[str, ...] = ()
+    "Further namespaces."
+    links: tuple[AccessLink, ...] = ()
+    "Further links that terminals can be plugged into: bridge, cables to the router and from there upstream, and radvd."
+    cables: tuple[Pair, ...] = ()
+    configure: Callable[[Plan], None] = lambda _plan: None
+    "Runs when the basic network stands: addresses, routes, filters of what is new (`sip_test_env.links.in_node`)."
+
+
+BASIC = Extension("basic", "home network, two visited networks, a hotspot behind a NAT (Fig. 23)")
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All names and addresses of one instance."""
 
     instance: str = "default"
+    extension: Extension = BASIC
 
     home: AccessLink = HOME
     visited_a: AccessLink = VISITED_A
@@ -181,7 +214,17 @@ class Plan:
     @property
     def access_links(self) -> tuple[AccessLink, ...]:
         """The links with IPv6."""
+        return (*self.basic_links, *self.extension.links)
+
+    @property
+    def basic_links(self) -> tuple[AccessLink, ...]:
+        """Those that are there without any extension."""
         return (self.home, self.visited_a, self.visited_b)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of all nodes."""
+        return (*NODES, *self.extension.nodes)
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -203,8 +246,8 @@ class Plan:
 
     def namespace(self, node: str) -> str:
         """Name of the network namespace of ``node``; ValueError names the nodes that exist."""
-        if node not in NODES:
-            raise ValueError(f"no node {node!r}; choose one of {', '.join(NODES)}")
+        if node not in self.nodes:
+            raise ValueError(f"no node {node!r}; choose one of {', '.join(self.nodes)}")
         return f"roam-{self.instance}-{node}"
 
     def host_namespace(self, node: str) -> str:
@@ -214,9 +257,9 @@ class Plan:
     @property
     def namespaces(self) -> tuple[str, ...]:
         """The namespaces that the network is made of."""
-        return tuple(self.namespace(node) for node in NODES)
+        return tuple(self.namespace(node) for node in self.nodes)
 
     @property
     def host_namespaces(self) -> tuple[str, ...]:
         """Namespaces that mobility processes may have made, and left if they were killed."""
-        return tuple(self.host_namespace(node) for node in NODES)
+        return tuple(self.host_namespace(node) for node in self.nodes)

@@ -120,9 +120,12 @@ class Report:
     handovers: list[Handover]
     handovers_wanted: int
     capture: str = ""
+    keys: list[str] = field(default_factory=list)
+    "Files with which Wireshark decrypts the capture."
     notes: list[str] = field(default_factory=list)
     "What else went wrong, in words."
     pesq_margin: float = PESQ_MARGIN
+    network: str = "basic"
 
     def failures(self) -> list[str]:
         """What did not hold, in words; empty when everything did."""
@@ -156,6 +159,7 @@ class Report:
         return {
             "ok": self.ok,
             "tunnel": self.tunnel,
+            "network": self.network,
             "sip": {
                 "registered": self.registered,
                 "transport": self.transport,
@@ -172,6 +176,7 @@ class Report:
         words = {"to_mn": "correspondent -> terminal", "to_cn": "terminal -> correspondent"}
         lines = [
             "",
+            f"Network         {self.network}",
             f"Tunnel          {self.tunnel}",
             f"SIP             registered over {self.transport}; "
             f"SDP says {self.sdp_connection} (home address {self.home_address})",
@@ -191,7 +196,7 @@ class Report:
                 f"{handover.gap_ms['to_cn']:.0f} ms to the correspondent (lost {handover.lost['to_cn']})"
             )
         if self.capture:
-            lines.append(f"Capture         {self.capture} (keys for Wireshark: {self.capture}.esp_sa)")
+            lines.append(f"Capture         {self.capture} (keys for Wireshark: {', '.join(self.keys)})")
         failures = self.failures()
         lines.append("")
         lines += [f"FAILED: {failure}" for failure in failures] or ["Everything held."]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sip_test_env import namespace
 from sip_test_env.errors import EnvironmentFailure
-from sip_test_env.plan import INSTANCE_NAME, Plan
+from sip_test_env.plan import BASIC, INSTANCE_NAME, Plan
 from sip_test_env.processes import Process, end
 
 ROOT = Path("/run/roamphone/env")
@@ -30,6 +30,10 @@ class State:
     owner: Process | None = None
     "The instance goes when this process does; None: it stays until ``down``."
     processes: tuple[Process, ...] = field(default=())
+    extension: str = BASIC.name
+    "Which one the network has."
+    namespaces: tuple[str, ...] = ()
+    "All that it is made of, and those that mobility processes may make."
 
     @property
     def stale(self) -> bool:
@@ -41,7 +45,8 @@ class Store:
     """The directory of one instance."""
 
     def __init__(self, instance: str) -> None:
-        self.plan = Plan(instance)
+        """Raises ValueError for a name that no instance can have."""
+        self.instance = Plan(instance).instance
         self.directory = ROOT / instance
 
     @property
@@ -53,7 +58,7 @@ class Store:
         """Whether the instance stands (or lies in ruins)."""
         return self.directory.exists()
 
-    def claim(self, owner: Process | None) -> None:
+    def claim(self, owner: Process | None, plan: Plan) -> None:
         """Makes the directory; raises `EnvironmentFailure` if the instance is up. Ruins are cleared first."""
         clear_ruins()
         try:
@@ -63,12 +68,12 @@ class Store:
             holder = self.read().owner
             by = f"process {holder.pid}" if holder else "`up`"
             raise EnvironmentFailure(
-                f"instance {self.plan.instance!r} is up already (made by {by}): take it down with "
-                f"`python -m sip_test_env down --instance {self.plan.instance}`, or choose another --instance"
+                f"instance {self.instance!r} is up already (made by {by}): take it down with "
+                f"`python -m sip_test_env down --instance {self.instance}`, or choose another --instance"
             ) from None
         except PermissionError as error:
             raise EnvironmentFailure(f"{error}; the test network needs root (try sudo)") from None
-        self._write(State(owner))
+        self._write(State(owner, extension=plan.extension.name, namespaces=(*plan.namespaces, *plan.host_namespaces)))
 
     def read(self) -> State:
         """The state; an empty one if there is no file yet."""
@@ -77,7 +82,12 @@ class Store:
         except FileNotFoundError:
             return State()
         owner = values["owner"]
-        return State(Process(**owner) if owner else None, tuple(Process(**item) for item in values["processes"]))
+        return State(
+            Process(**owner) if owner else None,
+            tuple(Process(**item) for item in values["processes"]),
+            values.get("extension", BASIC.name),
+            tuple(values.get("namespaces", ())),
+        )
 
     def _write(self, state: State) -> None:
         draft = self._file.with_suffix(".new")
@@ -114,9 +124,10 @@ class Store:
         with self._locked() as held:
             if not held:
                 return
-            namespaces = self.plan.namespaces + self.plan.host_namespaces
+            state = self.read()
+            namespaces = state.namespaces
             inside = [Process.find(pid) for pid in namespace.processes(namespaces) if pid != os.getpid()]
-            end([*self.read().processes, *(process for process in inside if process)])
+            end([*state.processes, *(process for process in inside if process)])
             for name in namespaces:
                 namespace.remove(name)
             shutil.rmtree(self.directory, ignore_errors=True)

@@ -12,19 +12,11 @@ from typing import Any
 from mobility.client import ControlClient
 from mobility.links import interface_of
 from sip_test_env.agents import PhoneProcess
-from sip_test_env.demo import (
-    BINDING_TIMEOUT,
-    CORRESPONDENT,
-    TERMINAL,
-    VOICES,
-    Movements,
-    bound,
-    registered,
-    stream,
-    terminals_phone,
-)
+from sip_test_env.demo import VOICES, stream
 from sip_test_env.mobility_nodes import MobilityNodes, Terminal
+from sip_test_env.movements import BINDING_TIMEOUT, Movements, bound
 from sip_test_env.network import TestNetwork
+from sip_test_env.phones import CORRESPONDENT, TERMINAL, registered, terminals_phone
 from sip_test_env.report import Stream
 from sip_test_env.speech import speak
 from sip_test_env.users import OrdinaryUser

@@ -14,9 +14,11 @@ import pytest
 
 from mobility.client import ControlClient, MobilityError
 from sip_test_env.agents import PhoneProcess
-from sip_test_env.demo import CORRESPONDENT, TERMINAL, VOICES, Movements, bound, registered
+from sip_test_env.demo import VOICES
 from sip_test_env.mobility_nodes import MobilityNodes
+from sip_test_env.movements import Movements, bound
 from sip_test_env.network import TestNetwork
+from sip_test_env.phones import CORRESPONDENT, TERMINAL, registered
 from sip_test_env.speech import speak
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]

@@ -20,9 +20,10 @@ import pytest
 
 from mobility.client import ControlClient
 from sip_test_env.agents import PhoneProcess
-from sip_test_env.demo import Movements, bound, registered
 from sip_test_env.mobility_nodes import MobilityNodes
+from sip_test_env.movements import Movements, bound
 from sip_test_env.network import TestNetwork
+from sip_test_env.phones import registered
 from sip_test_env.speech import speak
 from tests.interop.names import name_server
 
