@@ -28,7 +28,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not root and not interop"
+	$(BIN)/python -m pytest -q -m "not root and not interop" --numprocesses=auto --dist=worksteal
 
 # One after the other, also under `make -j`: the tests on real networks measure times.
 test: check
