@@ -13,24 +13,17 @@ from mobility.homecoming import Homecoming
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
-from mobility.ipsec.sa import Mode
-from mobility.links import describe_endpoint, is_udp, link_scope
+from mobility.links import is_udp
 from mobility.mipv6 import direct
-from mobility.mipv6.again import SentLately
-from mobility.mipv6.again_direct import highest_received
 from mobility.mipv6.binding_update_list import BindingUpdateList
-from mobility.mipv6.liveness import Liveness, Verdict
+from mobility.mipv6.liveness import Verdict
 from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.place_binding import HomeAddress4Assigned, HomeAddress4Refused
 from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
-from mobility.mipv6.route_optimization import UNDECIDED, Route, RouteOptimization
+from mobility.mipv6.route_optimization import UNDECIDED, Route
 from mobility.mipv6.tunnel import (
-    Content,
     MobileAssociations,
-    checked,
-    checked4,
-    content,
     decapsulate,
     encapsulate,
     from_datagram,
@@ -38,13 +31,13 @@ from mobility.mipv6.tunnel import (
     terminal_policies,
 )
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
+from mobility.path_watch import PathWatch
+from mobility.receiving import Receiving
 from mobility.scenario.policy import SCENARIOS, NoScenario, ScenarioPolicy
+from mobility.sending import Sending
 from mobility.short_way import ShortWay, short_way
 from mobility.terminal_settings import TerminalSettings as TerminalSettings
 from mobility.uplinks import Uplinks
-from mobility.waiting import WaitingRoom
-from mobility.wire import icmp6, ip6
-from mobility.wire.errors import WireError
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,43 +100,52 @@ class Terminal:
             sequence,
             None if (tunnel_in := associations.tunnel_in) is None else lambda: tunnel_in.top,
         )
-        self.sent_lately = SentLately(associations.tunnel_out)
-        self.optimization = RouteOptimization(
-            settings.home_address,
-            settings.home_agent,
-            settings.route_optimization,
-            self.scenarios,
+        self.sending = Sending(
+            settings,
+            application,
             self.forwarding,
-            self._send_directly,
-            self._send_home,
-            self._send_some_way,
-            lambda correspondent: highest_received(application, correspondent),
+            self.mobile_node,
+            self.scenarios,
+            associations.tunnel_out,
+            self._put,
             random,
         )
+        self.sent_lately, self.waiting = self.sending.sent_lately, self.sending.waiting
+        self.optimization = self.sending.optimization
         self.forwarding.accepts_direct = self.optimization.accepts
-        self._optimizes = settings.route_optimization.ever
-        self.waiting = WaitingRoom()
         self.counters: Counter[str] = Counter()
-        self.sent = 0
-        "Packets of the host OS that went to the network."
-        self.delivered = 0
-        "Packets for the host OS."
+        self._watch = PathWatch(
+            settings.home_address, settings.home_agent, settings.keepalive, int.from_bytes(random(2))
+        )
+        self.receiving = Receiving(
+            settings,
+            application,
+            self.forwarding,
+            self.mobile_node,
+            self.scenarios,
+            self.optimization,
+            self.uplinks,
+            self._watch,
+            None if (signalling := associations.signalling_in) is None else signalling.spi,
+            self._signalling,
+            self.counters,
+        )
+        self._out_of_tunnel = self.receiving.out_of_tunnel
         self._security = tunnel_security
         self._form = settings.tunnel
-        self._tunnel_out = associations.tunnel_out
         self._home = settings.home_address.packed
-        self._agent = settings.home_agent.packed
-        signalling, data = associations.signalling_in, associations.tunnel_in
-        self._signalling_spi = None if signalling is None else signalling.spi.to_bytes(4)
+        data = associations.tunnel_in
         self._tunnel_spi = None if data is None else data.spi.to_bytes(4)
         self._path: ShortWay | None = None
         self._timer: float | None = None
-        self._liveness = Liveness()
-        self._echo_identifier = int.from_bytes(random(2))
-        self.host_mtu = self._host_mtu()
-        "Octets of the largest packet that the host OS may send."
+        self.sending.measure(self.uplinks.smallest_mtu())
 
     # ------------------------------------------------------------ Node
+
+    @property
+    def host_mtu(self) -> int:
+        """Octets of the largest packet that the host OS may send."""
+        return self.sending.host_mtu
 
     @property
     def timer(self) -> float | None:
@@ -187,21 +189,21 @@ class Terminal:
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:
         """A program sends a packet: application IPsec, then send routine 100."""
-        path = self._path
+        path, sending = self._path, self.sending
         size = len(packet)
         if (
             path is not None
             and packet[8:24] == self._home
-            and 44 <= size <= self.host_mtu
+            and 44 <= size <= sending.host_mtu
             and packet[24] < 0xFE
             and packet[4] << 8 | packet[5] == size - 40
             and packet[0] >> 4 == 6
         ):
-            if self._optimizes:
+            if sending.optimizes:
                 way = self.optimization.ways.get(packet[24:40], UNDECIDED)
                 if way is not None:
                     return self._optimized(packet, way, path.link, now)
-            # The short way: the same steps as `_outbound`, for packets that need no thought.
+            # The short way: the same steps as `Sending.from_host`, for packets that need no thought.
             udp = path.endpoint
             to = path.next_hop(path.agent) if udp is None else udp
             if to is not None:
@@ -215,10 +217,10 @@ class Terminal:
                     return self._finish([Discarded.of(discard, "send-routine")])
                 self.sent_lately.sealed(protected, now)
                 if udp is not None or len(outer) <= path.mtu:
-                    self.sent += 1
+                    sending.sent += 1
                     return [Transmit(outer, to, path.link)]
                 return self._finish(self._absorb(self.hosts[path.link].send(outer, now), now))
-        return self._finish(self._from_host(packet, now))
+        return self._finish(sending.from_host(packet, now))
 
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
         """A packet arrived on a link: the host's, the mobile node's, or through receive routine 120 for a program."""
@@ -228,7 +230,7 @@ class Terminal:
             try:
                 if path.endpoint is not None:
                     if sender != path.endpoint or packet[:4] != path.inbound_spi:
-                        return self._finish(self._datagram(link, packet, sender, now))
+                        return self._finish(self.receiving.datagram(link, packet, sender, now))
                     inner = from_datagram(packet, path.inbound_ends, self._form, self._security)
                 elif (
                     packet[8:40] == path.inbound_ends
@@ -244,7 +246,7 @@ class Terminal:
                     and (quick := direct.quickly_from_correspondent(packet)) is not None
                     and quick[24:40] == self._home
                 ):
-                    outputs = self._from_tunnel(quick, now)
+                    outputs = self._out_of_tunnel(quick, now)
                     if type(outputs[0]) is Deliver:
                         way.heard += 1  # a stranger can send such packets, but not such that are delivered
                     return outputs
@@ -253,11 +255,11 @@ class Terminal:
                 if inner[24:40] != self._home:
                     self.forwarding.check_inner(inner)
             except Discard as discard:
-                return self._finish(self._not_received(discard, now))
-            outputs = self._from_tunnel(inner, now)
+                return self._finish(self.receiving.not_received(discard, now))
+            outputs = self._out_of_tunnel(inner, now)
             return outputs if outputs and type(outputs[0]) is Deliver else self._finish(outputs)
         if is_udp(link):
-            return self._finish(self._datagram(link, packet, sender, now))
+            return self._finish(self.receiving.datagram(link, packet, sender, now))
         host = self.hosts.get(link)
         if host is None:
             return self._finish([Discarded(Reason.NO_SUCH_LINK, "terminal", link)])
@@ -316,230 +318,37 @@ class Terminal:
             "route_optimization": self.optimization.snapshot(now),
             "application": self.application.spd.describe(),
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
-            "host_mtu": self.host_mtu,
+            "host_mtu": self.sending.host_mtu,
             "waiting": len(self.waiting),
-            "liveness": self._liveness.snapshot(now),
+            "liveness": self._watch.snapshot(now),
             "sent_lately": self.sent_lately.snapshot(),
-            "counters": {"sent": self.sent, "delivered": self.delivered, **self.counters},
+            "counters": {"sent": self.sending.sent, "delivered": self.receiving.delivered, **self.counters},
         }
-
-    # ------------------------------------------------------------ from the host OS
-
-    def _from_host(self, packet: bytes, now: float) -> list[Output]:
-        try:
-            if packet[:1] and packet[0] >> 4 == 4:
-                return self._from_host4(checked4(packet), now)
-            packet = checked(packet)
-            self._of_home_address(packet)
-        except Discard as discard:
-            return [Discarded.of(discard, "terminal")]
-        if len(packet) > self.host_mtu:
-            return self._too_big(packet)
-        if not self.forwarding.ready:
-            return list(self.waiting.add(packet, now))
-        return self._outbound(packet, now)
-
-    def _from_host4(self, packet: bytes, now: float) -> list[Output]:
-        """A program sends IPv4: into the tunnel with it, if the home agent hands out an address. Raises `Discard`."""
-        address = self.mobile_node.home_address4
-        if address is None or packet[12:16] != address.packed:
-            raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv4Address(packet[12:16])))
-        if not self.forwarding.ready:
-            return list(self.waiting.add(packet, now))
-        return self._outbound4(packet, now)
-
-    def _outbound4(self, packet: bytes, now: float) -> list[Output]:
-        present = self.mobile_node.present
-        if present is None:
-            return [Discarded(Reason.NO_BINDING, "send-routine", "the terminal is on no link")]
-        try:
-            outer = self.forwarding.send4(packet, self._tunnel_out)
-        except Discard as discard:
-            return [Discarded.of(discard, "send-routine")]
-        self.sent += 1
-        return self._absorb(self.uplinks.send(present.link, outer, now), now)
-
-    def _of_home_address(self, packet: bytes) -> None:
-        source, destination = packet[8:24], packet[24:40]
-        if link_scope(source) or link_scope(destination) or not any(source):
-            raise Discard(Reason.LINK_LOCAL_CHATTER, f"{IPv6Address(source)} to {IPv6Address(destination)}")
-        if source != self._home:
-            raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv6Address(source)))
-
-    def _outbound(self, packet: bytes, now: float) -> list[Output]:
-        present = self.mobile_node.present
-        if present is None:
-            return [Discarded(Reason.NO_BINDING, "send-routine", "the terminal is on no link")]
-        try:
-            outputs = self._on_its_way(self.application.protect(packet), present.link, now)
-        except Discard as discard:
-            return [Discarded.of(discard, "send-routine")]
-        if self._optimizes and packet[24:40] not in self.optimization.ways and not self.forwarding.at_home:
-            outputs += self.optimization.noticed(packet[24:40], now)
-        return outputs
-
-    def _on_its_way(self, protected: bytes, link: str, now: float) -> list[Output]:
-        """Send routine 100 for a packet that the application's IPsec is done with. Raises `Discard`."""
-        outer = self.forwarding.send(protected)
-        if outer[6] == ip6.DEST_OPTIONS and outer[24:40] == protected[24:40] and outer is not protected:
-            self.optimization.sent(protected, now)
-        elif not self.forwarding.at_home:
-            self.sent_lately.sealed(protected, now)
-        self.sent += 1
-        return self._absorb(self.uplinks.send(link, outer, now), now)
 
     def _optimized(self, packet: bytes, way: Route, link: str, now: float) -> list[Output]:
         """A packet that needs no thought but for where it goes."""
         if way is UNDECIDED:
-            return self._finish(self._from_host(packet, now))
+            return self._finish(self.sending.from_host(packet, now))
         try:
             protected = self.application.protect(packet)
             if not direct.can_go_direct(protected):
-                return self._finish(self._on_its_way(protected, link, now))
+                return self._finish(self.sending.on_its_way(protected, link, now))
         except Discard as discard:
             return self._finish([Discarded.of(discard, "send-routine")])
         host, to = self.hosts[link], packet[24:40]
         outer = direct.to_correspondent(protected, way.care_of, self._home)
         way.sent += 1
         self.optimization.sent_directly.keep(to, protected, now)
-        self.sent += 1
+        self.sending.sent += 1
         hop = host.next_hop(to)
         if hop is not None and len(outer) <= host.path_mtu(to):
             return [Transmit(outer, hop, link)]
         return self._finish(self._absorb(host.send(outer, now), now))
 
-    def _send_directly(self, packet: bytes, now: float) -> list[Output]:
-        """A packet from the care-of address, as it is."""
-        present = self.mobile_node.present
-        return [] if present is None else self._absorb(self.uplinks.send(present.link, packet, now), now)
-
-    def _send_home(self, packet: bytes, now: float) -> list[Output]:
-        """A message from the home address, through the tunnel if the terminal is away."""
-        present = self.mobile_node.present
-        if present is None or not self.forwarding.ready:
-            return []
-        try:
-            outer = self.forwarding.send_tunnelled(packet)
-        except Discard as discard:
-            return [Discarded.of(discard, "send-routine")]
-        return self._absorb(self.uplinks.send(present.link, outer, now), now)
-
-    def _send_some_way(self, protected: bytes, now: float) -> list[Output]:
-        """A packet again that the application's IPsec is done with."""
-        present = self.mobile_node.present
-        if present is None or not self.forwarding.ready:
-            return []
-        try:
-            return self._on_its_way(protected, present.link, now)
-        except Discard as discard:
-            return [Discarded.of(discard, "send-routine")]
-
-    def _send_again(self, now: float) -> list[Output]:
-        """What the home agent did not receive from the place that was left goes first."""
-        mobile_node = self.mobile_node
-        progress, present = mobile_node.progress, mobile_node.present
-        if progress is None or present is None:
-            return mobile_node.settle(now)
-        mobile_node.progress = None
-        packets = self.sent_lately.after(progress.highest, now)
-        outputs = mobile_node.settle(now, len(packets), progress.sent_again)
-        for packet in packets:
-            try:
-                outputs += self._on_its_way(packet, present.link, now)
-            except Discard as discard:
-                outputs.append(Discarded.of(discard, "send-routine"))
-        return outputs
-
-    def _too_big(self, packet: bytes) -> list[Output]:
-        """Tell the program, in the name of the home agent, which is the first router on its way."""
-        outputs: list[Output] = []
-        if icmp6.may_be_answered_with_error(packet):
-            error = icmp6.PacketTooBig(self.host_mtu, packet)
-            outputs.append(Deliver(icmp6.packet(self._agent, self._home, error)))
-        detail = f"{len(packet)} octets, {self.host_mtu} fit"
-        return [*outputs, Discarded(Reason.TOO_BIG, "terminal", detail)]
-
-    # ------------------------------------------------------------ from the links
-
-    def _arrived(self, packet: bytes, link: str, now: float) -> list[Output]:
-        if self._is_signalling(packet):
-            return self._signalling(packet, link, now)
-        if packet[6] == ip6.ICMPV6 and packet[24:40] != self._home:
-            return self._icmp(packet, now)
-        try:
-            inner = self.forwarding.receive(packet)
-        except Discard as discard:
-            return self._not_received(discard, now)
-        outputs = self._received(inner, now)
-        if packet[8:24] != self._agent and not self.forwarding.at_home and outputs and type(outputs[0]) is Deliver:
-            outputs += self.optimization.heard(packet[8:24], now)
-        return outputs
-
-    def _icmp(self, packet: bytes, now: float) -> list[Output]:
-        """An error about a packet of the care-of address."""
-        try:
-            message = icmp6.parse(packet[ip6.HEADER_SIZE :])
-            if not isinstance(message, icmp6.Error):
-                raise Discard(Reason.ICMP_IGNORED, f"type {packet[40]} for the care-of address")
-            return self.optimization.problem(message, now)
-        except WireError as error:
-            return [Discarded(Reason.MALFORMED, "terminal", str(error))]
-        except Discard as discard:
-            return [Discarded.of(discard, "terminal")]
-
-    def _datagram(self, link: str, payload: bytes, sender: bytes, now: float) -> list[Output]:
-        """The home agent, or somebody else, sent a datagram."""
-        local = self.uplinks.address(link)
-        if local is None:
-            return [Discarded(Reason.NO_SUCH_LINK, "terminal", link)]
-        if sender != self.uplinks.endpoint_of(link):
-            return [Discarded(Reason.OUTER_SOURCE_WRONG, "terminal", f"a datagram of {describe_endpoint(sender)}")]
-        try:
-            match content(payload):
-                case Content.KEEPALIVE:
-                    self.counters["keepalives"] += 1
-                    return []
-                case Content.IPV6 if self._is_signalling(payload):
-                    return self._signalling(payload, link, now)
-                case _:
-                    inner = self.forwarding.receive_datagram(payload, local.packed)
-        except Discard as discard:
-            return self._not_received(discard, now)
-        return self._received(inner, now)
-
-    def _not_received(self, discard: Discard, now: float) -> list[Output]:
-        if discard.reason is Reason.REPLAYED and self.mobile_node.overlapping(now):
-            # The home agent sends to the old place and to the new one; this one came second.
-            self.counters["duplicates-removed"] += 1
-            return []
-        return [Discarded.of(discard, "receive-routine")]
-
-    def _received(self, inner: bytes, now: float) -> list[Output]:
-        """What receive routine 120 hands to scenario processing, if there is a scenario that takes it."""
-        if self.scenarios.lacking is not None:
-            return [Discarded(Reason.SCENARIO_DISABLED, "scenario", "there is no tunnel that it may come through")]
-        return self._from_tunnel(inner, now)
-
-    def _from_tunnel(self, inner: bytes, now: float) -> list[Output]:
-        """Receive routine 120 is done: the application's IPsec, then the host OS."""
-        if inner[6] == ip6.ICMPV6 and inner[8:24] == self._agent and self._echoed(inner, now):
-            return []
-        if inner[6] == ip6.MOBILITY and inner[0] >> 4 == 6:
-            return self._of_correspondent(inner, now, tunnelled=True)
-        if inner[0] >> 4 == 4:
-            self.delivered += 1
-            return [Deliver(inner)]
-        try:
-            plain = self.application.accept(inner)
-        except Discard as discard:
-            return [Discarded.of(discard, "app-ipsec")]
-        self.delivered += 1
-        return [Deliver(plain)]
-
-    # ------------------------------------------------------------ whether anything comes through
+    # ------------------------------------------------------------ what the parts say
 
     def _look(self, now: float) -> list[Output]:
-        match self._liveness.look(now, self.sent, self.delivered):
+        match self._watch.look(now, self.sending.sent, self.receiving.delivered):
             case Verdict.NOTHING:
                 return []
             case Verdict.DEAD:
@@ -552,41 +361,18 @@ class Terminal:
                 present = self.mobile_node.present
                 if present is None or self.forwarding.tunnel is None:
                     return []
-                question = icmp6.Echo(self._echo_identifier, self._liveness.sequence)
                 try:
-                    outer = self.forwarding.send(icmp6.packet(self._home, self._agent, question))
+                    outer = self.forwarding.send(self._watch.question())
                 except Discard as discard:
                     return [Discarded.of(discard, "liveness")]
-                return self._absorb(self.uplinks.send(present.link, outer, now), now)
+                return self._put(present.link, outer, now)
 
-    def _echoed(self, inner: bytes, now: float) -> bool:
-        """Whether this is an answer to `_look`."""
-        try:
-            message = icmp6.parse(inner[ip6.HEADER_SIZE :])
-        except WireError:
-            return False
-        return (
-            isinstance(message, icmp6.Echo)
-            and message.reply
-            and message.identifier == self._echo_identifier
-            and self._liveness.reply(message.sequence, now)
-        )
-
-    def _is_signalling(self, packet: bytes) -> bool:
-        try:
-            headers = ip6.walk(packet)
-        except WireError:
-            return False
-        if headers.protocol == ip6.ESP:
-            return packet[headers.offset : headers.offset + 4] == self._signalling_spi
-        if headers.protocol == ip6.AH:
-            return packet[8:24] == self._agent  # Figs. 14, 19 and 20: nothing else comes under AH
-        return headers.protocol == ip6.MOBILITY
+    def _put(self, link: str, packet: bytes, now: float) -> list[Output]:
+        """A packet onto a link, and what the link says to it."""
+        return self._absorb(self.uplinks.send(link, packet, now), now)
 
     def _signalling(self, packet: bytes, link: str, now: float) -> list[Output]:
-        """Routine 70, then routine 60 of scenario processing."""
-        if packet[8:24] != self._agent and packet[6] != ip6.ESP:
-            return self._of_correspondent(packet, now, tunnelled=self.forwarding.at_home or is_udp(link))
+        """The home agent says something: routine 70, then routine 60 of scenario processing."""
         try:
             outputs, handed_on = self.mobile_node.receive(packet, now, link)
         except Discard as discard:
@@ -603,13 +389,6 @@ class Terminal:
                     outputs += self._absorb([self.scenarios.none_fits(discard.detail)], now)
         return outputs + self._follow(now)
 
-    def _of_correspondent(self, packet: bytes, now: float, *, tunnelled: bool) -> list[Output]:
-        """Routine 70 for a mobility message that is not the home agent's."""
-        try:
-            return self.optimization.receive(packet, now, tunnelled=tunnelled)
-        except Discard as discard:
-            return [Discarded.of(discard, "ba-routine")]
-
     def _absorb(self, outputs: Iterable[Output], now: float) -> list[Output]:
         """Acts on what the own parts say; the rest, and every event, goes on to the outside."""
         result: list[Output] = []
@@ -617,7 +396,7 @@ class Terminal:
         movement, home = self.mobile_node.movement, self.settings.home_address
         for output in outputs:
             if isinstance(output, Arrived):
-                result += self._arrived(output.packet, output.link, now)
+                result += self.receiving.packet(output.packet, output.link, now)
                 continue
             result.append(output)
             match output:
@@ -690,12 +469,11 @@ class Terminal:
         forwarding.datagrams = present is not None and present.udp
         outputs: list[Output] = []
         self._path = self._make_path(present)
-        self._watch(present, now)
-        mtu = self._host_mtu()
-        if mtu != self.host_mtu:
-            self.host_mtu = mtu
-            outputs.append(HostMtuChanged(mtu))
-        if self._optimizes:
+        tunnelled = None if forwarding.tunnel is None else present
+        self._watch.follow(tunnelled, now, self.sending.sent, self.receiving.delivered)
+        if self.sending.measure(self.uplinks.smallest_mtu()):
+            outputs.append(HostMtuChanged(self.host_mtu))
+        if self.sending.optimizes:
             outputs += self.optimization.follow(
                 present,
                 ready=forwarding.ready,
@@ -704,35 +482,13 @@ class Terminal:
                 now=now,
             )
         if forwarding.ready:
-            outputs += self._send_again(now)
-            for packet in self.waiting.take():
-                outputs += self._outbound4(packet, now) if packet[0] >> 4 == 4 else self._outbound(packet, now)
+            outputs += self.sending.what_waited(now)
         return outputs
-
-    def _watch(self, present: Attachment | None, now: float) -> None:
-        """Has the path that is in use looked after."""
-        liveness = self._liveness
-        if present is None or self.forwarding.tunnel is None:
-            liveness.end()
-        elif liveness.timer is None or liveness.link != present.link:
-            keepalive = self.settings.keepalive if present.udp else 0.0
-            liveness.begin(present.link, keepalive, now, self.sent, self.delivered)
 
     def _make_path(self, present: Attachment | None) -> ShortWay | None:
         if present is None:
             return None
         return short_way(self.forwarding, self.uplinks, present.link, self._tunnel_spi)
-
-    def _host_mtu(self) -> int:
-        """What is left of the narrowest link, or of the path to the home agent, after both IPsec layers."""
-        inner = self.forwarding.tunnel_room(self.uplinks.smallest_mtu())
-        body = inner - ip6.HEADER_SIZE
-        for policy in self.application.spd.policies:
-            sa = policy.outbound_sa
-            if sa is not None and sa.mode is Mode.TRANSPORT:
-                inner = min(inner, ip6.HEADER_SIZE + sa.algorithm.room(body))
-        # A link of IPv6 carries 1280 octets; where the tunnel does not, the host fragments the outer packet.
-        return max(inner, ip6.MINIMUM_MTU)
 
     def _finish(self, outputs: list[Output]) -> list[Output]:
         """Every way out but the two short ones, which change no timer: discards are counted, `timer` is set."""
@@ -743,7 +499,7 @@ class Terminal:
         for time in (
             self.waiting.timer,
             self._homecoming.timer,
-            self._liveness.timer,
+            self._watch.timer,
             self.optimization.timer,
             *(host.timer for host in self.hosts.values()),
         ):

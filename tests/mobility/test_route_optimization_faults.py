@@ -232,8 +232,8 @@ def test_short_and_long_way_do_the_same(form: TunnelForm) -> None:
             ]
             delivered += any(isinstance(output, Deliver) for output in first)
     assert 100 < delivered < 300
-    assert quick.terminal.sent == slow.terminal.sent
-    assert quick.terminal.delivered == slow.terminal.delivered
+    assert quick.terminal.sending.sent == slow.terminal.sending.sent
+    assert quick.terminal.receiving.delivered == slow.terminal.receiving.delivered
     routes = [network.optimization.ways[CN.packed] for network in (quick, slow)]
     assert routes[0] is not None
     assert routes[1] is not None

@@ -91,8 +91,8 @@ def test_short_and_long_way_do_the_same(form: TunnelForm) -> None:
             for output in first:
                 seen[type(output)] += 1
     assert min(seen.values()) > 50
-    assert quick.terminal.sent == slow.terminal.sent
-    assert quick.terminal.delivered == slow.terminal.delivered
+    assert quick.terminal.sending.sent == slow.terminal.sending.sent
+    assert quick.terminal.receiving.delivered == slow.terminal.receiving.delivered
 
 
 def without_place(outputs: list[Output]) -> list[object]:
@@ -344,7 +344,7 @@ def test_the_same_keys_on_every_attachment() -> None:
     assert MAC_MN in {frame.source for frame in network.b.frames}
     out = network.mn_application.spd.policies[0].outbound_sa
     assert out is not None
-    assert out.packets == network.terminal.sent
+    assert out.packets == network.terminal.sending.sent
 
 
 # ---------------------------------------------------------------- strangers at the doors of whole nodes

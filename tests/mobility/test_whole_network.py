@@ -233,11 +233,11 @@ def test_killed_terminal_goes_on_within_two_seconds(form: TunnelForm) -> None:
     network.run(2)
     assert network.to_cn.lost() == network.to_mn.lost() == []
 
-    delivered = network.terminal.delivered
+    delivered = network.terminal.receiving.delivered
     for frame in old_frames:
         station.receive("wlan0", frame.packet, frame.source)
     assert len(old_frames) > 20
-    assert network.terminal.delivered == delivered
+    assert network.terminal.receiving.delivered == delivered
     assert network.discards("mn")["replayed"] == len(old_frames)
 
 
