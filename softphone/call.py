@@ -17,6 +17,7 @@ from softphone.events import CallAnswered, CallChanged, CallEnded, EndedBy
 from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.offer_answer import NotAcceptable
 from softphone.media.sdp import SdpError
+from softphone.sip import message
 from softphone.sip.dialog import Dialog, SuccessKeeper
 from softphone.sip.endpoint import ServerTransaction
 from softphone.sip.errors import SipError
@@ -26,8 +27,6 @@ from softphone.sip.transport import Flow
 from softphone.sip.uri import SipUri
 
 SDP = "application/sdp"
-KNOWN = frozenset(["REGISTER", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "UPDATE", "PRACK", "REFER", "MESSAGE"])
-"Methods of the RFCs that we do not offer: 405; all others are 501."
 BYE_SECONDS = 32.0
 "After that a BYE counts as done, whether it was answered or not (timer F)."
 
@@ -50,18 +49,26 @@ def refuse_early(transaction: ServerTransaction) -> bool:
     """The checks that hold for every request (RFC 3261 section 8.2); True if it was refused."""
     request = transaction.request
     if request.method not in METHODS:
-        transaction.respond(405 if request.method in KNOWN else 501, headers=Headers.of(("Allow", ALLOW)))
+        transaction.respond(405 if request.method in message.METHODS else 501, headers=Headers.of(("Allow", ALLOW)))
     elif not isinstance(request.uri, SipUri):
         transaction.respond(416)
     elif unsupported := [option for option in request.headers.values("Require") if option.lower() != SUPPORTED]:
         transaction.respond(420, headers=Headers.of(("Unsupported", ", ".join(unsupported))))
     elif request.body and request.method == "INVITE" and request.content_type != SDP:
         transaction.respond(415, headers=Headers.of(("Accept", SDP)))
+    elif request.method == "INVITE" and not _takes_sdp(request):
+        transaction.respond(406)
     elif any(coding.lower() != "identity" for coding in request.headers.values("Content-Encoding")):
         transaction.respond(415, headers=Headers.of(("Accept-Encoding", "identity")))
     else:
         return False
     return True
+
+
+def _takes_sdp(request: Request) -> bool:
+    """Whether the caller could read our session description (RFC 3261 section 20.1)."""
+    accepted = [value.partition(";")[0].strip().lower() for value in request.headers.values("Accept")]
+    return "Accept" not in request.headers or any(kind in (SDP, "application/*", "*/*") for kind in accepted)
 
 
 def warning(host: str, text: str) -> Headers:

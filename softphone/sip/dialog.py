@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 from softphone.sip.errors import SipParseError, SipStateError
 from softphone.sip.headers import CSeq, Headers, NameAddr
-from softphone.sip.message import Request, Response
+from softphone.sip.message import MAGIC_COOKIE, Request, Response
 from softphone.sip.transaction import T1, T2
 from softphone.sip.uri import SipUri, Uri
 
@@ -72,8 +72,13 @@ class Dialog:
 
     @classmethod
     def as_callee(cls, request: Request, local_tag: str, contact: NameAddr) -> Self:
-        """From a peer's INVITE (section 12.1.1). Raises SipParseError if it has no Contact."""
+        """From a peer's INVITE (section 12.1.1). Raises SipParseError if it has no Contact.
+
+        RFC 2543 knew INVITEs without Contact: their target is From.
+        """
         target = _target(request)
+        if target is None and not request.via.branch.startswith(MAGIC_COOKIE):
+            target = request.from_.sip_uri
         if target is None:
             raise SipParseError("Contact", 0, "missing in a request that makes a dialog")
         return cls(

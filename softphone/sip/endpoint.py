@@ -14,7 +14,7 @@ from typing import NamedTuple
 from softphone.errors import TransportError
 from softphone.sip.errors import SipError, SipParseError
 from softphone.sip.headers import Headers, Via
-from softphone.sip.message import MAGIC_COOKIE, Message, Request, Response, parse_message, respond
+from softphone.sip.message import MAGIC_COOKIE, Message, Request, Response, parse_message, refuse, respond
 from softphone.sip.transaction import (
     Key,
     Output,
@@ -418,9 +418,12 @@ class Endpoint:
         self.counters["message-malformed"] += 1
         if exc.request is None:
             return
-        request = _seen_from(exc.request, flow)
-        reason = None if exc.status != 400 else f"Bad Request ({_printable(str(exc))})"
-        self._send_stateless(respond(request, exc.status, reason, to_tag=self.new_tag()), request, flow)
+        try:
+            request = _seen_from(exc.request, flow)
+        except SipParseError:  # the Via itself is malformed: back to where it came from
+            self.send_raw(bytes(refuse(exc.request, exc, self.new_tag())), flow)
+            return
+        self._send_stateless(refuse(request, exc, self.new_tag()), request, flow)
 
     def _response(self, response: Response, flow: Flow) -> None:
         via = response.via
@@ -582,7 +585,3 @@ def _numeric(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _printable(text: str) -> str:
-    return "".join(char if " " <= char <= "~" else "?" for char in text)[:120]

@@ -15,7 +15,9 @@ TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 DISPLAY = re.compile(r"[A-Za-z0-9\-.!%*_+`'~ \t]*\Z")
 WORDS = re.compile(r"[A-Za-z0-9\-.!%*_+`'~()<>:\\\"/\[\]?{}]+(?:@[A-Za-z0-9\-.!%*_+`'~()<>:\\\"/\[\]?{}]+)?\Z")
 VALUE = re.compile(r'[^\s;,"<>\\]+\Z')
-FORBIDDEN = re.compile(r"[\x00\r\n]")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+QUOTED = re.compile(r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\r\n])*"')
+"A whole quoted string; control characters in it are escaped."
 MAX_SEQUENCE = 2**31
 
 COMPACT = {
@@ -166,8 +168,13 @@ def unquote(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """A quoted string (RFC 3261 section 25.1)."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A quoted string (RFC 3261 section 25.1); line breaks, which it cannot contain, become blanks."""
+    return '"' + re.sub(r'(["\\\x00-\x08\x0b-\x1f\x7f])', r"\\\1", re.sub(r"[\r\n]", " ", text)) + '"'
+
+
+def control_free(value: str) -> bool:
+    """Whether a value contains no control characters but those that a quoted string may escape."""
+    return not CONTROL.search(value) or not CONTROL.search(QUOTED.sub("", value))
 
 
 def parse_parameters(text: str, what: str) -> Parameters:
@@ -382,5 +389,6 @@ def parse_addresses(headers: Headers, name: str) -> list[NameAddr]:
 def check_printable(lines: Iterable[Header]) -> None:
     """Refuse values that would break out of their line. Raises SipParseError."""
     for name, value in lines:
-        if FORBIDDEN.search(value) or not TOKEN.match(name):
-            raise SipParseError(name, 0, "a header line must not contain line breaks or NUL, its name must be a token")
+        if not control_free(value) or not TOKEN.match(name):
+            why = "a header line must not contain control characters, its name must be a token"
+            raise SipParseError(name, 0, why)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from softphone.sip.errors import SipParseError
 from softphone.sip.headers import (
+    CONTROL,
     SINGLE,
     TOKEN,
     WORDS,
@@ -20,17 +21,22 @@ from softphone.sip.headers import (
     Via,
     canonical,
     check_printable,
+    control_free,
     parse_addresses,
     parse_number,
 )
-from softphone.sip.uri import OtherUri, Uri, parse_uri
+from softphone.sip.uri import OtherUri, SipUri, Uri, parse_uri
 
 MAX_HEADER_BYTES = 32768
 MAX_HEADER_LINES = 200
 MAX_BODY_BYTES = 65536
 MAGIC_COOKIE = "z9hG4bK"
 STATUS_LINE = re.compile(r"SIP/(\d+\.\d+) (\d{3,}) ?(.*)\Z", re.DOTALL | re.IGNORECASE)
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+METHODS = frozenset(
+    ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "UPDATE",
+     "PRACK", "REFER", "MESSAGE"]
+)  # fmt: skip
+"All that the RFCs know; a request with any other is answered with 501."
 
 REASONS = {
     100: "Trying", 180: "Ringing", 181: "Call Is Being Forwarded", 182: "Queued", 183: "Session Progress", 200: "OK",
@@ -173,9 +179,9 @@ def respond(
     to = request._need("To")
     if to_tag and status > 100 and "tag" not in dict(request.to.parameters):
         to = str(request.to.with_parameter("tag", to_tag))
-    lines = [Header("Via", value) for value in request.headers.raw("Via")]
+    lines = _lines(request, "Via")
     if 100 < status < 300:
-        lines += [Header("Record-Route", value) for value in request.headers.raw("Record-Route")]
+        lines += _lines(request, "Record-Route")
     lines += [
         Header("From", request._need("From")),
         Header("To", to),
@@ -187,6 +193,27 @@ def respond(
     extra = headers.lines if headers else ()
     text = REASONS.get(status, "Unknown") if reason is None else CONTROL.sub(" ", reason)
     return Response(status=status, reason=text, headers=Headers((*lines, *extra)), body=body)
+
+
+def refuse(request: Request, error: SipParseError, to_tag: str) -> Response:
+    """The answer to a request that cannot be read in full: copies what is there, as it came."""
+    headers = Headers(
+        tuple(line for name in ("Via", "From", "To", "Call-ID", "CSeq") for line in _lines(request, name))
+    )
+    try:
+        if request.to.tag is None:
+            headers = headers.set("To", str(request.to.with_parameter("tag", to_tag)))
+    except SipParseError:
+        pass  # the field that is wrong, or absent
+    reason = REASONS[error.status]
+    if error.status == 400:
+        why = "".join(char if " " <= char <= "~" else "?" for char in str(error))
+        reason = f"{reason} ({why[:120]})"
+    return Response(status=error.status, reason=reason, headers=headers)
+
+
+def _lines(request: Request, name: str) -> list[Header]:
+    return [Header(name, value) for value in request.headers.raw(name)]
 
 
 def parse_message(data: bytes, *, stream: bool = False) -> Request | Response:
@@ -211,7 +238,7 @@ def parse_message(data: bytes, *, stream: bool = False) -> Request | Response:
     if not trouble:
         return message
     error = trouble[0]
-    if isinstance(message, Request) and message.method != "ACK" and _answerable(message):
+    if isinstance(message, Request) and message.method != "ACK" and "Via" in headers:
         error.request = message
     raise error
 
@@ -232,7 +259,7 @@ def _header_lines(lines: list[str], trouble: list[SipParseError]) -> Headers:
         if not colon or not TOKEN.match(name):
             trouble.append(SipParseError("header line", number, f"{line[:40]!r} is not 'name: value'"))
             continue
-        if CONTROL.search(value):
+        if not control_free(value):
             trouble.append(SipParseError(name, number, "control character in the value"))
             continue
         name = canonical(name)
@@ -277,6 +304,8 @@ def _request(start: str, headers: Headers, body: bytes, trouble: list[SipParseEr
     uri: Uri = OtherUri("about:blank")
     try:
         uri = parse_uri(uri_text)
+        if isinstance(uri, SipUri) and uri.headers:
+            raise SipParseError("request line", 0, "a Request-URI must not carry header fields")
     except SipParseError as exc:
         trouble.append(exc)
     return Request(method=method, uri=uri, headers=headers, body=body)
@@ -297,25 +326,18 @@ def _check(message: Request | Response, trouble: list[SipParseError]) -> None:
         if not WORDS.match(message.call_id):
             raise SipParseError("Call-ID", 0, f"invalid {message.call_id[:40]!r}")
         message.from_, message.to, message.contacts, message.record_route  # noqa: B018
+        cseq = message.cseq
         for name in ("Expires", "Min-Expires", "Max-Forwards"):
             message.number(name)
-        cseq = message.cseq
         if isinstance(message, Request):
             if cseq.method != message.method:
-                raise SipParseError("CSeq", 0, f"the method {cseq.method[:20]!r} is not {message.method[:20]!r}")
+                why = f"the method {cseq.method[:20]!r} is not {message.method[:20]!r}"
+                raise SipParseError("CSeq", 0, why, status=400 if message.method in METHODS else 501)
             message.routes  # noqa: B018
         if message.body and not message.content_type:
             raise SipParseError("Content-Type", 0, "missing although there is a body")
     except SipParseError as exc:
         trouble.append(exc)
-
-
-def _answerable(message: Request) -> bool:
-    try:
-        message.via, message.from_, message.to, message.cseq, message.call_id  # noqa: B018
-    except SipParseError:
-        return False
-    return True
 
 
 class FrameKind(Enum):
@@ -339,12 +361,25 @@ class StreamFramer:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that are complete now. Raises SipParseError when no message border can be found any more."""
+        """The frames that are complete now; feed again until there are none.
+
+        Raises SipParseError when no message border can be found any more; `unframed` is then what can be answered.
+        """
         self._buffer += data
         frames: list[Frame] = []
-        while frame := self._next():
-            frames.append(frame)
+        try:
+            while frame := self._next():
+                frames.append(frame)
+        except SipParseError:
+            if not frames:
+                raise
         return frames
+
+    @property
+    def unframed(self) -> bytes:
+        """The header section at the front, if it is whole."""
+        end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEADER_BYTES + 4)
+        return bytes(self._buffer[: end + 4]) if end >= 0 else b""
 
     def _next(self) -> Frame | None:
         buffer = self._buffer

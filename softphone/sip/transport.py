@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, cast
 
 from softphone.errors import ConfigError, TransportError
 from softphone.sip.errors import SipParseError
-from softphone.sip.message import FrameKind, StreamFramer
+from softphone.sip.message import Frame, FrameKind, StreamFramer
 
 KEEPALIVE = 25.0
 "Seconds between two pings on a connection that we opened."
@@ -174,21 +174,26 @@ class Connection(asyncio.Protocol, Flow):
 
     def data_received(self, data: bytes) -> None:
         try:
-            frames = self._framer.feed(data)
+            while frames := self._framer.feed(data):
+                data = b""
+                for frame in frames:
+                    self._frame(frame)
         except SipParseError as exc:
             self._receiver.dropped("stream-unframed", f"{self}: {exc}")
+            if unframed := self._framer.unframed:
+                self._receiver.received(unframed, self)  # so that its sender hears why
             self.close()
-            return
-        for kind, message in frames:
-            match kind:
-                case FrameKind.MESSAGE:
-                    self._heard = True
-                    self._receiver.received(message, self)
-                case FrameKind.PING:
-                    if not self.closed:
-                        self._write(b"\r\n")
-                case FrameKind.PONG:
-                    self._ponged = self._pong_came = True
+
+    def _frame(self, frame: Frame) -> None:
+        match frame.kind:
+            case FrameKind.MESSAGE:
+                self._heard = True
+                self._receiver.received(frame.data, self)
+            case FrameKind.PING:
+                if not self.closed:
+                    self._write(b"\r\n")
+            case FrameKind.PONG:
+                self._ponged = self._pong_came = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:

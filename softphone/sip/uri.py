@@ -63,7 +63,7 @@ def parse_ip6(text: str, what: str) -> str:
     try:
         if "%" in text:
             raise AddressValueError("a zone has no meaning for another host")
-        return str(IPv6Address(text))
+        return str(IPv6Address(text.replace(":::", "::")))  # RFC 3261's grammar had a colon too many (RFC 5118, 4.10)
     except AddressValueError as exc:
         raise SipParseError(what, 0, str(exc)) from None
 
