@@ -174,6 +174,12 @@ class Host:
         """Whether the link has a carrier."""
         return self._interface.up
 
+    @property
+    def link_local(self) -> bytes | None:
+        """The link-local address, once it may be used (16 octets): what router advertisements come from."""
+        address = self._addresses.link_local()
+        return None if address is None else address.value
+
     def path_mtu(self, destination: bytes) -> int:
         """Octets of the largest packet to ``destination``, IPv6 header included."""
         return self._path_mtus.get(destination)
@@ -272,8 +278,7 @@ class Host:
         return self._interface.take()
 
     def _own_link_local(self) -> bytes:
-        address = self._addresses.link_local()
-        return _UNSPECIFIED if address is None else address.value
+        return self.link_local or _UNSPECIFIED
 
     def _send(self, packet: bytes, now: float, source: bytes | None = None) -> None:
         interface = self._interface

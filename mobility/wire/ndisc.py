@@ -1,4 +1,4 @@
-"""Neighbour discovery messages (RFC 4861; router preference RFC 4191; mobility options RFC 6275 section 7)."""
+"""Neighbour discovery messages (RFC 4861; preference RFC 4191; mobility options RFC 6275 section 7, RFC 5380)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 
 from mobility.wire import icmp6, ip6
 from mobility.wire.errors import WireError
+from mobility.wire.map_option import MapOption as MapOption
 
 ROUTER_SOLICITATION = 133
 ROUTER_ADVERTISEMENT = 134
@@ -202,6 +203,7 @@ Option = (
     | AdvertisementInterval
     | HomeAgentInformation
     | Nonce
+    | MapOption
     | UnknownNeighborOption
 )
 
@@ -445,6 +447,7 @@ _PARSERS: dict[int, Callable[[bytes], Option]] = {
     AdvertisementInterval.kind: AdvertisementInterval.parse,
     HomeAgentInformation.kind: HomeAgentInformation.parse,
     Nonce.kind: Nonce.parse,
+    MapOption.kind: MapOption.parse,
 }
 
 

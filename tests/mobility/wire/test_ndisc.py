@@ -17,6 +17,7 @@ from scapy.layers.inet6 import (
     ICMPv6NDOptAdvInterval,
     ICMPv6NDOptDstLLAddr,
     ICMPv6NDOptHAInfo,
+    ICMPv6NDOptMAP,
     ICMPv6NDOptMTU,
     ICMPv6NDOptPrefixInfo,
     ICMPv6NDOptSrcLLAddr,
@@ -29,6 +30,7 @@ from scapy.utils6 import in6_getnsmac
 
 from mobility.wire import icmp6, ip6, mld, ndisc
 from mobility.wire.errors import WireError
+from mobility.wire.map_option import MapOption, RegistrationType
 from tests.mobility.wire.values import link_local, outcome, u8, u16, u32, unicast
 
 ROUTER, HOST = IPv6Address("fe80::1"), IPv6Address("fe80::2")
@@ -43,6 +45,8 @@ prefixes = st.builds(
     st.booleans(),
     st.booleans(),
 )
+u4 = st.integers(0, 15)
+maps = st.builds(MapOption, unicast, u32, u4, u4, st.booleans(), st.booleans(), st.booleans(), st.booleans())
 options = st.lists(
     st.one_of(
         st.builds(ndisc.SourceLinkAddress, mac),
@@ -52,6 +56,7 @@ options = st.lists(
         st.builds(ndisc.AdvertisementInterval, u32),
         st.builds(ndisc.HomeAgentInformation, u16, u16),
         st.builds(ndisc.Nonce, mac),
+        maps,
         st.builds(ndisc.UnknownNeighborOption, st.integers(24, 255), st.sampled_from([bytes(6), bytes(14)])),
     ),
     max_size=5,
@@ -181,6 +186,34 @@ def test_neighbor_messages_of_scapy(
     assert ndisc.parse(bytes(head / ICMPv6ND_RS())) == ndisc.RouterSolicitation()
 
 
+@given(maps)
+def test_map_option_of_scapy(option: MapOption) -> None:
+    bits = option.may_use_source << 6 | option.must_use_source << 5 | option.reverse_tunnel << 4
+    layer = ICMPv6NDOptMAP(
+        dist=option.distance,
+        pref=option.preference,
+        R=int(option.prefix_usable),
+        res=bits,
+        validlifetime=option.lifetime,
+        addr=str(option.address),
+    )
+    packet = bytes(
+        IPv6(src=str(ROUTER), dst="ff02::1", hlim=255) / ICMPv6ND_RA(routerlifetime=0, chlim=0, prf=0) / layer
+    )
+    message = ndisc.RouterAdvertisement(0, options=(option,))
+    assert ndisc.parse(packet).options == (option,)
+    assert ndisc.packet(ROUTER, ndisc.ALL_NODES, message)[40:] == packet[40:]
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [("", 3), ("i", 2), ("p", 2), ("ip", 2), ("v", 1), ("iv", 1), ("pv", 1), ("ipv", 1)],
+)
+def test_registration_types_of_the_bits(bits: str, expected: int) -> None:
+    option = MapOption(GLOBAL, 60, may_use_source="i" in bits, must_use_source="p" in bits, reverse_tunnel="v" in bits)
+    assert option.registration_type == RegistrationType(expected)
+
+
 @given(unicast)
 def test_multicast_addresses_are_scapys(address: IPv6Address) -> None:
     group = ndisc.solicited_node(address)
@@ -234,6 +267,12 @@ class TestValidity:
         body = bytes(ndisc.RouterAdvertisement(1)) + bytes((1, 0, 0, 0, 0, 0, 0, 0))
         with pytest.raises(WireError, match="length 0"):
             ndisc.parse(ndisc.packet(ROUTER, HOST, _Raw(body)))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("size", [6, 14, 30])
+    def test_map_option_of_a_wrong_size(self, size: int) -> None:
+        bad = ndisc.UnknownNeighborOption(MapOption.kind, bytes(size))
+        with pytest.raises(WireError, match="needs 22 octets"):
+            ndisc.parse(ndisc.packet(ROUTER, HOST, ndisc.RouterAdvertisement(1, options=(bad,))))
 
     def test_prefix_of_more_than_128_bits(self) -> None:
         bad = ndisc.PrefixInformation(GLOBAL, 129, 1, 1)
