@@ -17,6 +17,7 @@ from mobility.mipv6.home_link_watch import HomeLinkWatch
 from mobility.mipv6.home_paths import Reply
 from mobility.mipv6.home_prefixes import AdvertisePrefixes, HomePrefixChanged
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
+from mobility.nemo.nest import NESTING_LIMIT
 from mobility.outputs import Arrived, Discarded, Event, Output, Transmit
 from mobility.wire import ip6, udp
 from mobility.wire.errors import WireError
@@ -65,6 +66,7 @@ class HomeAgentNode:
         self.host = Host(link.name, link.link_address, link.mtu, random)
         self.watch = HomeLinkWatch(settings.home_agent, random)
         self.engine = HomeAgent(settings.home_agent, self.host, self._answer, self.watch.prefixes)
+        self.host.forwards = self.engine.forwards
         self.active = not settings.standby
         "Whether this home agent serves."
         self.engine.registrar.standing_in = self.active
@@ -78,6 +80,8 @@ class HomeAgentNode:
         self._port = settings.home_agent.udp_port
         self._sender = b""
         "Link-layer address of the packet that is being handled."
+        self._inside = 0
+        "Tunnels that the packet that is being handled has come out of."
         self._announcements = 0
         self._announce_at: float | None = None
         self._taken_at = 0.0
@@ -227,14 +231,14 @@ class HomeAgentNode:
         if len(outputs) == 1:  # one packet in, one out
             (only,) = outputs
             if type(only) is Arrived:
-                return self._absorb(self._guarded(self._arrived, only.packet, now), now)
+                return self._take(only.packet, now)
             if type(only) is Transmit:
                 return outputs
         result: list[Output] = []
         for output in outputs:
             match output:
                 case Arrived(packet=packet):
-                    result += self._absorb(self._guarded(self._arrived, packet, now), now)
+                    result += self._take(packet, now)
                 case AddressConflict(address=address) if self.engine.is_bound(address.packed):
                     result.append(output)
                     result += self._absorb(self.engine.conflict(address, now), now)
@@ -255,6 +259,16 @@ class HomeAgentNode:
                 case _:
                     result.append(output)
         return result
+
+    def _take(self, packet: bytes, now: float) -> list[Output]:
+        """A packet of the home link, or out of a tunnel that ends here: another tunnel's packet may be inside."""
+        if self._inside > NESTING_LIMIT:
+            return self._absorb([Discarded(Reason.NESTING_LIMIT, "home-agent", "on the way out of tunnels")], now)
+        self._inside += 1
+        try:
+            return self._absorb(self._guarded(self._arrived, packet, now), now)
+        finally:
+            self._inside -= 1
 
     def _guarded(self, handle: Callable[..., list[Output]], packet: bytes, now: float, *where: object) -> list[Output]:
         try:
@@ -303,4 +317,4 @@ class HomeAgentNode:
         if reply.at_home and self._sender:
             # The terminal does not answer for its home address before it has this acknowledgement (section 11.5.5).
             return [Transmit(reply.packet, self._sender, self.settings.link.name)]
-        return self.host.send(reply.packet, now)
+        return self.engine.link.send(reply.packet, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
-from mobility.discards import Reason
+from mobility.discards import Discard, Reason
 from mobility.host import fragments, messages
 from mobility.host.addresses import AddressTable, Origin
 from mobility.host.discovery import Discovery
@@ -90,6 +90,8 @@ class Host:
             router=router,
         )
         self._reassembly = fragments.Reassembly(self._interface, self._reassembly_timed_out)
+        self.forwards: Callable[[bytes], bool] = _nothing
+        "Whether the owner takes packets for an address (16 octets) that is not ours: they come as `Arrived`."
         self._error_bucket = TokenBucket()
         self._arrived = 0
         self._timer: float | None = None
@@ -142,6 +144,25 @@ class Host:
             return [Arrived(packet, self.link)]
         self._receive(packet, sender, now)
         return self._finish()
+
+    def receive_inner(self, packet: bytes, now: float) -> list[Output]:
+        """A packet for one of our addresses that came out of a tunnel: neighbour discovery cannot come that way."""
+        try:
+            packet = ip6.check(packet)
+            if packet[24:40] in self._usable:
+                self._process(packet, b"", now)
+            else:
+                self._interface.discard(Reason.NOT_OURS, f"to {IPv6Address(packet[24:40])}, out of a tunnel")
+        except WireError as error:
+            self._interface.discard(Reason.MALFORMED, str(error))
+        return self._finish()
+
+    def split(self, packet: bytes, limit: int) -> list[bytes]:
+        """Fragments of one of our own packets, none longer than ``limit``. Raises `Discard` MALFORMED."""
+        try:
+            return fragments.fragment(packet, limit, int.from_bytes(self._interface.random(4)))
+        except (ValueError, IndexError) as error:
+            raise Discard(Reason.MALFORMED, str(error)) from error
 
     def send(self, packet: bytes, now: float, source: bytes | None = None) -> list[Output]:
         """Sends a packet whose source the owner has chosen: at once, or when the next hop is resolved.
@@ -331,9 +352,9 @@ class Host:
             self._interface.discard(Reason.TOO_BIG, f"{len(packet)} octets of another node's, {limit} fit")
             return []
         try:
-            return fragments.fragment(packet, limit, int.from_bytes(self._interface.random(4)))
-        except (ValueError, IndexError) as error:
-            self._interface.discard(Reason.MALFORMED, str(error))
+            return self.split(packet, limit)
+        except Discard as discard:
+            self._interface.discard(discard.reason, discard.detail)
             return []
 
     def _report(self, error: icmp6.Error, now: float) -> None:
@@ -377,6 +398,8 @@ class Host:
                 self._receive_for_absent(packet, sender, now)
             elif destination in self._usable or (destination[0] == 0xFF and destination in self._groups):
                 self._process(packet, sender, now)
+            elif self.forwards(destination):
+                self._arrive(packet)
             else:
                 interface.discard(Reason.NOT_OURS, f"to {IPv6Address(destination)}")
         except WireError as error:
@@ -450,8 +473,9 @@ class Host:
             return
         kind = data[0]
         if ndisc.ROUTER_SOLICITATION <= kind <= REDIRECT:
-            if fragmented:
-                interface.discard(Reason.NDISC_INVALID, "came in fragments (RFC 6980)")
+            if fragmented or not sender:
+                why = "came in fragments (RFC 6980)" if fragmented else "came out of a tunnel"
+                interface.discard(Reason.NDISC_INVALID, why)
             else:
                 self._neighbour_discovery.receive(packet, offset, sender, now)
         elif kind == icmp6.ECHO_REQUEST:
@@ -509,3 +533,7 @@ class Host:
         if len(data) > 24 and code >= 0x8000:  # floating point of MLDv2 (RFC 3810 section 5.1.3)
             code = (code & 0xFFF | 0x1000) << ((code >> 12 & 7) + 3)
         self._groups.queried(data[8:24], code / 1000, now)
+
+
+def _nothing(_address: bytes) -> bool:
+    return False

@@ -103,11 +103,15 @@ class IpsecProcessing:
 
     # ------------------------------------------------------------ tunnel mode, for the forwarding part
 
-    def policy_for(self, packet: bytes, *, outbound: bool) -> Policy:
-        """The policy for a packet as it is. Raises `Discard` MALFORMED."""
+    def policy_for(self, packet: bytes, *, outbound: bool, tunnelled: bool = False) -> Policy:
+        """The policy for a packet as it is. Raises `Discard` MALFORMED.
+
+        ``tunnelled``: in the tunnel that this part guards, home addresses of options and routing headers are not ours
+        to swap in: they may be those of other nodes, which use this tunnel as a piece of their way (RFC 3963).
+        """
         try:
             headers = ip6.walk(packet)
-            flow = ip6.flow(packet, headers)
+            flow = ip6.flow(packet, headers, swapped=not tunnelled)
         except WireError as error:
             raise Discard(Reason.MALFORMED, str(error)) from None
         return self.spd.lookup(flow, outbound=outbound, hidden=headers.later_fragment)
@@ -120,7 +124,7 @@ class IpsecProcessing:
         try:
             return self._tunnelled[inner[6]][inner[8:44]]
         except (KeyError, IndexError):
-            policy = self.policy_for(_checked(inner), outbound=True)
+            policy = self.policy_for(_checked(inner), outbound=True, tunnelled=True)
             sa = _outbound_sa(policy, Mode.TUNNEL)
             if isinstance(sa, OutboundAH):
                 raise Discard(Reason.SA_MISSING, f"{policy.name}: AH is for transport mode") from None
@@ -158,11 +162,11 @@ class IpsecProcessing:
         if packet[1] & 0x30 == 0x30 and inner[1] & 0x30:
             # The congestion that routers marked on the tunnel concerns the inner flow (RFC 6040 section 4.2).
             inner = b"%c%c%b" % (inner[0], inner[1] | 0x30, inner[2:])
-        self.check(inner, sa)
+        self.check(inner, sa, tunnelled=True)
         return inner
 
-    def check(self, packet: bytes, sa: InboundSA | InboundAH | None) -> None:
-        """Whether policy lets in a packet that came by ``sa`` (None: unprotected).
+    def check(self, packet: bytes, sa: InboundSA | InboundAH | None, *, tunnelled: bool = False) -> None:
+        """Whether policy lets in a packet that came by ``sa`` (None: unprotected); ``tunnelled`` as in `policy_for`.
 
         Raises `Discard`: MALFORMED, ESP_DUMMY, POLICY_DISCARD, POLICY_VIOLATED.
         """
@@ -174,7 +178,7 @@ class IpsecProcessing:
         packet = _checked(packet)
         if packet[6] == ip6.NO_NEXT and sa is not None:
             raise Discard(Reason.ESP_DUMMY, f"SPI {sa.spi:#010x}")
-        policy = self.policy_for(packet, outbound=False)
+        policy = self.policy_for(packet, outbound=False, tunnelled=tunnelled)
         if policy.action is Action.DISCARD:
             raise Discard(Reason.POLICY_DISCARD, policy.name)
         wanted = policy.inbound_sa if policy.action is Action.PROTECT else None

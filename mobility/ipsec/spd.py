@@ -112,11 +112,11 @@ class Policy:
 class SecurityPolicyDatabase:
     """Policies in order; the first that matches decides, else the owner's default. Changes make a new database.
 
-    A search looks only at the policies whose remote network can hold the packet's remote address, so that a home agent
+    A search looks only at the policies whose remote network holds the packet's remote address, so that a home agent
     with a thousand terminals finds those of one as fast as with one.
     """
 
-    __slots__ = ("_by_remote", "_inbound", "_of_networks", "_outbound", "default", "policies")
+    __slots__ = ("_by_remote", "_inbound", "_outbound", "default", "policies")
 
     CACHE_LIMIT = 4096
 
@@ -128,24 +128,12 @@ class SecurityPolicyDatabase:
         self.default = Policy(Selector(), default, name="default")
         self._outbound: dict[Flow, Policy] = {}
         self._inbound: dict[Flow, Policy] = {}
-        self._of_networks = tuple(policy for policy in self.policies if not _is_one(policy.selector.remote))
-        "Those whose remote side is a network, in order."
-        self._by_remote = self._index()
-        "Those of one remote address together with the former, in order."
-
-    def _index(self) -> dict[bytes, tuple[Policy, ...]]:
-        rows: dict[bytes, list[tuple[int, Policy]]] = {}
-        networks: list[tuple[int, Policy]] = []
+        self._by_remote: dict[int, dict[int, list[tuple[int, Policy]]]] = {}
+        "Bits behind the remote network -> bits of that network -> policies with their places in the order."
         for row in enumerate(self.policies):
             remote = row[1].selector.remote
-            if _is_one(remote):
-                rows.setdefault(remote.network_address.packed, []).append(row)
-            else:
-                networks.append(row)
-        return {
-            remote: tuple(policy for _, policy in merge(own, networks, key=itemgetter(0)))
-            for remote, own in rows.items()
-        }
+            shift = 128 - remote.prefixlen
+            self._by_remote.setdefault(shift, {}).setdefault(int(remote.network_address) >> shift, []).append(row)
 
     def lookup(self, flow: Flow, *, outbound: bool, hidden: bool = False) -> Policy:
         """The policy for a packet with these selectors.
@@ -165,8 +153,9 @@ class SecurityPolicyDatabase:
         return policy
 
     def _search(self, flow: Flow, outbound: bool, hidden: bool) -> Policy:
-        remote = flow.destination if outbound else flow.source
-        for policy in self._by_remote.get(remote, self._of_networks):
+        remote = int.from_bytes(flow.destination if outbound else flow.source)
+        found = (rows.get(remote >> shift, ()) for shift, rows in self._by_remote.items())
+        for _, policy in merge(*found, key=itemgetter(0)):
             strict = hidden and policy.action is not Action.BYPASS
             if policy.selector.matches(flow, outbound, when_hidden=strict):
                 return policy
@@ -175,10 +164,6 @@ class SecurityPolicyDatabase:
     def describe(self) -> list[dict[str, object]]:
         """JSON-ready, in order, the default last; without keys."""
         return [policy.describe() for policy in (*self.policies, self.default)]
-
-
-def _is_one(network: IPv6Network) -> bool:
-    return network.prefixlen == 128
 
 
 def _within(address: bytes, network: IPv6Network) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.links import describe_endpoint, endpoint_address, mapped
 
@@ -30,6 +30,8 @@ class Binding:
     "Where its datagrams come from (`mobility.links.endpoint`); empty: native Mobile IPv6."
     link: str = ""
     "Link on which the endpoint is reached; empty: UDP of the home agent's own IPv6 address."
+    mobile_networks: tuple[IPv6Network, ...] = ()
+    "That a mobile router takes along (RFC 3963); empty: it is a mobile host."
 
     @property
     def native(self) -> bool:
@@ -58,6 +60,7 @@ class Binding:
             "lifetime": self.lifetime,
             "remaining": round(max(self.expires - now, 0.0), 3),
             "sequence": self.sequence,
+            "mobile_networks": [str(network) for network in self.mobile_networks],
         }
 
 

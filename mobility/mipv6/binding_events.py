@@ -36,6 +36,8 @@ class BindingCreated(BindingChanged):
     "Or ``udp``."
     nat: bool = False
     "Whether a NAT lies in between."
+    mobile_networks: str = ""
+    "That a mobile router takes along, with spaces in between; empty: it is a mobile host."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +87,5 @@ class UpdateRefused(Event):
 
     home_address: IPv6Address
     status: str
+    why: str = ""
+    "Where the status does not say it all."

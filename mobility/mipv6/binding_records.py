@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Self
 
 from mobility.links import endpoint, endpoint_address, unmapped
@@ -43,6 +43,7 @@ class BindingRecord:
                     "lifetime": each.lifetime,
                     "expires": each.expires,
                     "sequence": each.sequence,
+                    "mobile_networks": [str(network) for network in each.mobile_networks],
                 }
                 for each in self.bindings
             ],
@@ -83,7 +84,14 @@ def _binding(home_address: IPv6Address, row: object) -> Binding:
         _number(row, "identifier", 0xFFFF),
         b"" if row.get("endpoint") is None else _endpoint(_text(row, "endpoint")),
         _text(row, "link"),
+        _networks(row.get("mobile_networks", [])),
     )
+
+
+def _networks(values: object) -> tuple[IPv6Network, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"binding record: `mobile_networks` must be a list of networks, not {values!r}")
+    return tuple(IPv6Network(value) for value in values)
 
 
 def _endpoint_text(value: bytes) -> str:

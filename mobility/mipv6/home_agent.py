@@ -1,10 +1,10 @@
-"""The home agent's engine: registration, and the tunnel both ways (RFC 6275 section 10, RFC 5555, RFC 5648)."""
+"""The home agent's engine: registration, and the tunnel both ways (RFC 6275 section 10, RFC 3963, 5555, 5648)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.discards import Discard, Reason
 from mobility.host.errors import TokenBucket
@@ -37,6 +37,8 @@ from mobility.mipv6.tunnel import (
     from_datagram,
 )
 from mobility.mipv6.update_request import UpdateRequest
+from mobility.nemo.mobile_networks import MobileNetworks, Prefixes
+from mobility.nemo.nest import Nest
 from mobility.outputs import Deliver, Discarded, Output
 from mobility.wire import icmp6, ip4, ip6, mh
 from mobility.wire.errors import WireError
@@ -67,24 +69,45 @@ class HomeAgent:
         """
         self.settings = settings
         self.cache = BindingCache(settings.cache_limit)
-        self.security = _security(settings.address, settings.terminals)
-        self._link = link
+        self.security = _security(settings.address, settings.prefix_length, settings.terminals)
+        self.link = self._link = Nest(link, self._carrier)
+        "The home link, with the tunnels in front of it."
         self._address = settings.address.packed
-        self._outlet = Outlet(settings.address, link, settings.udp_port)
-        self.registrar = Registrar(settings, self.cache, self.security, link, self._outlet, answer)
+        self._outlet = Outlet(settings.address, self._link, settings.udp_port)
+        self.registrar = Registrar(settings, self.cache, self.security, self._link, self._outlet, answer)
         self.prefixes = prefixes
         self._terminals: dict[bytes, ServedTerminal] = {}
+        self._networks: MobileNetworks[ServedTerminal] = MobileNetworks()
         self._by_tunnel_spi: dict[bytes, ServedTerminal] = {}
         self._homes4 = self.registrar.homes4
         self._errors = TokenBucket(ERRORS_PER_SECOND, ERRORS_PER_SECOND)
         for terminal in settings.terminals:
             self._admit(terminal)
+        self._share_networks()
 
     def _admit(self, terminal: AuthorisedTerminal) -> None:
         served = ServedTerminal(terminal, self._address, self.security, self._outlet)
         self._terminals[served.home] = served
         if served.association_in is not None:
             self._by_tunnel_spi[served.association_in.spi.to_bytes(4)] = served
+
+    def _share_networks(self) -> None:
+        self._networks = MobileNetworks(
+            (network, served) for served in self._terminals.values() for network in served.settings.mobile_networks
+        )
+
+    def _carrier(self, address: bytes) -> ServedTerminal | None:
+        """Whose tunnel leads to an address: that of the node that is away, or has taken its network along."""
+        terminal = self._terminals.get(address)
+        if terminal is None:
+            terminal = self._networks.owner(address)
+            if terminal is None or address not in terminal.networks:
+                return None
+        return None if terminal.path is None else terminal
+
+    def forwards(self, address: bytes) -> bool:
+        """Whether packets for this address, of the home network's routers, are for us to carry on."""
+        return self._networks.owner(address) is not None
 
     @property
     def timer(self) -> float | None:
@@ -105,7 +128,7 @@ class HomeAgent:
         """
         terminals = tuple(terminals)
         wanted = {terminal.home_address.packed: terminal for terminal in terminals}
-        policies = _security(self.settings.address, terminals).spd
+        policies = _security(self.settings.address, self.settings.prefix_length, terminals).spd
         self._homes4.reconfigure(terminals)
         self.security.replace(policies)
         self.settings = replace(self.settings, terminals=terminals)
@@ -114,7 +137,8 @@ class HomeAgent:
             present, after = served.settings, wanted.pop(home, None)
             if after == present:
                 continue
-            if after is not None and (after.form, after.associations) == (present.form, present.associations):
+            same_keys = after is not None and (after.form, after.associations) == (present.form, present.associations)
+            if after is not None and same_keys and after.mobile_networks == present.mobile_networks:
                 served.renew(after)
                 held = self._homes4.of(after.home_address)
                 if not after.admitted:
@@ -122,7 +146,8 @@ class HomeAgent:
                 elif after.home_address4 not in (None, held) and held is not None:
                     outputs += self.registrar.drop(served, "another IPv4 home address", now)
                 continue
-            why = "removed from the configuration" if after is None else "other keys"
+            changed = "other mobile networks" if same_keys else "other keys"
+            why = "removed from the configuration" if after is None else changed
             outputs += self.registrar.drop(served, why, now)
             del self._terminals[home]
             self._forget_prefixes(present.home_address)
@@ -132,6 +157,7 @@ class HomeAgent:
                 wanted[home] = after
         for terminal in wanted.values():
             self._admit(terminal)
+        self._share_networks()
         return outputs
 
     def bindings(self, wall_offset: float) -> list[BindingRecord]:
@@ -269,12 +295,17 @@ class HomeAgent:
     # ------------------------------------------------------------ from the home link (section 10.4.2)
 
     def intercept(self, packet: bytes, now: float) -> list[Output]:
-        """A packet for a home address: into the tunnel with it. Raises `Discard`."""
+        """A packet for a home address or a mobile network: into the tunnel with it. Raises `Discard`."""
         packet = self._hop(packet, now)
-        terminal = self._terminals.get(packet[24:40])
-        if terminal is None or terminal.path is None:
+        carrier = self._carrier(packet[24:40])
+        return self._not_away(packet, now) if carrier is None else self._into_tunnel(packet, carrier, now)
+
+    def _not_away(self, packet: bytes, now: float) -> list[Output]:
+        """For a mobile network whose router may be at home: there it is the next hop (RFC 3963 section 6.4)."""
+        router = self._networks.owner(packet[24:40])
+        if router is None or router.path is not None:
             raise Discard(Reason.BINDING_UNKNOWN, f"to {IPv6Address(packet[24:40])}")
-        return self._into_tunnel(packet, terminal, now)
+        return self._link.send_via(packet, router.home, now)
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:
         """A packet of the operator's kernel for an IPv4 home address. Raises `Discard`."""
@@ -365,7 +396,7 @@ class HomeAgent:
 
     def _unprotected(self, terminal: ServedTerminal, inner: bytes) -> None:
         if inner[0] >> 4 == 6:
-            self.security.check(inner, None)
+            self.security.check(inner, None, tunnelled=True)
         elif terminal.form is not TunnelForm.PLAIN:
             raise Discard(Reason.POLICY_VIOLATED, f"IPv4 of {terminal.settings.home_address} came unprotected")
 
@@ -376,17 +407,19 @@ class HomeAgent:
             raise Discard(Reason.SA_UNKNOWN, f"SPI {spi.hex()}")
         return terminal
 
-    def _claimed(self, home: bytes) -> ServedTerminal:
-        terminal = self._terminals.get(home)
+    def _claimed(self, source: bytes) -> ServedTerminal:
+        terminal = self._terminals.get(source) or self._networks.owner(source)
         if terminal is None:
-            raise Discard(Reason.INNER_SOURCE_WRONG, "the inner source is no home address of this home agent")
+            raise Discard(Reason.INNER_SOURCE_WRONG, "the inner source is no address that this home agent serves")
         return terminal
 
     def _check_source(self, terminal: ServedTerminal, inner: bytes) -> None:
-        """A terminal sends from its own addresses only. Raises `Discard` INNER_SOURCE_WRONG."""
+        """A terminal sends from its own addresses and networks only. Raises `Discard` INNER_SOURCE_WRONG."""
         if inner[0] >> 4 == 6:
-            if inner[8:24] != terminal.home:
-                detail = f"{IPv6Address(inner[8:24])} is not {terminal.settings.home_address}"
+            source = inner[8:24]
+            own = terminal.networks if terminal.path is not None else Prefixes(terminal.settings.mobile_networks)
+            if source != terminal.home and source not in own:
+                detail = f"{IPv6Address(source)} is not {terminal.settings.home_address}, nor behind it"
                 raise Discard(Reason.INNER_SOURCE_WRONG, detail)
         elif self._homes4.holders.get(inner[12:16]) != terminal.home:
             detail = f"no IPv4 home address of {terminal.settings.home_address}"
@@ -406,9 +439,11 @@ class HomeAgent:
         if terminal.reach is not None and inner[24:40] not in terminal.reach:
             return self._denied(terminal, inner, now)
         inner = self._hop(inner, now)
-        other = self._terminals.get(inner[24:40])
-        if other is not None and other.path is not None:
+        other = self._carrier(inner[24:40])
+        if other is not None:
             return self._into_tunnel(inner, other, now)
+        if self._networks.owner(inner[24:40]) is not None:
+            return self._not_away(inner, now)
         if len(inner) > (mtu := self._link.path_mtu(inner[24:40])):
             return self._too_big(inner, mtu, now)
         return self._outlet.onto_link(inner, now)
@@ -428,22 +463,26 @@ class HomeAgent:
         return [unknown, *self.registrar.request_refresh(home_address, path, now)]
 
     def _for_us(self, inner: bytes, terminal: ServedTerminal, path: Path, now: float) -> list[Output]:
-        """A terminal talks to its home agent through the tunnel: echo is answered, by the path that it came."""
-        if inner[6] == ip6.ICMPV6:
-            body = inner[ip6.HEADER_SIZE :]
-            try:
-                icmp6.verify(inner[8:24], inner[24:40], body)
-                message = icmp6.parse(body)
-            except WireError as error:
-                raise Discard(Reason.MALFORMED, str(error)) from error
-            if isinstance(message, icmp6.Echo) and not message.reply:
-                reply = icmp6.Echo(message.identifier, message.sequence, message.data, reply=True)
-                return terminal.send_by(icmp6.packet(inner[24:40], inner[8:24], reply), path, now)
-        raise Discard(Reason.MESSAGE_UNEXPECTED, f"protocol {inner[6]} for the home agent itself")
+        """Echo of a terminal is answered by the path that it came. All else is of nodes behind it: their tunnels end
+        here as well, so it is received like any other packet.
+        """
+        if inner[6] != ip6.ICMPV6 or inner[8:24] != terminal.home:
+            return self._link.receive_inner(inner, now)
+        body = inner[ip6.HEADER_SIZE :]
+        try:
+            icmp6.verify(inner[8:24], inner[24:40], body)
+            message = icmp6.parse(body)
+        except WireError as error:
+            raise Discard(Reason.MALFORMED, str(error)) from error
+        if isinstance(message, icmp6.Echo) and not message.reply:
+            reply = icmp6.Echo(message.identifier, message.sequence, message.data, reply=True)
+            return terminal.send_by(icmp6.packet(inner[24:40], inner[8:24], reply), path, now)
+        return self._link.receive_inner(inner, now)
 
     # ------------------------------------------------------------ both ways
 
     def _into_tunnel(self, packet: bytes, terminal: ServedTerminal, now: float) -> list[Output]:
+        """A packet for a terminal, or for a network behind it (header 352 of Fig. 36; `Nest` adds the others)."""
         if terminal.reach is not None and packet[8:24] not in terminal.reach:
             return self._denied(terminal, packet, now)
         if len(packet) > (room := terminal.room()):
@@ -473,11 +512,7 @@ class HomeAgent:
         if not icmp6.may_be_answered_with_error(packet) or not self._errors.take(now):
             return []
         sender = IPv6Address(packet[8:24])
-        error = icmp6.packet(self.settings.address, sender, message)
-        terminal = self._terminals.get(sender.packed)
-        if terminal is None or terminal.path is None:
-            return self._link.send(error, now)
-        return terminal.send(error, now)
+        return self._link.send(icmp6.packet(self.settings.address, sender, message), now)
 
     def is_bound(self, home_address: bytes) -> bool:
         """Whether packets for this address are intercepted."""
@@ -501,13 +536,20 @@ class HopLimitExceeded(Discard):
         self.told = told
 
 
-def _security(address: IPv6Address, terminals: Iterable[AuthorisedTerminal]) -> IpsecProcessing:
+def _security(address: IPv6Address, prefix_length: int, terminals: Iterable[AuthorisedTerminal]) -> IpsecProcessing:
     homes: set[IPv6Address] = set()
+    home = IPv6Network((address, prefix_length), strict=False)
     for terminal in terminals:
         if terminal.home_address in homes:
             raise ValueError(f"home address {terminal.home_address} is configured twice; give each terminal its own")
         homes.add(terminal.home_address)
-    return agent_policies(address, ((each.home_address, each.form, each.associations) for each in terminals))
+        for network in terminal.mobile_networks:
+            if network.overlaps(home):
+                raise ValueError(f"mobile network {network} is in the home network {home}; give it another prefix")
+    MobileNetworks((network, each) for each in terminals for network in each.mobile_networks)  # they may not overlap
+    return agent_policies(
+        address, ((each.home_address, each.form, each.associations, each.mobile_networks) for each in terminals)
+    )
 
 
 def _wrong_place(terminal: ServedTerminal, source: bytes) -> Discard:

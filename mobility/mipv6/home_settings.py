@@ -24,6 +24,10 @@ class AuthorisedTerminal:
     "Its IPv4 home address, if it shall always have the same; None: one of the pool when it asks."
     networks: tuple[IPv4Network | IPv6Network, ...] | None = None
     "That it may talk to, and whose nodes may talk to it; None: all."
+    mobile_networks: tuple[IPv6Network, ...] = ()
+    "That it may take along as a mobile router (RFC 3963); empty: it is none."
+    implicit: bool = True
+    "Whether it takes along all of them where its update names none."
 
 
 @dataclass(frozen=True, slots=True)

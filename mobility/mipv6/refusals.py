@@ -28,10 +28,10 @@ _REASONS: Mapping[int, str] = {
     _S.EXPIRED_NONCES: f"the proofs of both addresses are too old; {_BY_ITSELF}, through the tunnel meanwhile",
     _S.REGISTRATION_TYPE_CHANGE: "the other side has a binding of the other kind (home agent or correspondent) for this"
     f" address; it ends with its lifetime, then {_BY_ITSELF}",
-    140: f"the home agent does not serve mobile routers; {_OPERATOR}",
-    141: f"the home agent takes the network behind this mobile router for an invalid one; {_OPERATOR}",
-    142: f"this mobile router may not have that network; {_OPERATOR}",
-    143: f"the home agent could not set up forwarding for the network of this mobile router; {_OPERATOR}",
+    _S.MOBILE_ROUTER_NOT_PERMITTED: f"the home agent does not serve mobile routers; {_OPERATOR}",
+    _S.INVALID_PREFIX: f"the home agent takes the network behind this mobile router for an invalid one; {_OPERATOR}",
+    _S.NOT_AUTHORIZED_FOR_PREFIX: f"this mobile router may not have that network; {_OPERATOR}",
+    _S.FORWARDING_SETUP_FAILED: f"the home agent could not set up forwarding for the network of this mobile router; {_OPERATOR}",
     _S.MCOA_MALFORMED: f"the home agent does not understand which of several places is meant; {_ANOTHER_VERSION}",
     _S.MCOA_NON_MCOA_BINDING_EXISTS: "the home agent has a binding of another program with this home address; end that"
     " one, or wait until its lifetime is over",
@@ -45,8 +45,8 @@ _REASONS: Mapping[int, str] = {
     171: f"this terminal may not have that IPv4 home address; {_OPERATOR}, or leave out home_address4 in [mobile_node]",
     172: f"this terminal may not use mobility with IPv6; {_OPERATOR}",
     173: "the home agent gives out one IPv4 home address only; name one in home_address4 of [mobile_node]",
-    _S.INVALID_CARE_OF_ADDRESS: "the address that this network gave to the terminal cannot be reached from outside; use"
-    ' another network, or access = "udp" in [mobile_node]',
+    _S.INVALID_CARE_OF_ADDRESS: "the address that this network gave to the terminal cannot be reached from outside, or"
+    ' lies inside its own or too many mobile networks; use another network, or access = "udp" in [mobile_node]',
 }
 
 _REASONS4: Mapping[int, str] = {

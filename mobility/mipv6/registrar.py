@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from mobility.discards import Discard
 from mobility.host.alarms import Alarms
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.links import endpoint_address, mapped
 from mobility.mipv6.again import Progress
 from mobility.mipv6.binding_cache import Binding, BindingCache, CacheFull, newer
 from mobility.mipv6.binding_events import (
@@ -21,13 +22,16 @@ from mobility.mipv6.binding_events import (
     UpdateRefused,
 )
 from mobility.mipv6.binding_records import BindingRecord
-from mobility.mipv6.home_paths import HomeLink, Outlet, Path, Reply
+from mobility.mipv6.home_paths import Outlet, Path, Reply
 from mobility.mipv6.home_settings import HomeAgentSettings
 from mobility.mipv6.ipv4_homes import IPv4Homes
 from mobility.mipv6.registration import status_name
 from mobility.mipv6.served_terminal import NEVER, Departure, ServedTerminal
 from mobility.mipv6.signalling import to_terminal
 from mobility.mipv6.update_request import UpdateRequest
+from mobility.nemo.authorisation import NotAuthorised, wanted_networks
+from mobility.nemo.mobile_networks import Prefixes
+from mobility.nemo.nest import Nest, NestingRefused
 from mobility.outputs import Discarded, Output
 from mobility.wire import mh
 
@@ -51,7 +55,7 @@ class Registrar:
         settings: HomeAgentSettings,
         cache: BindingCache,
         security: IpsecProcessing,
-        link: HomeLink,
+        link: Nest,
         outlet: Outlet,
         answer: Callable[[Reply, float], list[Output]],
     ) -> None:
@@ -92,7 +96,15 @@ class Registrar:
             return self._refuse(request, status, now)
         if request.is_release:
             return self._deregister(terminal, request, now)
-        return self._register(terminal, request, now)
+        try:
+            networks = wanted_networks(request, terminal.settings, self.cache.of(terminal.home))
+            place = request.care_of_address if request.path.native else endpoint_address(request.path.source)
+            self._link.check_place(mapped(place).packed, terminal, Prefixes(networks))
+        except NotAuthorised as refusal:
+            return self._refuse(request, refusal.status, now, why=str(refusal))
+        except NestingRefused as refusal:
+            return self._refuse(request, mh.Status.INVALID_CARE_OF_ADDRESS, now, why=str(refusal))
+        return self._register(terminal, request, networks, now)
 
     def _last_sequence(self, terminal: ServedTerminal, request: UpdateRequest) -> int | None:
         """Number of the last update about this binding; also when it was taken away."""
@@ -126,7 +138,9 @@ class Registrar:
             return mh.Status.DAD_FAILED
         return None
 
-    def _register(self, terminal: ServedTerminal, request: UpdateRequest, now: float) -> list[Output]:
+    def _register(
+        self, terminal: ServedTerminal, request: UpdateRequest, networks: tuple[IPv6Network, ...], now: float
+    ) -> list[Output]:
         granted = max(min(request.lifetime, self._settings.max_lifetime) // 4 * 4, MINIMUM_LIFETIME)
         present = Binding(
             request.home_address,
@@ -137,6 +151,7 @@ class Registrar:
             request.identifier,
             b"" if request.path.native else request.path.source,
             request.path.link,
+            networks,
         )
         before = self.cache.find(terminal.home)
         lost = request.loss is not None and not request.late and not _is_known(request.loss, terminal)
@@ -218,10 +233,12 @@ class Registrar:
 
     # ------------------------------------------------------------ what is told
 
-    def _refuse(self, request: UpdateRequest, status: int, now: float, sequence: int | None = None) -> list[Output]:
+    def _refuse(
+        self, request: UpdateRequest, status: int, now: float, sequence: int | None = None, why: str = ""
+    ) -> list[Output]:
         number = request.sequence if sequence is None else sequence
         outputs = self._acknowledge(request, status, number, 0, (), now)
-        return [*outputs, UpdateRefused(request.home_address, status_name(status))]
+        return [*outputs, UpdateRefused(request.home_address, status_name(status), why)]
 
     def _asked_for(self, request: UpdateRequest) -> list[mh.Option]:
         """What an acknowledgement says of NAT, IPv4 home address and refreshing."""
@@ -257,8 +274,11 @@ class Registrar:
         if request.identifier:
             options = (mh.BindingIdentifier(request.identifier), *options)
         # Associations are found by SPI alone, so key management survives every movement: the K flag is granted.
-        movable = status < 128 and bool(request.flags & mh.UpdateFlag.KEY_MANAGEMENT)
-        flags = mh.AckFlag.KEY_MANAGEMENT if movable else mh.NO_FLAGS
+        flags = mh.NO_FLAGS
+        if status < 128 and request.flags & mh.UpdateFlag.KEY_MANAGEMENT:
+            flags |= mh.AckFlag.KEY_MANAGEMENT
+        if status < 128 and request.is_router:
+            flags |= mh.AckFlag.MOBILE_ROUTER
         acknowledgement = mh.BindingAcknowledgement(status, sequence, lifetime, flags, options)
         return self._try_to_tell(acknowledgement, request.home_address, request.path, now)
 
@@ -392,6 +412,9 @@ class Registrar:
         rows = [replace(row, expires=row.expires - wall_offset) for row in record.bindings]
         # A wall clock that was set back must not make bindings eternal.
         rows = [replace(row, expires=min(row.expires, now + row.lifetime)) for row in rows if row.expires > now]
+        # A mobile router may have been given other networks meanwhile: then it has to ask again.
+        allowed = terminal.settings.mobile_networks
+        rows = [row for row in rows if all(any(each.subnet_of(own) for own in allowed) for each in row.mobile_networks)]
         if not rows or self.cache.find(terminal.home) is not None:
             return []
         try:
@@ -441,6 +464,7 @@ def _created(present: Binding, before: Binding | None, sent_again: int) -> Bindi
         present.identifier,
         "native" if present.native else "udp",
         present.behind_nat,
+        " ".join(str(network) for network in present.mobile_networks),
     )
 
 

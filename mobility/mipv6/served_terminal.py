@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from math import inf
 
@@ -14,6 +14,7 @@ from mobility.mipv6.home_paths import Outlet, Path
 from mobility.mipv6.home_settings import AuthorisedTerminal
 from mobility.mipv6.reach import Reach
 from mobility.mipv6.tunnel import TunnelForm, seal, seal4
+from mobility.nemo.mobile_networks import Prefixes
 from mobility.outputs import Output
 from mobility.wire import ip6
 
@@ -57,6 +58,7 @@ class ServedTerminal:
         "home",
         "loss",
         "lost",
+        "networks",
         "path",
         "reach",
         "retired",
@@ -78,6 +80,8 @@ class ServedTerminal:
         "That of the primary binding; None: not bound."
         self.sources: dict[bytes, float] = {}
         "Sources that packets are taken from, and until when."
+        self.networks = Prefixes()
+        "That it takes along as a mobile router, by its primary binding."
         self.lost: dict[bytes, None] = {}
         self.retired: dict[int, int] = {}
         "Binding identifiers that were taken away, with the sequence number of the update that did it."
@@ -130,6 +134,7 @@ class ServedTerminal:
         elif self._former is not None and departure is not Departure.REPLACED and self._former.source not in bound:
             self._former = None
         self._native_ends = self._agent + self.path.source if self.path is not None else b""
+        self.networks = Prefixes(rows[0].mobile_networks if rows else ())
         self._body = -1
 
     def retire(self, identifier: int, sequence: int) -> None:
@@ -150,6 +155,10 @@ class ServedTerminal:
                     del self.lost[next(iter(self.lost))]
             case Departure.REPLACED:
                 pass
+
+    def places(self) -> Iterable[bytes]:
+        """Addresses of 16 octets at which it is bound."""
+        return [source[:16] for source, until in self.sources.items() if until == inf]
 
     # ------------------------------------------------------------ packets for it
 
@@ -203,6 +212,7 @@ class ServedTerminal:
             "tunnel": self.form.value,
             "admitted": self.settings.admitted,
             "networks": None if self.reach is None else [str(network) for network in self.reach.networks],
+            "mobile_networks": [str(network) for network in self.settings.mobile_networks],
             "sent_lately": self.sent_lately.snapshot(),
             "associations": [each.describe() for each in tunnel if each is not None],
         }

@@ -72,22 +72,33 @@ def _layers(association: OutboundSA | InboundSA | OutboundAH | InboundAH | None)
 
 
 def terminal_policies(
-    home_address: IPv6Address, home_agent: IPv6Address, form: TunnelForm, associations: MobileAssociations
+    home_address: IPv6Address,
+    home_agent: IPv6Address,
+    form: TunnelForm,
+    associations: MobileAssociations,
+    networks: Iterable[IPv6Network] = (),
 ) -> IpsecProcessing:
-    """The second IPsec processing part of a terminal. Raises `ValueError` as `MobileAssociations.check`."""
+    """The second IPsec processing part of a terminal; ``networks``: that it takes along.
+
+    Raises `ValueError` as `MobileAssociations.check`.
+    """
     associations.check(form)
-    policies = _policies(home_agent, home_address, form, associations, at_terminal=True)
+    policies = _policies(home_agent, home_address, form, associations, networks, at_terminal=True)
     return IpsecProcessing(SecurityPolicyDatabase(policies, Action.DISCARD))
 
 
 def agent_policies(
-    home_agent: IPv6Address, terminals: Iterable[tuple[IPv6Address, TunnelForm, MobileAssociations]]
+    home_agent: IPv6Address,
+    terminals: Iterable[tuple[IPv6Address, TunnelForm, MobileAssociations, Iterable[IPv6Network]]],
 ) -> IpsecProcessing:
-    """The IPsec processing of a home agent for all its terminals. Raises `ValueError`: as above, or an SPI twice."""
+    """The IPsec processing of a home agent for all its terminals, each with the networks that it may take along.
+
+    Raises `ValueError`: as above, or an SPI twice.
+    """
     policies: list[Policy] = []
-    for home_address, form, associations in terminals:
+    for home_address, form, associations, networks in terminals:
         associations.check(form)
-        policies += _policies(home_agent, home_address, form, associations, at_terminal=False)
+        policies += _policies(home_agent, home_address, form, associations, networks, at_terminal=False)
     return IpsecProcessing(SecurityPolicyDatabase(policies, Action.DISCARD))
 
 
@@ -96,13 +107,13 @@ def _policies(
     home_address: IPv6Address,
     form: TunnelForm,
     associations: MobileAssociations,
+    networks: Iterable[IPv6Network],
     *,
     at_terminal: bool,
 ) -> list[Policy]:
     home, agent = IPv6Network(home_address), IPv6Network(home_agent)
     local, remote, anybody = (home, agent, ANYWHERE) if at_terminal else (agent, home, ANYWHERE)
     signalling = Selector(local, remote, ip6.MOBILITY)
-    data = Selector(home, anybody) if at_terminal else Selector(anybody, home)
     sent, heard = PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION
     if at_terminal:
         sent, heard = heard, sent
@@ -122,12 +133,15 @@ def _policies(
             associations.signalling_in,
             f"prefix discovery {home_address}",
         ),
-        Policy(
-            data,
-            Action.BYPASS if form is TunnelForm.PLAIN else Action.PROTECT,
-            associations.tunnel_out,
-            associations.tunnel_in,
-            f"tunnel {home_address}",
+        *(
+            Policy(
+                Selector(behind, anybody) if at_terminal else Selector(anybody, behind),
+                Action.BYPASS if form is TunnelForm.PLAIN else Action.PROTECT,
+                associations.tunnel_out,
+                associations.tunnel_in,
+                f"tunnel {home_address}",
+            )
+            for behind in (home, *networks)
         ),
     ]
 
@@ -201,7 +215,7 @@ def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> b
             return security.decapsulate(packet)  # steps 125, 126
         case ip6.IPV6:
             inner = _marked(packet, checked(packet[40:]))
-            security.check(inner, None)  # steps 129, 126
+            security.check(inner, None, tunnelled=True)  # steps 129, 126
             return inner
         case ip6.IPV4 if form is TunnelForm.PLAIN:
             return checked4(packet[40:])
@@ -216,7 +230,7 @@ def from_datagram(payload: bytes, ends: bytes, form: TunnelForm, security: Ipsec
     """
     if payload[0] >> 4 == 6:
         inner = checked(payload)
-        security.check(inner, None)
+        security.check(inner, None, tunnelled=True)
         return inner
     if payload[0] >> 4 == 4 and form is TunnelForm.PLAIN:
         return checked4(payload)
@@ -240,7 +254,7 @@ def _without_mobile_header(packet: bytes, ends: bytes, security: IpsecProcessing
     if mobile[6] == ip6.IPV4:
         return checked4(mobile[40:])
     inner = _marked(packet, checked(mobile[40:]))
-    security.check(inner, sa)  # steps 129, 126
+    security.check(inner, sa, tunnelled=True)  # steps 129, 126
     return inner
 
 

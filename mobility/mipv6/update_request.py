@@ -35,6 +35,8 @@ class UpdateRequest:
     late: bool
     "Others, sent later, came before."
     under_ipsec: bool
+    prefixes: tuple[mh.MobileNetworkPrefix, ...] = ()
+    "That a mobile router names (explicit mode of RFC 3963)."
 
     @classmethod
     def of(cls, update: mh.BindingUpdate, received: Received, path: Path, *, late: bool) -> UpdateRequest:
@@ -56,6 +58,7 @@ class UpdateRequest:
             loss_in(update.options) if received.under_ipsec else None,
             late,
             received.under_ipsec,
+            tuple(option for option in update.options if isinstance(option, mh.MobileNetworkPrefix)),
         )
 
     @property
@@ -67,6 +70,11 @@ class UpdateRequest:
     def is_release(self) -> bool:
         """Whether it is to end a binding, or all."""
         return self.lifetime == 0 or (self.path.native and self.care_of_address == self.home_address)
+
+    @property
+    def is_router(self) -> bool:
+        """Whether it comes from a mobile router, for its networks as well (RFC 3963 section 4.1)."""
+        return bool(self.flags & mh.UpdateFlag.MOBILE_ROUTER)
 
     @property
     def behind_nat(self) -> bool:

@@ -363,15 +363,20 @@ class Flow(NamedTuple):
     "ICMPv6 code."
 
 
-def flow(packet: bytes, headers: Headers | None = None) -> Flow:
-    """The selectors of a packet. Raises `WireError` when the upper-layer header is cut off."""
+def flow(packet: bytes, headers: Headers | None = None, *, swapped: bool = True) -> Flow:
+    """The selectors of a packet. Raises `WireError` when the upper-layer header is cut off.
+
+    ``swapped``: home addresses of options and routing headers count, as at the ends of a packet's way; False: the
+    addresses of the header do, as where it goes through a tunnel.
+    """
     if headers is None:
         headers = walk(packet)
-    source = headers.home_address or packet[8:24]
-    # With no segments left the addresses have been swapped already: the header holds the home address.
-    destination = packet[24:40]
-    if headers.segments_left and headers.routing_address is not None:
-        destination = headers.routing_address
+    source, destination = packet[8:24], packet[24:40]
+    if swapped:
+        source = headers.home_address or source
+        # With no segments left the addresses have been swapped already: the header holds the home address.
+        if headers.segments_left and headers.routing_address is not None:
+            destination = headers.routing_address
     protocol, at = headers.protocol, headers.offset
     if headers.later_fragment:
         return Flow(source, destination, protocol)

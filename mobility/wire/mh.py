@@ -18,6 +18,7 @@ from mobility.wire.mh_options import BindingRefreshAdvice as BindingRefreshAdvic
 from mobility.wire.mh_options import IPv4AddressAcknowledgement as IPv4AddressAcknowledgement
 from mobility.wire.mh_options import IPv4CareOfAddress as IPv4CareOfAddress
 from mobility.wire.mh_options import IPv4HomeAddress as IPv4HomeAddress
+from mobility.wire.mh_options import MobileNetworkPrefix as MobileNetworkPrefix
 from mobility.wire.mh_options import NatDetection as NatDetection
 from mobility.wire.mh_options import NonceIndices as NonceIndices
 from mobility.wire.mh_options import Option as Option
@@ -40,7 +41,7 @@ class Type(IntEnum):
 
 
 class Status(IntEnum):
-    """Of a binding acknowledgement; 128 and above are refusals (RFC 6275 section 6.1.8, RFC 5648, RFC 5555)."""
+    """Of a binding acknowledgement; 128 and above are refusals (RFC 6275 section 6.1.8, 3963, 5648, 5555)."""
 
     ACCEPTED = 0
     ACCEPTED_PREFIX_DISCOVERY = 1
@@ -60,6 +61,12 @@ class Status(IntEnum):
     EXPIRED_NONCES = 138
     REGISTRATION_TYPE_CHANGE = 139
     "Registration type change disallowed."
+    MOBILE_ROUTER_NOT_PERMITTED = 140
+    "Mobile router operation not permitted (RFC 3963 section 4.2, likewise the next three)."
+    INVALID_PREFIX = 141
+    NOT_AUTHORIZED_FOR_PREFIX = 142
+    FORWARDING_SETUP_FAILED = 143
+    "Prefixes missing: none in the update, and the home agent knows none."
     MCOA_MALFORMED = 164
     "The binding identifier option makes no sense (RFC 5648 section 4.4, likewise the next three)."
     MCOA_NON_MCOA_BINDING_EXISTS = 165

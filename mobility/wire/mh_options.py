@@ -1,9 +1,9 @@
-"""The options of the mobility header (RFC 6275 section 6.2, RFC 5094, RFC 5555 section 3.1, RFC 5648 section 4.2)."""
+"""The options of the mobility header (RFC 6275 section 6.2, 3963 4.3, 5094, 5555 section 3.1, 5648 section 4.2)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from struct import Struct
 from typing import ClassVar, Self
 
@@ -85,6 +85,39 @@ class BindingAuthorizationData:
         if len(self.authenticator) != 12:
             raise ValueError(f"an authenticator has 12 octets, not {len(self.authenticator)}")
         return self.authenticator
+
+
+@dataclass(frozen=True, slots=True)
+class MobileNetworkPrefix:
+    """RFC 3963 section 4.3: a prefix that a mobile router takes with it."""
+
+    kind: ClassVar[int] = 6
+    align: ClassVar[tuple[int, int]] = (8, 4)
+
+    prefix: IPv6Address
+    length: int
+    "0 to 255: what makes no sense is parsed as well, because its sender is told so (status 141)."
+
+    @classmethod
+    def of(cls, network: IPv6Network) -> Self:
+        """The option for a prefix."""
+        return cls(network.network_address, network.prefixlen)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        _exactly(data, 18, "mobile network prefix")
+        return cls(IPv6Address(data[2:]), data[1])
+
+    def __bytes__(self) -> bytes:
+        return b"\0%c%b" % (self.length, self.prefix.packed)
+
+    @property
+    def network(self) -> IPv6Network | None:
+        """The prefix; None: there is no such length, or bits are set behind it."""
+        try:
+            return IPv6Network((self.prefix, self.length))
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +270,7 @@ Option = (
     | AlternateCareOfAddress
     | NonceIndices
     | BindingAuthorizationData
+    | MobileNetworkPrefix
     | VendorSpecific
     | IPv4HomeAddress
     | IPv4AddressAcknowledgement
@@ -253,6 +287,7 @@ _KNOWN = {
         AlternateCareOfAddress,
         NonceIndices,
         BindingAuthorizationData,
+        MobileNetworkPrefix,
         VendorSpecific,
         IPv4HomeAddress,
         IPv4AddressAcknowledgement,

@@ -8,13 +8,14 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from mobility.discards import Discard, Reason
+from mobility.host.fragments import fragment
 from mobility.links import endpoint
 from mobility.mipv6.home_agent import HomeAgent
 from mobility.mipv6.home_paths import Path, Reply
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.signalling import from_terminal, open_message
 from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate, from_datagram, seal, terminal_policies
-from mobility.outputs import Discarded, Output, Transmit
+from mobility.outputs import Arrived, Discarded, Output, Transmit
 from mobility.wire import mh
 from tests.mobility.whole import HA, MN, MN2, mobile_pair
 
@@ -60,6 +61,15 @@ class Link:
 
     def path_mtu(self, destination: bytes) -> int:
         return self.mtu
+
+    def send_via(self, packet: bytes, hop: bytes, now: float) -> list[Output]:
+        return [Transmit(packet, hop, "neighbour")]
+
+    def receive_inner(self, packet: bytes, now: float) -> list[Output]:
+        return [Arrived(packet, "home0")]
+
+    def split(self, packet: bytes, limit: int) -> list[bytes]:
+        return fragment(packet, limit, 1)
 
 
 class Bench:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
@@ -371,7 +371,8 @@ def test_a_thousand_terminals() -> None:
     homes = [IPv6Address(int(MN) + number) for number in range(1000)]
     pairs = [mobile_pair(TunnelForm.ESP, 0x10000 + 16 * number) for number in range(1000)]
     terminals = tuple(
-        AuthorisedTerminal(home, TunnelForm.ESP, pair.agent) for home, pair in zip(homes, pairs, strict=True)
+        AuthorisedTerminal(home, TunnelForm.ESP, pair.agent, mobile_networks=(IPv6Network((0xFD << 120 | at << 64, 64)),))
+        for at, (home, pair) in enumerate(zip(homes, pairs, strict=True))
     )
     link = Link()
     agent = HomeAgent(HomeAgentSettings(HA, terminals), link, lambda reply, now: [Transmit(reply.packet, b"", "")])
@@ -383,5 +384,5 @@ def test_a_thousand_terminals() -> None:
         assert any(isinstance(each, BindingCreated) for each in outputs)
         agent.intercept(udp(CN, homes[number], b"x"), 0.1)
         assert link.sent[-1][24:40] == care_of.packed
-    assert len(agent.security.spd.policies) == 3000
-    assert max(len(rows) for rows in agent.security.spd._by_remote.values()) == 3
+    assert len(agent.security.spd.policies) == 4000
+    assert max(len(rows) for part in agent.security.spd._by_remote.values() for rows in part.values()) == 3

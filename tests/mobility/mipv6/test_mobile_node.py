@@ -40,7 +40,7 @@ class Bench:
             ScenarioPolicy(enabled=enabled),
             self._send,
         )
-        self.agent = agent_policies(HA, [(MN, TunnelForm.ESP, pair.agent)])
+        self.agent = agent_policies(HA, [(MN, TunnelForm.ESP, pair.agent, ())])
 
     def _send(self, link: str, packet: bytes, now: float) -> list[Output]:
         self.sent.append((link, packet))

@@ -20,6 +20,7 @@ from scapy.layers.inet6 import (
     MIP6OptAltCoA,
     MIP6OptBindingAuthData,
     MIP6OptBRAdvice,
+    MIP6OptMobNetPrefix,
     MIP6OptNonceIndices,
     Pad1,
     PadN,
@@ -50,6 +51,7 @@ options = st.tuples(
             st.builds(mh.BindingRefreshAdvice, lifetimes),
             st.builds(mh.AlternateCareOfAddress, unicast),
             st.builds(mh.NonceIndices, u16, u16),
+            st.builds(mh.MobileNetworkPrefix, unicast, u8),
             unknown_options,
             vendor_options,
             dual_stack_options,
@@ -109,6 +111,10 @@ def test_scapy_reads_the_same_options_at_their_alignment(message: mh.Message) ->
             case mh.NonceIndices(home, care_of):
                 assert isinstance(theirs, MIP6OptNonceIndices)
                 assert (theirs.hni, theirs.coni) == (home, care_of)
+            case mh.MobileNetworkPrefix(prefix, length):
+                assert isinstance(theirs, MIP6OptMobNetPrefix)
+                assert (IPv6Address(theirs.prefix), theirs.plen) == (prefix, length)
+                assert data.index(b"\x06\x12\0%c%b" % (length, prefix.packed)) % 8 == 4
             case mh.BindingAuthorizationData(authenticator):
                 assert isinstance(theirs, MIP6OptBindingAuthData)
                 assert data.rindex(b"\x05\x0c" + authenticator) % 8 == 2
