@@ -158,6 +158,8 @@ def authorised_terminals(
             each.name,
             each.home_address4,
             each.networks,
+            each.mobile_networks,
+            each.implicit,
         )
         for each in served
     )

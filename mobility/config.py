@@ -252,6 +252,7 @@ def _home_agent(table: Table, path: Path, files: Files, pairs: list[AssociationP
 def _check_terminals(settings: HomeAgentSettings) -> None:
     addresses: set[IPv6Address | IPv4Address] = {settings.address.ip}
     names: set[str] = set()
+    mobile: list[IPv6Network] = []
     for terminal in settings.terminals:
         at, home, home4 = terminal.where, terminal.home_address, terminal.home_address4
         if home in addresses:
@@ -262,6 +263,14 @@ def _check_terminals(settings: HomeAgentSettings) -> None:
             raise ConfigurationError(f"{at}.name: {terminal.name!r} is taken already")
         addresses.add(home)
         names.add(terminal.name)
+        for network in terminal.mobile_networks:
+            other = settings.address.network if network.overlaps(settings.address.network) else None
+            other = next((each for each in mobile if each.overlaps(network)), other)
+            if other is not None:
+                raise ConfigurationError(
+                    f"{at}.mobile_networks: {network} overlaps {other}; it needs a prefix of its own"
+                )
+            mobile.append(network)
         if home4 is None:
             continue
         if settings.ipv4_pool is None or home4 not in settings.ipv4_pool:
@@ -282,9 +291,13 @@ def _served_terminal(table: Table) -> ServedTerminal:
         home_address4=table.optional("home_address4", values.unicast4, None),
         admitted=table.optional("admitted", values.truth, True),
         networks=table.optional("networks", values.networks, None),
+        mobile_networks=table.optional("mobile_networks", values.mobile_networks, ()),
+        implicit=table.optional("implicit", values.truth, True),
         where=table.where,
     )
     table.end()
+    if not terminal.implicit and not terminal.mobile_networks:
+        raise table.error("implicit", "is for mobile routers, which have mobile_networks")
     return terminal
 
 

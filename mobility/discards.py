@@ -69,7 +69,7 @@ class Reason(StrEnum):
     OUTER_SOURCE_WRONG = "outer-source-wrong"
     "The outer source of a tunnelled packet is not the home agent, or not the registered care-of address (step 128)."
     INNER_SOURCE_WRONG = "inner-source-wrong"
-    "The inner source of a reverse-tunnelled packet is not its sender's (RFC 6275 section 10.4.5, RFC 3963 section 6.4)."
+    "The inner source of a reverse-tunnelled packet is not its sender's (RFC 6275 section 10.4.5, 3963 section 6.4)."
     TUNNEL_LOOP = "tunnel-loop"
     "A tunnel whose way leads through itself: two mobile routers are registered inside each other."
     NESTING_LIMIT = "nesting-limit"

@@ -172,6 +172,10 @@ class ServedTerminal:
     "False: known, but refused."
     networks: tuple[IPv4Network | IPv6Network, ...] | None = None
     "That it may talk to; None: all."
+    mobile_networks: tuple[IPv6Network, ...] = ()
+    "That it may take along as a mobile router."
+    implicit: bool = True
+    "Whether it takes all of them along where it names none."
     where: str = field(default="", compare=False)
     "File and key, for messages."
 

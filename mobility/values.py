@@ -189,6 +189,20 @@ def networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(text(each)) for each in value)
 
 
+def mobile_networks(value: object) -> tuple[IPv6Network, ...]:
+    """a list of IPv6 prefixes such as ["2001:db8:9::/64"], no one inside another"""
+    if not isinstance(value, list):
+        raise ValueError
+    found = tuple(network(each) for each in value)
+    if any(one.overlaps(other) for at, one in enumerate(found) for other in found[:at]):
+        raise ValueError
+    if any(
+        each.network_address.is_multicast or each.network_address.is_link_local or not each.prefixlen for each in found
+    ):
+        raise ValueError
+    return found
+
+
 def network(value: object) -> IPv6Network:
     """an IPv6 prefix such as "2001:db8:5::/64\""""
     return IPv6Network(text(value))

@@ -7,7 +7,6 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.discards import Discard, Reason
-from mobility.host.errors import TokenBucket
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.links import describe_endpoint
 from mobility.mipv6.binding_cache import BindingCache
@@ -15,6 +14,8 @@ from mobility.mipv6.binding_events import BindingCreated as BindingCreated
 from mobility.mipv6.binding_events import BindingRemoved as BindingRemoved
 from mobility.mipv6.binding_events import UpdateRefused as UpdateRefused
 from mobility.mipv6.binding_records import BindingRecord
+from mobility.mipv6.home_errors import HomeErrors
+from mobility.mipv6.home_errors import HopLimitExceeded as HopLimitExceeded
 from mobility.mipv6.home_paths import HomeLink as HomeLink
 from mobility.mipv6.home_paths import Outlet, Path
 from mobility.mipv6.home_paths import Reply as Reply
@@ -47,8 +48,6 @@ from mobility.wire.mobile_icmp import PREFIX_SOLICITATION, PrefixAdvertisement
 WAKE_INTERVAL = 1.0
 "Seconds between reminders to a terminal that uses a binding which this home agent does not know."
 _PREFIX_SOLICITATION = bytes((PREFIX_SOLICITATION,))
-ERRORS_PER_SECOND = 100.0
-"ICMP errors to senders, all together: whoever makes us send them may not be who he says."
 
 
 class HomeAgent:
@@ -80,7 +79,7 @@ class HomeAgent:
         self._networks: MobileNetworks[ServedTerminal] = MobileNetworks()
         self._by_tunnel_spi: dict[bytes, ServedTerminal] = {}
         self._homes4 = self.registrar.homes4
-        self._errors = TokenBucket(ERRORS_PER_SECOND, ERRORS_PER_SECOND)
+        self._tell = HomeErrors(settings.address, self._link)
         for terminal in settings.terminals:
             self._admit(terminal)
         self._share_networks()
@@ -296,7 +295,7 @@ class HomeAgent:
 
     def intercept(self, packet: bytes, now: float) -> list[Output]:
         """A packet for a home address or a mobile network: into the tunnel with it. Raises `Discard`."""
-        packet = self._hop(packet, now)
+        packet = self._tell.hop(packet, now)
         carrier = self._carrier(packet[24:40])
         return self._not_away(packet, now) if carrier is None else self._into_tunnel(packet, carrier, now)
 
@@ -320,7 +319,7 @@ class HomeAgent:
         room = terminal.room()
         if len(packet) > room and not ip4.may_be_fragmented(packet):
             detail = f"{len(packet)} octets of IPv4, {room} fit"
-            error = ip4.too_big(packet, room, self._homes4.own) if self._errors.take(now) else None
+            error = ip4.too_big(packet, room, self._homes4.own) if self._tell.allowed(now) else None
             told: list[Output] = [] if error is None else [Deliver(error)]
             return [*told, Discarded(Reason.TOO_BIG, "home-agent", detail)]
         return terminal.send(packet, now)
@@ -437,15 +436,15 @@ class HomeAgent:
         if inner[24:40] == self._address:
             return self._for_us(inner, terminal, path, now)
         if terminal.reach is not None and inner[24:40] not in terminal.reach:
-            return self._denied(terminal, inner, now)
-        inner = self._hop(inner, now)
+            return self._tell.denied(inner, terminal.settings.name, now)
+        inner = self._tell.hop(inner, now)
         other = self._carrier(inner[24:40])
         if other is not None:
             return self._into_tunnel(inner, other, now)
         if self._networks.owner(inner[24:40]) is not None:
             return self._not_away(inner, now)
         if len(inner) > (mtu := self._link.path_mtu(inner[24:40])):
-            return self._too_big(inner, mtu, now)
+            return self._tell.too_big(inner, mtu, now)
         return self._outlet.onto_link(inner, now)
 
     def _wake(self, terminal: ServedTerminal, inner: bytes, path: Path, now: float) -> list[Output]:
@@ -484,35 +483,10 @@ class HomeAgent:
     def _into_tunnel(self, packet: bytes, terminal: ServedTerminal, now: float) -> list[Output]:
         """A packet for a terminal, or for a network behind it (header 352 of Fig. 36; `Nest` adds the others)."""
         if terminal.reach is not None and packet[8:24] not in terminal.reach:
-            return self._denied(terminal, packet, now)
+            return self._tell.denied(packet, terminal.settings.name, now)
         if len(packet) > (room := terminal.room()):
-            return self._too_big(packet, room, now)
+            return self._tell.too_big(packet, room, now)
         return terminal.send(packet, now)
-
-    def _hop(self, packet: bytes, now: float) -> bytes:
-        """The packet with one hop less. Raises `Discard`: it ends here, or may not be forwarded at all."""
-        if not (_forwardable(packet[8:24]) and _forwardable(packet[24:40])):
-            raise Discard(Reason.NOT_FORWARDED, f"{IPv6Address(packet[8:24])} to {IPv6Address(packet[24:40])}")
-        if packet[7] <= 1:
-            raise HopLimitExceeded(self._error(packet, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now))
-        return b"%b%c%b" % (packet[:7], packet[7] - 1, packet[8:])
-
-    def _denied(self, terminal: ServedTerminal, packet: bytes, now: float) -> list[Output]:
-        """The access policy of ``terminal`` is against it (RFC 4443 section 3.1, code 1)."""
-        detail = f"{terminal.settings.name}: {IPv6Address(packet[8:24])} to {IPv6Address(packet[24:40])}"
-        told = self._error(packet, icmp6.DestinationUnreachable(icmp6.PROHIBITED, packet), now)
-        return [*told, Discarded(Reason.ACCESS_DENIED, "home-agent", detail)]
-
-    def _too_big(self, packet: bytes, mtu: int, now: float) -> list[Output]:
-        detail = f"{len(packet)} octets to {IPv6Address(packet[24:40])}, {mtu} fit"
-        told = self._error(packet, icmp6.PacketTooBig(mtu, packet), now)
-        return [*told, Discarded(Reason.TOO_BIG, "home-agent", detail)]
-
-    def _error(self, packet: bytes, message: icmp6.Error, now: float) -> list[Output]:
-        if not icmp6.may_be_answered_with_error(packet) or not self._errors.take(now):
-            return []
-        sender = IPv6Address(packet[8:24])
-        return self._link.send(icmp6.packet(self.settings.address, sender, message), now)
 
     def is_bound(self, home_address: bytes) -> bool:
         """Whether packets for this address are intercepted."""
@@ -526,14 +500,6 @@ class HomeAgent:
             "terminals": [terminal.snapshot() for terminal in self._terminals.values()],
             "ipv4": self._homes4.snapshot(),
         }
-
-
-class HopLimitExceeded(Discard):
-    """The hop limit is used up; ``told`` is what tells the sender."""
-
-    def __init__(self, told: list[Output]) -> None:
-        super().__init__(Reason.HOP_LIMIT)
-        self.told = told
 
 
 def _security(address: IPv6Address, prefix_length: int, terminals: Iterable[AuthorisedTerminal]) -> IpsecProcessing:
@@ -557,11 +523,3 @@ def _wrong_place(terminal: ServedTerminal, source: bytes) -> Discard:
     if source in terminal.lost:
         return Discard(Reason.CARE_OF_ADDRESS_LOST, f"{place} of {terminal.settings.home_address}")
     return Discard(Reason.OUTER_SOURCE_WRONG, f"{place} is not the care-of address of {terminal.settings.home_address}")
-
-
-def _forwardable(address: bytes) -> bool:
-    """Whether packets from or to this address may leave the link: not multicast, link-local, unspecified, loopback."""
-    first = address[0]
-    if first == 0xFF or (first == 0xFE and address[1] & 0xC0 == 0x80):
-        return False
-    return address[:15] != bytes(15) or address[15] > 1

@@ -31,7 +31,8 @@ _REASONS: Mapping[int, str] = {
     _S.MOBILE_ROUTER_NOT_PERMITTED: f"the home agent does not serve mobile routers; {_OPERATOR}",
     _S.INVALID_PREFIX: f"the home agent takes the network behind this mobile router for an invalid one; {_OPERATOR}",
     _S.NOT_AUTHORIZED_FOR_PREFIX: f"this mobile router may not have that network; {_OPERATOR}",
-    _S.FORWARDING_SETUP_FAILED: f"the home agent could not set up forwarding for the network of this mobile router; {_OPERATOR}",
+    _S.FORWARDING_SETUP_FAILED: "the home agent wants to be told the networks of this mobile router: set mode ="
+    ' "explicit" in [mobile_router]',
     _S.MCOA_MALFORMED: f"the home agent does not understand which of several places is meant; {_ANOTHER_VERSION}",
     _S.MCOA_NON_MCOA_BINDING_EXISTS: "the home agent has a binding of another program with this home address; end that"
     " one, or wait until its lifetime is over",

@@ -93,7 +93,9 @@ class Nest:
     def check_place(self, place: bytes, node: Carrier, networks: Prefixes, depth: int = 0) -> None:
         """Whether ``node`` may be bound at an address, and take along these networks. Raises `NestingRefused`."""
         if place == node.home or place in networks:
-            raise NestingRefused(f"a loop: the way to {IPv6Address(place)} leads through {IPv6Address(node.home)} itself")
+            raise NestingRefused(
+                f"a loop: the way to {IPv6Address(place)} leads through {IPv6Address(node.home)} itself"
+            )
         carrier = self._carrier(place)
         if carrier is None or carrier is node:
             return

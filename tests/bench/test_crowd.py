@@ -43,7 +43,7 @@ def agent_side(member: home_agent.Member) -> IpsecProcessing:
     associations = MobileAssociations(
         out(answer, Mode.TRANSPORT), inbound(update, Mode.TRANSPORT), out(down, Mode.TUNNEL), inbound(up, Mode.TUNNEL)
     )
-    return agent_policies(PLAN.home_agent, [(home, TunnelForm.ESP, associations)])
+    return agent_policies(PLAN.home_agent, [(home, TunnelForm.ESP, associations, ())])
 
 
 @pytest.fixture

@@ -226,7 +226,7 @@ def test_signalling_under_ah(sequences: SequenceFile, tmp_path: Path, signalling
     (served,) = authorised_terminals(agent, theirs)
     home, home_agent = IPv6Address(HOME), IPv6Address(AGENT)
     sender = terminal_policies(home, home_agent, TunnelForm.ESP, ours)
-    receiver = agent_policies(home_agent, [(home, TunnelForm.ESP, served.associations)])
+    receiver = agent_policies(home_agent, [(home, TunnelForm.ESP, served.associations, ())])
     update = mh.BindingUpdate(1, mh.UpdateFlag.ACKNOWLEDGE, 60)
     packet = from_terminal(update, home, IPv6Address(PEER), home_agent, sender)
     assert (packet[40], packet[64]) == (ip6.AH, ip6.ESP if esp else ip6.MOBILITY)
@@ -241,7 +241,7 @@ def test_signalling_under_ah(sequences: SequenceFile, tmp_path: Path, signalling
     assert {each.use for each in difference(agent, other).pairs} == {each.use for each in agent.associations}
     # A restart does not take the same packet again.
     (restarted,) = authorised_terminals(agent, theirs)
-    receiver = agent_policies(home_agent, [(home, TunnelForm.ESP, restarted.associations)])
+    receiver = agent_policies(home_agent, [(home, TunnelForm.ESP, restarted.associations, ())])
     with pytest.raises(Discard) as caught:
         open_message(packet, receiver)
     assert caught.value.reason is Reason.REPLAYED

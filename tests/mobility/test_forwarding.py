@@ -31,7 +31,7 @@ class Bench:
         self.updates = BindingUpdateList()
         self.forwarding = Forwarding(MN, HA, form, terminal_policies(MN, HA, form, self.pair.terminal), self.updates)
         self.forwarding.set_tunnel(HA, COA)
-        self.agent = agent_policies(HA, [(MN, form, self.pair.agent)])
+        self.agent = agent_policies(HA, [(MN, form, self.pair.agent, ())])
 
     def tunnelled(self, inner: bytes, ends: bytes = HA.packed + COA.packed) -> bytes:
         return encapsulate(inner, ends, self.form, self.agent)

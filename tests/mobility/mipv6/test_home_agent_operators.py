@@ -20,7 +20,8 @@ from mobility.mipv6.binding_events import (
     UpdateRefused,
 )
 from mobility.mipv6.binding_records import BindingRecord
-from mobility.mipv6.home_agent import ERRORS_PER_SECOND, HomeAgent
+from mobility.mipv6.home_agent import HomeAgent
+from mobility.mipv6.home_errors import ERRORS_PER_SECOND
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.signalling import from_terminal
 from mobility.mipv6.tunnel import TunnelForm, encapsulate, terminal_policies
@@ -371,7 +372,9 @@ def test_a_thousand_terminals() -> None:
     homes = [IPv6Address(int(MN) + number) for number in range(1000)]
     pairs = [mobile_pair(TunnelForm.ESP, 0x10000 + 16 * number) for number in range(1000)]
     terminals = tuple(
-        AuthorisedTerminal(home, TunnelForm.ESP, pair.agent, mobile_networks=(IPv6Network((0xFD << 120 | at << 64, 64)),))
+        AuthorisedTerminal(
+            home, TunnelForm.ESP, pair.agent, mobile_networks=(IPv6Network((0xFD << 120 | at << 64, 64)),)
+        )
         for at, (home, pair) in enumerate(zip(homes, pairs, strict=True))
     )
     link = Link()

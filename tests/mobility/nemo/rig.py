@@ -146,7 +146,7 @@ class Rig:
         return message, outputs
 
     def nest(self, depth: int) -> Member:
-        """Members 1, 2, ... each in the network of the one before, ``depth`` networks in all; the last is a terminal."""
+        """Members 1, 2, ... each in the network of the one before, ``depth`` networks; in the last one the terminal."""
         around: tuple[Member, ...] = ()
         place = VISITED
         for member in [*self.members[:depth], self.members[-1]]:

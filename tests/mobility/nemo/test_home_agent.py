@@ -13,6 +13,7 @@ from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_agent import HomeAgent
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.outputs import Transmit
 from mobility.wire import icmp6, ip6, mh, ndisc
 from tests.mobility.mipv6.agent_bench import Link
 from tests.mobility.nemo.rig import AH, AHR, VISITED, Rig, hopped, is_discovery, network, reasons, sent
@@ -131,7 +132,7 @@ def test_networks_that_cannot_be_configured() -> None:
     rig = Rig(ESP, ESP)
     first, second = rig.authorised()
     for wrong in (IPv6Network("2001:db8:9:1:8000::/65"), IPv6Network("2001:db8::/32"), IPv6Network("2001:db8:1::/96")):
-        with pytest.raises(ValueError, match="overlaps|in the home network"):
+        with pytest.raises(ValueError, match=r"overlaps|in the home network"):
             rig.agent.reconfigure((first, replace(second, mobile_networks=(wrong,))), 1.0)
     assert rig.asks(rig.members[0], PLACE)[0].accepted  # nothing has changed
 
@@ -185,10 +186,9 @@ def test_a_router_at_home_is_the_next_hop_to_its_network() -> None:
     rig = Rig(ESP, ESP)
     router = rig.members[0]
     packet = udp(CN, NODE, b"x")
-    asked = [each for each in rig.arrives(packet) if hasattr(each, "packet")]
-    assert len(asked) == 1  # a neighbour solicitation for the home address
-    assert is_discovery(asked[0].packet)
-    assert router.home.packed in asked[0].packet
+    (asked,) = [each for each in rig.arrives(packet) if isinstance(each, Transmit)]
+    assert is_discovery(asked.packet)  # a neighbour solicitation for the home address
+    assert router.home.packed in asked.packet
     assert rig.asks(router, PLACE)[0].accepted
     assert rig.asks(router, router.home, lifetime=0)[0].accepted
     assert reasons(rig.arrives(packet, 6.0)) == []
@@ -244,7 +244,7 @@ def test_a_record_with_impossible_networks(wrong: object) -> None:
     (record,) = rig.agent.bindings(0.0)
     values = record.to_json()
     values["bindings"][0]["mobile_networks"] = wrong  # type: ignore[index]
-    with pytest.raises(ValueError, match="mobile_networks|2001:db8::1/64"):
+    with pytest.raises(ValueError, match=r"mobile_networks|2001:db8::1/64"):
         BindingRecord.from_json(values)
 
 

@@ -13,8 +13,8 @@ from mobility.mipv6.binding_events import BindingCreated, UpdateRefused
 from mobility.mipv6.tunnel import TunnelForm, decapsulate
 from mobility.nemo.nest import NESTING_LIMIT
 from mobility.wire import icmp6, ip6, mh
-from tests.mobility.nemo.rig import HA, VISITED, Member, Rig, hopped, network, reasons, sent
-from tests.mobility.whole import CN, udp
+from tests.mobility.nemo.rig import VISITED, Member, Rig, hopped, network, reasons, sent
+from tests.mobility.whole import CN, HA, udp
 
 ESP, PLAIN, ESP_MOBILE = TunnelForm.ESP, TunnelForm.PLAIN, TunnelForm.ESP_MOBILE
 FORMS = list(TunnelForm)
@@ -137,7 +137,9 @@ def test_too_deep_is_refused_and_dropped_where_it_came_about_later() -> None:
     one_more = rig.members[NESTING_LIMIT]
     assert rig.asks(one_more, inside(NESTING_LIMIT, 5), around)[0].accepted
     terminal = rig.members[-1]
-    assert refusal(rig, terminal, inside(NESTING_LIMIT + 1)) == f"it is inside more than {NESTING_LIMIT} mobile networks"
+    assert (
+        refusal(rig, terminal, inside(NESTING_LIMIT + 1)) == f"it is inside more than {NESTING_LIMIT} mobile networks"
+    )
     # The outermost router moves into the network of another one: those inside are too deep from now on.
     rig = Rig(*[ESP] * (NESTING_LIMIT + 2))
     terminal = rig.nest(NESTING_LIMIT)

@@ -1,0 +1,66 @@
+"""What a home agent tells senders of packets that it does not carry on (RFC 4443)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+from mobility.discards import Discard, Reason
+from mobility.host.errors import TokenBucket
+from mobility.mipv6.home_paths import HomeLink
+from mobility.outputs import Discarded, Output
+from mobility.wire import icmp6
+
+ERRORS_PER_SECOND = 100.0
+"ICMP errors to senders, all together: whoever makes us send them may not be who he says."
+
+
+class HopLimitExceeded(Discard):
+    """The hop limit is used up; ``told`` is what tells the sender."""
+
+    def __init__(self, told: list[Output]) -> None:
+        super().__init__(Reason.HOP_LIMIT)
+        self.told = told
+
+
+class HomeErrors:
+    """Errors in the name of the home agent, by whichever way leads to the sender."""
+
+    def __init__(self, address: IPv6Address, link: HomeLink) -> None:
+        self._address = address
+        self._link = link
+        self._bucket = TokenBucket(ERRORS_PER_SECOND, ERRORS_PER_SECOND)
+        self.allowed = self._bucket.take
+        "Whether one more may be sent; called with now."
+
+    def hop(self, packet: bytes, now: float) -> bytes:
+        """The packet with one hop less. Raises `Discard`: it ends here, or may not be forwarded at all."""
+        if not (_forwardable(packet[8:24]) and _forwardable(packet[24:40])):
+            raise Discard(Reason.NOT_FORWARDED, f"{IPv6Address(packet[8:24])} to {IPv6Address(packet[24:40])}")
+        if packet[7] <= 1:
+            raise HopLimitExceeded(self._tell(packet, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now))
+        return b"%b%c%b" % (packet[:7], packet[7] - 1, packet[8:])
+
+    def denied(self, packet: bytes, whose: str, now: float) -> list[Output]:
+        """The access policy of terminal ``whose`` is against it (RFC 4443 section 3.1, code 1)."""
+        detail = f"{whose}: {IPv6Address(packet[8:24])} to {IPv6Address(packet[24:40])}"
+        told = self._tell(packet, icmp6.DestinationUnreachable(icmp6.PROHIBITED, packet), now)
+        return [*told, Discarded(Reason.ACCESS_DENIED, "home-agent", detail)]
+
+    def too_big(self, packet: bytes, mtu: int, now: float) -> list[Output]:
+        """It does not fit into what lies ahead."""
+        detail = f"{len(packet)} octets to {IPv6Address(packet[24:40])}, {mtu} fit"
+        told = self._tell(packet, icmp6.PacketTooBig(mtu, packet), now)
+        return [*told, Discarded(Reason.TOO_BIG, "home-agent", detail)]
+
+    def _tell(self, packet: bytes, message: icmp6.Error, now: float) -> list[Output]:
+        if not icmp6.may_be_answered_with_error(packet) or not self.allowed(now):
+            return []
+        return self._link.send(icmp6.packet(self._address, IPv6Address(packet[8:24]), message), now)
+
+
+def _forwardable(address: bytes) -> bool:
+    """Whether packets from or to this address may leave the link: not multicast, link-local, unspecified, loopback."""
+    first = address[0]
+    if first == 0xFF or (first == 0xFE and address[1] & 0xC0 == 0x80):
+        return False
+    return address[:15] != bytes(15) or address[15] > 1
