@@ -15,7 +15,7 @@ from softphone.sip.dialog import DialogId, next_hop
 from softphone.sip.endpoint import ClientTransaction, Endpoint
 from softphone.sip.headers import CSeq, Headers, NameAddr
 from softphone.sip.message import Request, Response
-from softphone.sip.transport import Flow
+from softphone.sip.transport import Flow, Target
 from softphone.sip.uri import SipUri, TelUri, Uri, escape
 
 if TYPE_CHECKING:
@@ -129,14 +129,32 @@ class Agent:
         return self.endpoint.new_tag() + self.endpoint.new_tag()
 
     async def flow_to(self, hop: Uri) -> Flow:
-        """The way to the next hop of a request. Raises TransportError."""
-        return await self.endpoint.flow(await self.endpoint.resolve(hop, self.account.transport))
+        """The way to the first target of the next hop that can be reached. Raises TransportError."""
+        targets = await self.endpoint.locate(hop, self.account.transport)
+        for target in targets[:-1]:
+            try:
+                return await self.endpoint.flow(target)
+            except TransportError:
+                self.endpoint.counters["target-failed"] += 1
+        return await self.endpoint.flow(targets[-1])
 
     async def send(self, request: Request, flow: Flow | None = None, hop: Uri | None = None) -> ClientTransaction:
         """Send in a new transaction, with credentials where we were asked for some before. Raises TransportError."""
+        hop = next_hop(request) if hop is None else hop
         if flow is None or flow.closed:
-            flow = await self.flow_to(next_hop(request) if hop is None else hop)
-        return await self.endpoint.request(self.authenticator.authorize(request, flow.peer.host), flow)
+            flow = await self.flow_to(hop)
+        request = self.authenticator.authorize(request, flow.peer.host)
+        return await self.endpoint.request(request, flow, await self._alternatives(hop, flow))
+
+    async def _alternatives(self, hop: Uri, flow: Flow) -> list[Target]:
+        """The targets of a hop after the one that the flow leads to."""
+        try:
+            targets = await self.endpoint.locate(hop, self.account.transport)
+        except TransportError:
+            return []  # a flow of the peer's making, to a name that only the peer knows
+        where = [(target.transport, target.address) for target in targets]
+        used = flow.transport, flow.peer
+        return targets[where.index(used) + 1 :] if used in where else []
 
     def challenged(self, transaction: ClientTransaction, response: Response) -> bool:
         """Take the challenges of a 401 or 407; False: trying again is pointless."""

@@ -43,6 +43,10 @@ class Account:
     ca_file: Path | None = None
     certificate: Path | None = None
     private_key: Path | None = None
+    verify_clients: bool = False
+    "Accept TLS connections only from peers with a certificate of a trusted authority."
+    websocket_path: str = "/"
+    "Where the server speaks WebSocket, for ``transport = ws`` and ``wss``: many say ``/ws``."
     codecs: tuple[str, ...] = ("opus", "G722", "PCMA", "PCMU")
     "Names, best first."
     srtp: SrtpMode = SrtpMode.OPTIONAL

@@ -72,8 +72,10 @@ class OutgoingCall(Call):
             return
         if not self._cancelled:
             self._cancelled = True
-            if self._provisional and self._transaction is not None:
-                await self._transaction.cancel()
+            if self._transaction is not None:
+                self._transaction.settled = True
+                if self._provisional:
+                    await self._transaction.cancel()
         try:
             await self.ended(CANCEL_SECONDS)
         except TimeoutError:

@@ -23,10 +23,12 @@ from softphone.outgoing import OutgoingCall
 from softphone.registration import Registration
 from softphone.sip.auth import Authenticator, Credentials
 from softphone.sip.dialog import DialogId
-from softphone.sip.endpoint import Endpoint, Resolver, ServerTransaction, Traced
+from softphone.sip.endpoint import Endpoint, ServerTransaction, Traced
 from softphone.sip.errors import SipParseError
+from softphone.sip.location import Names
 from softphone.sip.message import Request
-from softphone.sip.transport import Flow, TlsSettings
+from softphone.sip.tls import TlsSettings
+from softphone.sip.transport import Flow
 from softphone.sockets import DirectSockets, Sockets
 
 GOODBYE_SECONDS = 3.0
@@ -45,7 +47,7 @@ class Softphone:
     def __init__(
         self, account: Account, sockets: Sockets | None = None, *,
         media: MediaFactory | None = None, random: Callable[[int], bytes] = os.urandom,
-        jitter: Callable[[], float] = dice.random, resolver: Resolver | None = None,
+        jitter: Callable[[], float] = dice.random, names: Names | None = None,
         trace: Callable[[Traced], None] | None = None,
     ) -> None:  # fmt: skip
         self.account = account
@@ -53,7 +55,7 @@ class Softphone:
         self._media = self._open_session if media is None else media
         self._random = random
         self._jitter = jitter
-        self._resolver = resolver
+        self._names = names
         self._trace = trace
         self._hub = EventHub()
         self._agent: Agent | None = None
@@ -77,8 +79,9 @@ class Softphone:
             host = self._sockets.local_address(account.family)
         endpoint = Endpoint(
             self._sockets, str(ip_address(host)), account.local_port,
-            tls=TlsSettings(account.ca_file, account.certificate, account.private_key),
-            random=self._random, resolver=self._resolver, trace=self._trace,
+            tls=TlsSettings(account.ca_file, account.certificate, account.private_key, account.verify_clients),
+            websocket_path=account.websocket_path,
+            random=self._random, names=self._names, trace=self._trace,
             on_request=self._on_request, on_ack=self._on_ack, on_connection_lost=self._on_connection_lost,
         )  # fmt: skip
         await endpoint.start()

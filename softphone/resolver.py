@@ -1,4 +1,4 @@
-"""Names to addresses by way of the host OS: the queries leave with the home address, like the calls that follow.
+"""Names to servers and addresses; by way of the host OS queries leave with the home address, like the calls then.
 
 dnspython asks, retries and understands; the sockets are those that the host OS makes.
 """
@@ -15,10 +15,14 @@ import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
+from softphone.sip.location import Naptr, Srv
+
 T = TypeVar("T")
 
 SECONDS = 10.0
 "For an answer, all attempts at all servers included."
+OPTIONAL_SECONDS = 3.0
+"For an answer about NAPTR and SRV: some name servers never give one."
 ATTEMPT_SECONDS = 1.5
 "Until a query is repeated: a handover may have swallowed it."
 
@@ -26,22 +30,49 @@ MakeSocket = Callable[[socket.SocketKind, socket.AddressFamily], socket.socket]
 "Makes a non-blocking, unbound socket; raises OSError."
 
 
-class HomeResolver:
-    """Asks ``servers`` (numeric addresses), in their order."""
+class Resolver:
+    """Asks ``servers`` (numeric addresses), or those of this machine, in their order; ``make`` makes the sockets."""
 
-    def __init__(self, servers: Sequence[str], make: MakeSocket, *, port: int = 53) -> None:
+    def __init__(self, servers: Sequence[str] | None = None, make: MakeSocket | None = None, *, port: int = 53) -> None:
         self._resolver = dns.asyncresolver.Resolver(configure=False)
-        self._resolver.nameservers = list(servers)
-        self._resolver.port = port
+        if servers is None:
+            try:
+                self._resolver.read_resolv_conf("/etc/resolv.conf")
+            except dns.resolver.NoResolverConfiguration:
+                self._resolver.nameservers = []
+        else:
+            self._resolver.nameservers = list(servers)
+            self._resolver.port = port
         self._resolver.timeout = ATTEMPT_SECONDS
-        self._resolver.lifetime = SECONDS
-        self._backend = _Backend(make)
+        self._backend = None if make is None else _Backend(make)
 
-    async def resolve(self, name: str, family: int) -> str:
-        """The first address of the family. Raises OSError."""
-        kind = "AAAA" if family == socket.AF_INET6 else "A"
+    async def naptr(self, name: str) -> list[Naptr]:
+        """None where there are none. Raises OSError when nobody answers."""
+        return [
+            Naptr(r.order, r.preference, r.flags.decode(), r.service.decode(), _text(r.replacement))
+            for r in await self._optional(name, "NAPTR")
+        ]
+
+    async def srv(self, name: str) -> list[Srv]:
+        """None where there are none. Raises OSError when nobody answers."""
+        return [Srv(r.priority, r.weight, r.port, _text(r.target)) for r in await self._optional(name, "SRV")]
+
+    async def addresses(self, name: str, version: int) -> list[str]:
+        """All addresses of an IP version (4 or 6), at least one. Raises OSError."""
+        kind = "AAAA" if version == 6 else "A"
+        return [str(record) for record in await self._ask(name, kind, SECONDS)]
+
+    async def _optional(self, name: str, kind: str) -> Sequence[Any]:
         try:
-            answer = await self._resolver.resolve(name, kind, search=False, backend=self._backend)
+            return await self._ask(name, kind, OPTIONAL_SECONDS)
+        except socket.gaierror as error:
+            if error.errno == socket.EAI_NONAME:
+                return []
+            raise
+
+    async def _ask(self, name: str, kind: str, seconds: float) -> Sequence[Any]:
+        try:
+            return list(await self._resolver.resolve(name, kind, search=False, backend=self._backend, lifetime=seconds))
         except dns.resolver.NXDOMAIN as error:
             raise socket.gaierror(socket.EAI_NONAME, f"the DNS does not know {name}") from error
         except dns.resolver.NoAnswer as error:
@@ -51,7 +82,19 @@ class HomeResolver:
             raise socket.gaierror(
                 socket.EAI_AGAIN, f"no answer about {name} from {asked} (host_os.dns): {error}"
             ) from error
-        return str(answer[0])
+
+
+def _text(name: Any) -> str:
+    return str(name.to_text(omit_final_dot=len(name) > 1))
+
+
+class MachineNames(Resolver):
+    """As this machine resolves: addresses also from its hosts file, the rest from its name servers."""
+
+    async def addresses(self, name: str, version: int) -> list[str]:
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        found = await asyncio.get_running_loop().getaddrinfo(name, None, family=family, type=socket.SOCK_DGRAM)
+        return [str(entry[4][0]) for entry in found]
 
 
 class _Backend(dns.asyncbackend.Backend):

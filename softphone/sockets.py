@@ -12,7 +12,8 @@ from typing import Protocol
 
 from mobility.client import HostClient, MobilityError, SocketType
 from softphone.errors import TransportError
-from softphone.resolver import HomeResolver
+from softphone.resolver import MachineNames, Resolver
+from softphone.sip.location import Names
 
 BACKLOG = 64
 
@@ -32,8 +33,8 @@ class Sockets(Protocol):
     def local_address(self, family: int) -> str:
         """The address for Contact, Via and SDP; ``family`` is ``socket.AF_INET6`` or ``AF_INET``."""
 
-    async def resolve(self, name: str, family: int) -> str:
-        """A numeric address of a name, as this network knows it; raises OSError."""
+    def names(self) -> Names:
+        """The DNS as this network knows it."""
 
 
 def family_of(host: str) -> socket.AddressFamily:
@@ -76,9 +77,8 @@ class DirectSockets:
             except OSError:
                 return near
 
-    async def resolve(self, name: str, family: int) -> str:
-        found = await asyncio.get_running_loop().getaddrinfo(name, None, family=family)
-        return str(found[0][4][0])
+    def names(self) -> Names:
+        return MachineNames()
 
     @staticmethod
     def _make(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
@@ -123,15 +123,15 @@ class HomeSockets:
             raise TransportError(f"the home address {address} is of another IP version; choose the other one")
         return address
 
-    async def resolve(self, name: str, family: int) -> str:
+    def names(self) -> Names:
         """Through the home network where the host OS names servers (``host_os.dns``), else as this machine does."""
         try:
             servers = self._host.information().get("dns")
         except MobilityError as exc:
             raise TransportError(f"no name server: {exc}") from exc
         if not isinstance(servers, list) or not servers:
-            return await DirectSockets().resolve(name, family)
-        return await HomeResolver([str(server) for server in servers], self._unbound).resolve(name, family)
+            return MachineNames()
+        return Resolver([str(server) for server in servers], self._unbound)
 
     def _unbound(self, kind: socket.SocketKind, family: socket.AddressFamily) -> socket.socket:
         return self._host.socket("stream" if kind == socket.SOCK_STREAM else "dgram", family=family)

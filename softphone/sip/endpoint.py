@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from softphone.errors import TransportError
+from softphone.sip.connections import CONNECT_SECONDS, Connections
 from softphone.sip.errors import SipError, SipParseError
-from softphone.sip.headers import Headers, Via
+from softphone.sip.handles import ClientTransaction, ServerTransaction
+from softphone.sip.headers import Via
+from softphone.sip.location import Names, locate
 from softphone.sip.message import MAGIC_COOKIE, Message, Request, Response, parse_message, refuse, respond
+from softphone.sip.tls import TlsSettings, proves
 from softphone.sip.transaction import (
     Key,
     Output,
@@ -27,21 +29,22 @@ from softphone.sip.transaction import (
     Unreachable,
     cancel_for,
 )
-from softphone.sip.transport import Address, Connection, Flow, Target, TlsSettings, Transport, UdpFlow, UdpSocket
-from softphone.sip.uri import SipUri, TelUri, Uri
-from softphone.sockets import Sockets, connect, family_of
+from softphone.sip.transport import Address, Connection, Flow, Target, Transport, UdpFlow
+from softphone.sip.uri import SipUri, Uri
+from softphone.sockets import Sockets
 
-CONNECT_SECONDS = 10.0
+__all__ = ["ClientTransaction", "Endpoint", "ServerTransaction", "Traced"]
+
 SWITCH_SECONDS = 2.0
 "How long the switch of a large request from UDP to TCP may take before it goes over UDP after all."
 NO_TCP_SECONDS = 300.0
 "How long a peer that refused TCP is not asked again."
 LARGE = 1300
 "Bytes; larger requests leave UDP (RFC 3261 section 18.1.1)."
-MAX_CONNECTIONS = 100
-
-Resolver = Callable[[str, int], Awaitable[str]]
-"Name and address family to a numeric address; raises OSError."
+LOCATION_SECONDS = 30.0
+"How long what the DNS said about a name is used."
+DOWN_SECONDS = 60.0
+"How long a target that failed is tried after all others."
 
 
 class Traced(NamedTuple):
@@ -55,109 +58,35 @@ class Traced(NamedTuple):
     data: bytes
 
 
-class ClientTransaction:
-    """A request of ours and what comes back.
-
-    No answer reads as a 408, a dead transport as a 503 (RFC 3261 section 8.1.3.1).
-    """
-
-    def __init__(self, key: Key, request: Request, endpoint: Endpoint, flow: Flow) -> None:
-        self.key = key
-        self.request = request
-        "As it was sent."
-        self.flow = flow
-        self._endpoint = endpoint
-        self._queue: asyncio.Queue[Response | None] = asyncio.Queue()
-        self._over = False
-
-    async def responses(self) -> AsyncIterator[Response]:
-        """All responses until the transaction is over; a 2xx to INVITE may come more than once (forking)."""
-        while (response := await self.next()) is not None:
-            yield response
-
-    async def next(self) -> Response | None:
-        """The next response; None when there will be no more."""
-        if self._over:
-            return None
-        response = await self._queue.get()
-        self._over = response is None
-        return response
-
-    async def final(self) -> Response:
-        """The first final response."""
-        async for response in self.responses():
-            if response.final:
-                return response
-        raise TransportError("the transaction was given up before an answer came")
-
-    async def cancel(self) -> None:
-        """Send CANCEL for this INVITE; its outcome shows as the INVITE's final response (487, as a rule)."""
-        self._endpoint.send_cancel(self)
-
-    def _put(self, response: Response | None) -> None:
-        self._queue.put_nowait(response)
-
-
-class ServerTransaction:
-    """A peer's request, to be answered."""
-
-    def __init__(self, key: Key, request: Request, endpoint: Endpoint, flow: Flow) -> None:
-        self.key = key
-        self.request = request
-        self.flow = flow
-        self.final: Response | None = None
-        "The final response, once sent."
-        self.on_cancel: Callable[[], None] | None = None
-        self._endpoint = endpoint
-
-    def respond(
-        self, status: int, reason: str | None = None, *,
-        to_tag: str | None = None, headers: Headers | None = None, body: bytes = b"",
-    ) -> Response:  # fmt: skip
-        """Answer. After a final response only the same 2xx may be sent again."""
-        tag = to_tag if to_tag is not None else self._endpoint.new_tag()
-        response = respond(self.request, status, reason, to_tag=tag, headers=headers, body=body)
-        self.send(response)
-        return response
-
-    def send(self, response: Response) -> None:
-        if response.final:
-            self.final = response
-        self._endpoint.send_response(self.key, response)
-
-
 class Endpoint:
     """Sockets on one local address and the transactions that run over them.
 
     ``on_request`` gets every new request but CANCEL and ACK, ``on_ack`` every ACK for a 2xx, ``on_connection_lost``
-    every flow that broke. ``counters`` counts everything that was dropped, by name. ``resolver`` replaces that of
+    every flow that broke. ``counters`` counts everything that was dropped, by name. ``names`` replaces the DNS of
     ``sockets``.
     """
 
     def __init__(
-        self, sockets: Sockets, host: str, port: int = 0, *, tls: TlsSettings | None = None,
-        random: Callable[[int], bytes] = os.urandom, resolver: Resolver | None = None,
+        self, sockets: Sockets, host: str, port: int = 0, *, tls: TlsSettings | None = None, websocket_path: str = "/",
+        random: Callable[[int], bytes] = os.urandom, names: Names | None = None,
         on_request: Callable[[ServerTransaction], None], on_ack: Callable[[Request], None],
         on_connection_lost: Callable[[Flow, str], None] = lambda flow, why: None,
         trace: Callable[[Traced], None] | None = None,
     ) -> None:  # fmt: skip
         self.host = host
-        self.port = port
         self.layer = TransactionLayer()
         self.counters: Counter[str] = self.layer.counters
+        self.connections = Connections(sockets, host, port, TlsSettings() if tls is None else tls, self, websocket_path)
         self._sockets = sockets
-        self._tls = TlsSettings() if tls is None else tls
         self._random = random
-        self._resolver = sockets.resolve if resolver is None else resolver
+        self._names = names
         self._on_request = on_request
         self._on_ack = on_ack
         self._on_connection_lost = on_connection_lost
         self._trace = trace
-        self._udp: UdpSocket | None = None
-        self._servers: dict[Transport, tuple[asyncio.Server, int]] = {}
-        self._connections: set[Connection] = set()
-        self._connecting: dict[Target, asyncio.Task[Connection]] = {}
         self._no_tcp: dict[Address, float] = {}
+        self._located: dict[tuple[SipUri, Transport], tuple[float, list[Target]]] = {}
+        self._down: dict[Target, float] = {}
         self._clients: dict[Key, ClientTransaction] = {}
         self._answering: dict[Key, ServerTransaction] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -168,172 +97,104 @@ class Endpoint:
 
     async def start(self) -> None:
         """Bind UDP, and TCP (with a certificate also TLS) listeners. Raises TransportError, ConfigError."""
-        loop = asyncio.get_running_loop()
         try:
-            sock = await self._sockets.udp(self.host, self.port)
-            _, self._udp = await loop.create_datagram_endpoint(lambda: UdpSocket(self), sock=sock)
-            self.port = self._udp.local.port
-            await self._listen(Transport.TCP, self.port, None)
-            if (context := self._tls.server()) is not None:
-                await self._listen(Transport.TLS, 0 if self.port == 0 else self.port + 1, context)
+            await self.connections.start()
         except BaseException:
             await self.close()
             raise
-
-    async def _listen(self, transport: Transport, port: int, context: ssl.SSLContext | None) -> None:
-        try:
-            sock = await self._sockets.listen(self.host, port)
-        except TransportError:
-            sock = await self._sockets.listen(self.host, 0)  # taken by someone else; Contact names the real one
-        bound = int(sock.getsockname()[1])
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(transport, self, outgoing=False), sock=sock, ssl=context)
-        self._servers[transport] = (server, bound)
 
     async def close(self) -> None:
         """Close everything; transactions in progress end as unreachable."""
         self._closing = True
         if self._alarm is not None:
             self._alarm.cancel()
-        tasks = [*self._tasks, *self._connecting.values()]
-        for task in tasks:
+        for task in (tasks := list(self._tasks)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for transaction in [*self._clients.values()]:
-            transaction._put(None)
+        for transaction in set(self._clients.values()):
+            transaction.put(None)
         self._clients.clear()
         self._answering.clear()
-        for server, _ in self._servers.values():
-            server.close()
-        connections = list(self._connections)
-        for connection in connections:
-            connection.close()
-        if connections:
-            await asyncio.wait([connection.gone for connection in connections], timeout=1.0)
-        for connection in connections:
-            connection.abort()
-        if self._udp is not None:
-            self._udp.close()
-        await asyncio.sleep(0)  # lets the transports call connection_lost
+        await self.connections.close()
+
+    @property
+    def port(self) -> int:
+        """That of UDP and TCP."""
+        return self.connections.port
 
     # sending
 
     def new_tag(self) -> str:
         return self._random(8).hex()
 
-    async def resolve(self, uri: Uri, prefer: Transport) -> Target:
-        """Transport and address for a URI. Raises TransportError."""
-        if isinstance(uri, TelUri) or not isinstance(uri, SipUri):
+    async def locate(self, uri: Uri, prefer: Transport) -> list[Target]:
+        """Where a URI leads, best first, targets that failed lately last (RFC 3263). Raises TransportError."""
+        if not isinstance(uri, SipUri):
             raise TransportError(f"{uri} does not say where to send to; set an outbound proxy or use a sip: URI")
-        wanted = (uri.parameter("transport") or "").lower()
-        if uri.secure:
-            transport = Transport.TLS
-        elif wanted in ("udp", "tcp", "tls"):
-            transport = Transport(wanted)
-        elif wanted:
-            raise TransportError(f"{uri}: the transport {wanted!r} is not supported; use udp, tcp or tls")
-        else:
-            transport = prefer
-        name = uri.parameter("maddr") or uri.host
-        address = Address(await self._numeric(name), transport.default_port if uri.port is None else uri.port)
-        return Target(transport, address, uri.host)
+        now = self._now()
+        known = SipUri(uri.host, None, uri.port, uri.parameters, (), uri.scheme), prefer
+        until, targets = self._located.get(known, (now, []))
+        if until <= now:
+            names = self._sockets.names() if self._names is None else self._names
+            targets = await locate(uri, names, 6 if ":" in self.host else 4, prefer, self._draw)
+            self._located = {key: entry for key, entry in self._located.items() if entry[0] > now}
+            self._located[known] = (now + LOCATION_SECONDS, targets)
+        self._down = {target: until for target, until in self._down.items() if until > now}
+        return sorted(targets, key=lambda target: target in self._down)
 
-    async def _numeric(self, name: str) -> str:
-        family = family_of(self.host)
-        try:
-            address = str(ip_address(name))
-        except ValueError:
-            try:
-                return await self._resolver(name, family)
-            except (OSError, UnicodeError) as exc:
-                raise TransportError(f"the name {name!r} has no address: {exc}; check it and the resolver") from exc
-        if family_of(address) != family:
-            raise TransportError(f"{address} cannot be reached from {self.host}: the IP versions differ")
-        return address
+    async def resolve(self, uri: Uri, prefer: Transport) -> Target:
+        """The first of `locate`."""
+        return (await self.locate(uri, prefer))[0]
 
     async def flow(self, target: Target, seconds: float = CONNECT_SECONDS) -> Flow:
         """A way to the target: the open connection if there is one. Raises TransportError."""
-        if self._closing or self._udp is None:
-            raise TransportError("the phone is shutting down")
-        if target.transport is Transport.UDP:
-            return UdpFlow(self._udp, target.address)
-        for connection in self._connections:
-            if (
-                (connection.transport, connection.peer) == (target.transport, target.address)
-                and not connection.closed
-                and (target.transport is Transport.TCP or connection.name == target.name or _numeric(target.name))
-            ):
-                return connection
-        task = self._connecting.get(target)
-        if task is None:
-            task = asyncio.create_task(self._connect(target, seconds))
-            self._connecting[target] = task
-            task.add_done_callback(lambda done: self._connected(target, done))
-        return await asyncio.shield(task)
-
-    def _connected(self, target: Target, task: asyncio.Task[Connection]) -> None:
-        self._connecting.pop(target, None)
-        if not task.cancelled():
-            task.exception()  # whoever waits has got it; nobody may be left to
-
-    async def _connect(self, target: Target, seconds: float) -> Connection:
-        context = self._tls.client() if target.transport is Transport.TLS else None
-        sock = await self._sockets.tcp(self.host)
-        await connect(sock, *target.address, seconds)
-        connection = Connection(target.transport, self, outgoing=True, name=target.name)
-        where = f"{target.name} ({target.address.host} port {target.address.port})"
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(seconds):
-                await loop.create_connection(
-                    lambda: connection, sock=sock, ssl=context, server_hostname=target.name if context else None
-                )
-        except BaseException as exc:
-            sock.close()
-            match exc:
-                case ssl.SSLCertVerificationError():
-                    raise TransportError(
-                        f"the certificate of {where} is not accepted: {exc.verify_message}; "
-                        "check ca_file and the server's name"
-                    ) from exc
-                case TimeoutError():
-                    raise TransportError(f"TLS handshake with {where} took more than {seconds:g} s") from exc
-                case OSError():
-                    raise TransportError(f"no {target.transport} connection to {where}: {exc}") from exc
+            return await self.connections.flow(target, seconds)
+        except TransportError:
+            self._failed_target(target)
             raise
-        self._connections.add(connection)
-        return connection
+
+    def _failed_target(self, target: Target, seconds: float = DOWN_SECONDS) -> None:
+        self._down[target] = self._now() + seconds
+
+    def _draw(self) -> float:
+        return int.from_bytes(self._random(4), "big") / 2**32
 
     def listener_port(self, transport: Transport) -> int | None:
         """The port where peers can reach us over that transport, or None."""
-        if transport is Transport.UDP:
-            return self.port
-        return self._servers[transport][1] if transport in self._servers else None
-
-    def local_port(self, flow: Flow) -> int:
-        """The port for Via and Contact: our listener's, else the connection's own, which the peer can reuse."""
-        listening = self.listener_port(flow.transport)
-        return flow.local.port if listening is None else listening
+        return self.connections.listener_port(transport)
 
     def contact(self, user: str | None, flow: Flow) -> SipUri:
         """Where peers reach us, for the Contact of requests and responses on that flow."""
-        parameters = () if flow.transport is Transport.UDP else (("transport", str(flow.transport)),)
-        return SipUri(self.host, user, self.local_port(flow), parameters)
+        name = "ws" if flow.transport.websocket else str(flow.transport)
+        parameters = () if flow.transport is Transport.UDP else (("transport", name),)
+        return SipUri(self.host, user, self.connections.local_port(flow), parameters)
 
-    async def request(self, request: Request, flow: Flow) -> ClientTransaction:
-        """Send a request (not ACK) in a new transaction."""
+    async def request(self, request: Request, flow: Flow, alternatives: Sequence[Target] = ()) -> ClientTransaction:
+        """Send a request (not ACK) in a new transaction; if that target fails, to the alternatives in turn.
+
+        Raises TransportError where a ``sips:`` URI would go without TLS.
+        """
+        transaction = ClientTransaction(request, alternatives, self)
+        await self._begin(transaction, flow)
+        return transaction
+
+    async def _begin(self, transaction: ClientTransaction, flow: Flow) -> None:
+        request = transaction.unsent
         wired = self._with_via(request, flow)
         if isinstance(flow, UdpFlow) and len(bytes(wired)) > LARGE:
             flow = await self._switch(flow)
             wired = self._with_via(request, flow)
         key, outputs = self.layer.request(wired, flow.transport.reliable, self._now())
-        transaction = ClientTransaction(key, wired, self, flow)
+        transaction.begin(key, wired, flow)
         self._clients[key] = transaction
         self._carry_out(outputs)
-        return transaction
 
     def send_ack(self, ack: Request, flow: Flow) -> bytes:
-        """Send the ACK for a 2xx, which is no transaction; returns the bytes to send again for a repeated 2xx."""
+        """Send the ACK for a 2xx, which is no transaction; returns the bytes to send again for a repeated 2xx.
+
+        Raises TransportError where a ``sips:`` URI would go without TLS.
+        """
         data = bytes(self._with_via(ack, flow))
         self.send_raw(data, flow)
         return data
@@ -350,7 +211,8 @@ class Endpoint:
             return
         cancel = cancel_for(invite.request)
         key, outputs = self.layer.request(cancel, invite.flow.transport.reliable, self._now())
-        self._clients[key] = ClientTransaction(key, cancel, self, invite.flow)
+        self._clients[key] = ClientTransaction(cancel, (), self)
+        self._clients[key].begin(key, cancel, invite.flow)
         self._carry_out(outputs)
 
     def send_response(self, key: Key, response: Response) -> None:
@@ -368,9 +230,16 @@ class Endpoint:
             return flow
 
     def _with_via(self, request: Request, flow: Flow) -> Request:
+        if isinstance(request.uri, SipUri) and request.uri.secure and not flow.transport.secure:
+            raise TransportError(
+                f"{request.uri} demands TLS, but its way leads over {flow.transport}: "
+                "use TLS, or a sips: URI, for the proxy"
+            )
         branch = MAGIC_COOKIE + self._random(12).hex()
-        parameters = (("branch", branch), ("rport", None))
-        return request.with_via(Via(flow.transport.upper(), self.host, self.local_port(flow), parameters))
+        parameters: tuple[tuple[str, str | None], ...] = (("branch", branch), ("rport", None))
+        if flow.transport is Transport.TLS and self.connections.tls.certificate is not None:
+            parameters += (("alias", None),)
+        return request.with_via(Via(flow.transport.upper(), self.host, self.connections.local_port(flow), parameters))
 
     # receiving (Receiver)
 
@@ -382,7 +251,7 @@ class Endpoint:
         if self._trace is not None:
             self._trace(Traced(self._now(), False, flow.transport, flow.local, flow.peer, data))
         try:
-            message = parse_message(data, stream=flow.transport.reliable)
+            message = parse_message(data, stream=flow.transport.reliable and not flow.transport.websocket)
         except SipParseError as exc:
             self._malformed(exc, flow)
             return
@@ -395,20 +264,19 @@ class Endpoint:
             self.dropped("value-malformed", str(exc))
 
     def opened(self, flow: Connection) -> bool:
-        if self._closing or len(self._connections) >= MAX_CONNECTIONS:
+        admitted = self.connections.admit(flow)
+        if not admitted:
             self.dropped("connections-full", str(flow))
-            return False
-        self._connections.add(flow)
-        return True
+        return admitted
 
     def closed(self, flow: Connection, why: str) -> None:
-        if flow not in self._connections:
+        if flow not in self.connections.open:
             return
-        self._connections.discard(flow)
+        self.connections.open.discard(flow)
         if self._closing:
             return
-        for transaction in [t for t in self._clients.values() if t.flow is flow]:
-            self._carry_out(self.layer.transport_failed(transaction.key, f"{flow}: {why}", self._now()))
+        for key in [key for key, client in self._clients.items() if client.flows[key] is flow]:
+            self._carry_out(self.layer.transport_failed(key, f"{flow}: {why}", self._now()))
         self._on_connection_lost(flow, why)
 
     def dropped(self, reason: str, detail: str) -> None:
@@ -433,6 +301,8 @@ class Endpoint:
         self._carry_out(self.layer.received(response, flow.transport.reliable, self._now()))
 
     def _request(self, request: Request, flow: Flow) -> None:
+        if isinstance(flow, Connection):
+            _learn_alias(request.via, flow)
         request = _seen_from(request, flow)
         for output in self.layer.received(request, flow.transport.reliable, self._now()):
             if isinstance(output, RequestArrived) and output.key is not None and output.key not in self._answering:
@@ -462,8 +332,8 @@ class Endpoint:
                     self._answer(key, None, 503, why)
                 case Terminated(key):
                     self._answering.pop(key, None)
-                    if (client := self._clients.pop(key, None)) is not None:
-                        client._put(None)
+                    if (client := self._clients.pop(key, None)) is not None and client.key == key:
+                        client.put(None)
         self._rearm()
 
     def _arrived(self, transaction: ServerTransaction) -> None:
@@ -485,18 +355,43 @@ class Endpoint:
 
     def _answer(self, key: Key, response: Response | None, status: int = 0, why: str = "") -> None:
         client = self._clients.get(key)
-        if client is None:
+        if client is None or client.key != key:
             return
+        unavailable = response is None or response.status == 503
         if response is None:
-            response = respond(
-                client.request, status, f"{'Request Timeout' if status == 408 else 'Unreachable'}: {why}"
-            )
-        client._put(response)
+            text = f"{'Request Timeout' if status == 408 else 'Unreachable'}: {why}"
+            response = respond(client.request, status, text)
+        if unavailable and client.alternatives and not client.settled:
+            self._fail_over(client, response)
+            return
+        client.settled = True
+        client.put(response)
+
+    def _fail_over(self, client: ClientTransaction, outcome: Response) -> None:
+        """The next target (RFC 3263 section 4.3); ``outcome`` is told if there is none."""
+        self.counters["target-failed"] += 1
+        name = client.alternatives[0].name
+        self._failed_target(Target(client.flow.transport, client.flow.peer, name))
+        client.key = Key(True, "", "", "")  # what still comes for the old transaction concerns nobody
+        self._spawn(self._next_target(client, outcome))
+
+    async def _next_target(self, client: ClientTransaction, outcome: Response) -> None:
+        while client.alternatives and not client.settled:
+            target = client.alternatives.pop(0)
+            try:
+                flow = await self.flow(target)
+                if not client.settled:
+                    await self._begin(client, flow)
+                    return
+            except TransportError as exc:
+                self.dropped("target-failed", str(exc))
+        client.put(outcome)
+        client.put(None)
 
     def _send(self, key: Key, message: Message, arrived_on: Flow | None) -> None:
         client = self._clients.get(key)
         server = self._answering.get(key)
-        flow = client.flow if client else server.flow if server else arrived_on
+        flow = client.flows[key] if client else server.flow if server else arrived_on
         if flow is None:
             return
         try:
@@ -527,7 +422,7 @@ class Endpoint:
         via = request.via
         if isinstance(flow, UdpFlow):
             port = flow.peer.port if "rport" in dict(via.parameters) else 5060 if via.port is None else via.port
-            self._write(data, UdpFlow(flow._socket, Address(flow.peer.host, port)))
+            self._write(data, self.connections.udp_flow(flow.peer.host, port))
         elif not flow.closed:
             self._write(data, flow)
         else:  # the connection is gone: open another to where the peer listens
@@ -578,10 +473,12 @@ def _seen_from(request: Request, flow: Flow) -> Request:
     return replace(request, headers=request.headers.set("Via", str(via), *others))
 
 
-def _numeric(name: str) -> bool:
-    """Routes and contacts name addresses; a connection there whose peer was verified under its name will do."""
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
+def _learn_alias(via: Via, flow: Connection) -> None:
+    """A peer that wants its connection used for what goes to where it listens, and is who it says (RFC 5923)."""
+    if (
+        flow.transport is Transport.TLS
+        and not flow.outgoing
+        and via.parameter("alias") is not None
+        and proves(flow.certificate, via.host)
+    ):
+        flow.alias = Address(flow.peer.host, Transport.TLS.default_port if via.port is None else via.port)

@@ -309,7 +309,7 @@ class Via:
     @property
     def sent_by(self) -> str:
         """Host and port, with the port that an absent one stands for (RFC 3261 section 17.2.3)."""
-        default = 5061 if self.transport == "TLS" else 5060
+        default = {"TLS": 5061, "WS": 80, "WSS": 443}.get(self.transport, 5060)
         return host_port(self.host, default if self.port is None else self.port)
 
     @property

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from ipaddress import ip_address
 from typing import NamedTuple, Protocol, cast
 
-from softphone.errors import ConfigError, TransportError
+from softphone.errors import TransportError
 from softphone.sip.errors import SipParseError
 from softphone.sip.message import Frame, FrameKind, StreamFramer
+from softphone.sip.tls import Certificate, identities, proves
 
 KEEPALIVE = 25.0
 "Seconds between two pings on a connection that we opened."
@@ -30,14 +29,26 @@ class Transport(StrEnum):
     UDP = "udp"
     TCP = "tcp"
     TLS = "tls"
+    WS = "ws"
+    "WebSocket (RFC 7118)."
+    WSS = "wss"
+    "WebSocket over TLS; URIs say ``ws`` and ``sips:``."
 
     @property
     def reliable(self) -> bool:
         return self is not Transport.UDP
 
     @property
+    def secure(self) -> bool:
+        return self in (Transport.TLS, Transport.WSS)
+
+    @property
+    def websocket(self) -> bool:
+        return self in (Transport.WS, Transport.WSS)
+
+    @property
     def default_port(self) -> int:
-        return 5061 if self is Transport.TLS else 5060
+        return {Transport.TLS: 5061, Transport.WS: 80, Transport.WSS: 443}.get(self, 5060)
 
 
 class Address(NamedTuple):
@@ -53,7 +64,15 @@ class Target(NamedTuple):
     transport: Transport
     address: Address
     name: str
-    "The name that a TLS server must prove."
+    "The domain that a TLS server must prove (RFC 5922)."
+
+
+def numeric(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class Flow(ABC):
@@ -143,7 +162,13 @@ class Connection(asyncio.Protocol, Flow):
     def __init__(self, transport: Transport, receiver: Receiver, *, outgoing: bool, name: str = "") -> None:
         self.transport = transport
         self.name = name
-        "The name that the TLS peer has proven, if we opened the connection."
+        "What the peer of a TLS connection that we open has to prove."
+        self.certificate: Certificate = {}
+        "Of the TLS peer, verified."
+        self.refused = ""
+        "Why the peer is not the one we wanted."
+        self.alias: Address | None = None
+        "Where this peer also can be reached: over this connection (RFC 5923)."
         self.peer = self.local = Address("", 0)
         self.outgoing = outgoing
         self._receiver = receiver
@@ -165,7 +190,12 @@ class Connection(asyncio.Protocol, Flow):
             self._wire.abort()
             return
         self.peer, self.local = Address(*peer[:2]), Address(*local[:2])
+        self.certificate = transport.get_extra_info("peercert") or {}
         if self.outgoing:
+            if self.transport.secure and not proves(self.certificate, self.name):
+                self.refused = f"it stands for {', '.join(identities(self.certificate)) or 'nobody'}"
+                self._wire.abort()
+                return
             self._arm(KEEPALIVE)
         else:
             self._arm(SILENT_PEER)
@@ -187,13 +217,24 @@ class Connection(asyncio.Protocol, Flow):
     def _frame(self, frame: Frame) -> None:
         match frame.kind:
             case FrameKind.MESSAGE:
-                self._heard = True
-                self._receiver.received(frame.data, self)
+                self.heard(frame.data)
             case FrameKind.PING:
                 if not self.closed:
                     self._write(b"\r\n")
             case FrameKind.PONG:
-                self._ponged = self._pong_came = True
+                self.ponged()
+
+    def heard(self, message: bytes) -> None:
+        """One whole message came."""
+        self._heard = True
+        self._receiver.received(message, self)
+
+    def ponged(self) -> None:
+        """The peer has answered a ping."""
+        self._ponged = self._pong_came = True
+
+    async def usable(self) -> None:
+        """Until messages can be sent. Raises OSError."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -202,6 +243,17 @@ class Connection(asyncio.Protocol, Flow):
         if not self.gone.done():
             self.gone.set_result(None)
         self._receiver.closed(self, str(exc) if exc else "closed by the peer")
+
+    def reaches(self, target: Target) -> bool:
+        """Whether what goes to that target may go this way."""
+        if self.closed or self.transport is not target.transport:
+            return False
+        if target.address == self.alias:
+            return proves(self.certificate, target.name)
+        # Routes and contacts name addresses; there a peer that was verified under another name will do.
+        return target.address == self.peer and (
+            not self.transport.secure or numeric(target.name) or proves(self.certificate, target.name)
+        )
 
     def send(self, data: bytes) -> None:
         if self.closed:
@@ -249,39 +301,10 @@ class Connection(asyncio.Protocol, Flow):
             return
         self._pinged, self._pong_came = True, False
         try:
-            self._write(b"\r\n\r\n")
+            self._ping()
         except TransportError:
             return  # connection_lost tells the rest
         self._arm(PONG_WAIT)
 
-
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
-    """Certificates."""
-
-    ca_file: Path | None = None
-    "PEM file of trusted authorities; None: those of the system."
-    certificate: Path | None = None
-    "Our own certificate chain (PEM), needed only to accept TLS connections."
-    private_key: Path | None = None
-
-    def client(self) -> ssl.SSLContext:
-        """Verifies the server's certificate and name. Raises ConfigError."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-        except (OSError, ssl.SSLError) as exc:
-            raise ConfigError(f"cannot read the CA file {self.ca_file}: {exc}") from exc
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
-
-    def server(self) -> ssl.SSLContext | None:
-        """None without a certificate of our own. Raises ConfigError."""
-        if self.certificate is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(self.certificate, self.private_key)
-        except (OSError, ssl.SSLError) as exc:
-            raise ConfigError(f"cannot read certificate {self.certificate} or its private key: {exc}") from exc
-        return context
+    def _ping(self) -> None:
+        self._write(b"\r\n\r\n")

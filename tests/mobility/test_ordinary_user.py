@@ -310,14 +310,14 @@ def test_the_phone_resolves_names_through_the_home_network(home: Home) -> None:
     async def work() -> None:
         sockets = HomeSockets(home.host)
         home.asked.clear()
-        assert await sockets.resolve("peer.example", socket.AF_INET6) == PEER
-        assert await sockets.resolve("peer.example", socket.AF_INET) == PEER4
-        assert await sockets.resolve("long.example", socket.AF_INET6) == "2001:db8:77::3"  # by TCP
+        assert await sockets.names().addresses("peer.example", 6) == [PEER]
+        assert await sockets.names().addresses("peer.example", 4) == [PEER4]
+        assert await sockets.names().addresses("long.example", 6) == ["2001:db8:77::3"]  # by TCP
         assert {sender for sender, _ in home.asked} == {HOME}
         with pytest.raises(OSError, match="does not know nobody"):
-            await sockets.resolve("nobody.example", socket.AF_INET6)
+            await sockets.names().addresses("nobody.example", 6)
         with pytest.raises(OSError, match="no AAAA record"):
-            await sockets.resolve("only4.example", socket.AF_INET6)
+            await sockets.names().addresses("only4.example", 6)
 
     asyncio.run(work())
 
@@ -325,7 +325,7 @@ def test_the_phone_resolves_names_through_the_home_network(home: Home) -> None:
 def test_a_phone_without_its_host_os_resolves_nothing() -> None:
     async def work() -> None:
         with pytest.raises(Exception, match="no mobility process") as caught:
-            await HomeSockets("/nonexistent/host.sock").resolve("peer.example", socket.AF_INET6)
+            await HomeSockets("/nonexistent/host.sock").names().addresses("peer.example", 6)
         assert not isinstance(caught.value, MobilityError)
 
     asyncio.run(work())

@@ -22,10 +22,14 @@ class Made(NamedTuple):
     key: Path
 
 
-def make_certificate(directory: Path, names: Iterable[str]) -> Made:
-    """An authority, and a certificate of it for these names and addresses."""
+def make_certificate(directory: Path, names: Iterable[str], signer: Path | None = None) -> Made:
+    """An authority, and a certificate of it for these names and addresses; ``signer`` is where another has its key."""
     directory.mkdir(parents=True, exist_ok=True)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    if signer is not None:
+        loaded = serialization.load_pem_private_key((signer / "ca.key").read_bytes(), None)
+        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+        ca_key = loaded
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
     now = datetime.now(UTC)
 
@@ -46,9 +50,12 @@ def make_certificate(directory: Path, names: Iterable[str]) -> Made:
     made = Made(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
     made.ca.write_bytes(authority.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     made.certificate.write_bytes(leaf.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    made.key.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    for path, private in ((made.key, key), (directory / "ca.key", ca_key)):
+        path.write_bytes(
+            private.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
     return made
 
 

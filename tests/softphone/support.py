@@ -15,6 +15,7 @@ from softphone.media.sdp import SdpError
 from softphone.sip.auth import Challenge, Credentials, verify
 from softphone.sip.endpoint import Endpoint, ServerTransaction
 from softphone.sip.headers import Headers, NameAddr
+from softphone.sip.location import Naptr, Srv
 from softphone.sip.message import Request
 from softphone.sockets import DirectSockets, Sockets
 
@@ -177,10 +178,37 @@ class Registrar:
 
 
 def _flow(endpoint: Endpoint) -> Any:
-    assert endpoint._udp is not None
-    from softphone.sip.transport import Address, UdpFlow
+    return endpoint.connections.udp_flow(endpoint.host, endpoint.port)
 
-    return UdpFlow(endpoint._udp, Address(endpoint.host, endpoint.port))
+
+class FixedNames:
+    """A DNS that knows what it was told; ``dead``: nobody answers. ``asked`` keeps the questions."""
+
+    def __init__(
+        self, *, naptr: dict[str, list[Naptr]] | None = None, srv: dict[str, list[Srv]] | None = None,
+        addresses: dict[str, list[str]] | None = None,
+    ) -> None:  # fmt: skip
+        self.records: dict[str, dict[str, Any]] = {"NAPTR": naptr or {}, "SRV": srv or {}, "A": addresses or {}}
+        self.dead = False
+        self.asked: list[tuple[str, str]] = []
+
+    async def naptr(self, name: str) -> list[Naptr]:
+        return list(self._find("NAPTR", name))
+
+    async def srv(self, name: str) -> list[Srv]:
+        return list(self._find("SRV", name))
+
+    async def addresses(self, name: str, version: int) -> list[str]:
+        found = [text for text in self._find("A", name) if (":" in text) == (version == 6)]
+        if not found:
+            raise OSError("unknown name")
+        return found
+
+    def _find(self, kind: str, name: str) -> list[Any]:
+        self.asked.append((kind, name))
+        if self.dead:
+            raise OSError("no answer")
+        return list(self.records[kind].get(name, []))
 
 
 def account(user: str = "alice", **settings: Any) -> Account:

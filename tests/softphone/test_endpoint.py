@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +18,12 @@ from softphone.phone import Softphone
 from softphone.sip.endpoint import Endpoint, ServerTransaction, Traced
 from softphone.sip.headers import Headers, NameAddr
 from softphone.sip.message import Request, Response, parse_message
-from softphone.sip.transport import KEEPALIVE, PONG_WAIT, SILENT_PEER, Target, TlsSettings, Transport
+from softphone.sip.tls import TlsSettings
+from softphone.sip.transport import KEEPALIVE, PONG_WAIT, SILENT_PEER, Address, Target, Transport
 from softphone.sip.uri import SipUri
 from softphone.sockets import DirectSockets, connect
 from tests.softphone.certificates import make_certificate
-from tests.softphone.support import FakeMedia, account, counting, simulate
+from tests.softphone.support import FakeMedia, FixedNames, account, counting, simulate
 
 
 class Station(Endpoint):
@@ -75,7 +79,7 @@ def test_asks_and_answers(host: str, transport: str) -> None:
             via = b.seen[0].request.via
             assert (via.host, via.port, via.received, via.transport) == (host, a.port, host, transport.upper())
             assert (await a.options(b.uri(transport))).status == 200
-            assert len(a._connections) == len(b._connections) == (transport == "tcp")
+            assert len(a.connections.open) == len(b.connections.open) == (transport == "tcp")
             assert not a.counters
             assert not b.counters
 
@@ -136,7 +140,7 @@ def test_random_datagrams_and_streams_raise_nothing() -> None:
             await asyncio.sleep(1)
             assert b.counters["message-malformed"] > 200
             assert b.counters["stream-unframed"] == 20
-            assert not b._connections
+            assert not b.connections.open
 
     simulate(work)
 
@@ -191,7 +195,7 @@ def test_large_requests_move_to_tcp() -> None:
 def test_large_requests_stay_on_udp_where_there_is_no_tcp() -> None:
     async def work() -> None:
         async with Station() as a, Station() as b:
-            b._servers[Transport.TCP][0].close()
+            b.connections.servers[Transport.TCP][0].close()
             for _ in range(2):
                 assert (await a.options(SipUri("::1", None, b.port), 1500)).status == 200
             assert b.seen[0].request.via.transport == "UDP"
@@ -205,12 +209,12 @@ def test_a_lost_connection_ends_its_transactions() -> None:
         async with Station() as a, Station() as b:
 
             def break_off(transaction: ServerTransaction) -> None:
-                for connection in b._connections:
+                for connection in b.connections.open:
                     connection.abort()
 
             b._on_request = break_off
             response = await a.options(b.uri("tcp"))
-            assert (response.status, a._connections) == (503, set())
+            assert (response.status, a.connections.open) == (503, set())
 
     simulate(work)
 
@@ -222,13 +226,13 @@ def test_a_response_finds_its_way_when_its_connection_is_gone() -> None:
             b._on_request = asked.put_nowait
             asking = asyncio.create_task(a.options(b.uri("tcp")))
             transaction = await asked.get()
-            [connection] = b._connections
+            [connection] = b.connections.open
             connection.abort()
             await asking
             transaction.respond(200)
             await asyncio.sleep(0.1)
             assert [t.data[:11] for t in a.trace if not t.sent] == [b"SIP/2.0 200"]
-            assert [c.peer.port for c in b._connections] == [a.port]
+            assert [c.peer.port for c in b.connections.open] == [a.port]
 
     simulate(work)
 
@@ -240,13 +244,13 @@ def test_pings_are_answered_and_a_peer_that_stops_is_given_up() -> None:
             await a.options(b.uri("tcp"))
             await asyncio.sleep(KEEPALIVE + 2)
             assert not flow.closed
-            [theirs] = b._connections
+            [theirs] = b.connections.open
             theirs.data_received = lambda data: None  # type: ignore[method-assign]
             theirs._wire.pause_reading()  # type: ignore[union-attr]
             await asyncio.sleep(KEEPALIVE - 3)
             assert not flow.closed
             await asyncio.sleep(PONG_WAIT + 2)
-            assert not a._connections
+            assert not a.connections.open
             assert a.counters["connection-dead"] == 1
 
     simulate(work)
@@ -259,7 +263,7 @@ def test_a_silent_visitor_is_shown_out() -> None:
             await connect(stream, "::1", b.port, 5)
             with stream:
                 await asyncio.sleep(SILENT_PEER + 1)
-                assert not b._connections
+                assert not b.connections.open
                 assert b.counters == {"connection-silent": 1}
 
     simulate(work)
@@ -278,11 +282,8 @@ def test_tls_verifies_name_and_issuer(tmp_path: Path, host: str) -> None:
     async def work() -> None:
         tls = settings(tmp_path / "good", "sip.example.org", host)
 
-        async def resolver(name: str, family: int) -> str:
-            return host
-
         async with Station(host, tls) as b, Station(host, tls) as a, Station(host) as stranger:
-            a._resolver = stranger._resolver = resolver
+            a._names = stranger._names = FixedNames(addresses={"sip.example.org": [host], "other.example.org": [host]})
             port = b.listener_port(Transport.TLS)
             assert (await a.options(SipUri(host, None, port, scheme="sips"))).status == 200
             assert (await a.options(SipUri("sip.example.org", None, port, scheme="sips"))).status == 200
@@ -292,6 +293,84 @@ def test_tls_verifies_name_and_issuer(tmp_path: Path, host: str) -> None:
                 await stranger.options(SipUri(host, None, port, scheme="sips"))
             with pytest.raises(TransportError, match="no tls connection"):
                 await a.options(SipUri(host, None, b.listener_port(Transport.TCP), scheme="sips"))
+
+    asyncio.run(work())
+
+
+def test_a_sips_uri_never_goes_without_tls() -> None:
+    async def work() -> None:
+        async with Station() as a, Station() as b:
+            uri = SipUri("::1", "b", b.port, scheme="sips")
+            with pytest.raises(TransportError, match="demands TLS and udp at once"):
+                await a.resolve(SipUri("::1", "b", b.port, (("transport", "udp"),), scheme="sips"), Transport.UDP)
+            for transport in (Transport.UDP, Transport.TCP):
+                flow = await a.flow(Target(transport, Address("::1", b.port), "::1"))
+                request = Request(method="OPTIONS", uri=uri)
+                with pytest.raises(TransportError, match=f"demands TLS, but its way leads over {transport}"):
+                    await a.request(request, flow)
+                with pytest.raises(TransportError, match="demands TLS"):
+                    a.send_ack(request, flow)
+            assert not b.seen
+
+    simulate(work)
+
+
+def test_clients_prove_themselves_where_that_is_wanted(tmp_path: Path) -> None:
+    """And then their connection is used for what goes to them (RFC 5923)."""
+
+    async def work() -> None:
+        wanting = replace(settings(tmp_path / "good", "::1"), verify_clients=True)
+        nameless = TlsSettings(wanting.ca_file)
+        stranger = replace(settings(tmp_path / "other", "::1"), ca_file=wanting.ca_file)
+        async with Station(tls=wanting) as b, Station(tls=wanting) as a:
+            assert (await a.options(b.uri("tls"))).status == 200
+            [connection] = b.connections.open
+            assert (await b.options(a.uri("tls"))).status == 200
+            assert b.connections.open == {connection}
+            assert len(a.connections.open) == 1
+            for tls in (nameless, stranger):
+                async with Station(tls=tls) as c:
+                    try:
+                        response = await c.options(b.uri("tls"))
+                    except TransportError:
+                        continue  # refused in the handshake, or with TLS 1.3 right after it
+                    assert response.status == 503
+            assert len(b.seen) == 1
+
+    asyncio.run(work())
+
+
+def test_a_connection_is_not_used_for_an_alias_that_its_peer_does_not_prove(tmp_path: Path) -> None:
+    async def work() -> None:
+        wanting = replace(settings(tmp_path / "good", "::1"), verify_clients=True)
+        made = make_certificate(tmp_path / "other", ["elsewhere.example.org"], signer=tmp_path / "good")
+        async with Station(tls=wanting) as b:
+            async with Station(tls=TlsSettings(wanting.ca_file, made.certificate, made.key)) as a:
+                assert (await a.options(b.uri("tls"))).status == 200
+                [connection] = b.connections.open
+                assert connection.alias is None
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_1])
+def test_tls_versions(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    async def work() -> None:
+        async with Station(tls=settings(tmp_path, "::1")) as b:
+            context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+            if version is ssl.TLSVersion.TLSv1_1:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that it is old is the point
+                    context.minimum_version = context.maximum_version = version
+                context.set_ciphers("DEFAULT:@SECLEVEL=0")
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    await asyncio.open_connection("::1", b.listener_port(Transport.TLS), ssl=context)
+                return
+            context.minimum_version = context.maximum_version = version
+            _, writer = await asyncio.open_connection("::1", b.listener_port(Transport.TLS), ssl=context)
+            assert writer.get_extra_info("ssl_object").version() == version.name.replace("_", ".")
+            writer.close()
+            await writer.wait_closed()
 
     asyncio.run(work())
 
@@ -367,7 +446,7 @@ def test_contact_names_the_listener_or_the_connection() -> None:
         async with Station() as a, Station() as b:
             flow = await a.flow(await a.resolve(b.uri("tcp"), Transport.TCP))
             assert str(NameAddr(a.contact("a", flow))) == f"<sip:a@[::1]:{a.port};transport=tcp>"
-            a._servers.pop(Transport.TCP)[0].close()
+            a.connections.servers.pop(Transport.TCP)[0].close()
             assert a.contact("a", flow).port == flow.local.port != a.port
 
     simulate(work)

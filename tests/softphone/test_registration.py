@@ -169,7 +169,7 @@ def test_a_broken_connection_leads_to_a_new_registration_at_once() -> None:
             await alice.registered(5)
             events = alice.events()
             began = asyncio.get_running_loop().time()
-            for connection in list(registrar.endpoint._connections):
+            for connection in list(registrar.endpoint.connections.open):
                 connection.abort()
             assert await events.wait_for(Registered)
             assert asyncio.get_running_loop().time() - began < 1

@@ -10,12 +10,15 @@ from typing import cast
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 import pytest
 
 import softphone.resolver
-from softphone.resolver import HomeResolver
+from softphone.resolver import Resolver
+from softphone.sip.location import Naptr, Srv
 
 NAME = "phone.example"
 ADDRESS = "2001:db8::7"
@@ -73,14 +76,14 @@ class Made:
 
 
 @asynccontextmanager
-async def serving(behaviour: Behaviour) -> AsyncIterator[tuple[Server, HomeResolver, Made]]:
+async def serving(behaviour: Behaviour) -> AsyncIterator[tuple[Server, Resolver, Made]]:
     loop = asyncio.get_running_loop()
     transport, server = await loop.create_datagram_endpoint(lambda: Server(behaviour), local_addr=("::1", 0))
     port = transport.get_extra_info("sockname")[1]
     streams = await asyncio.start_server(server.stream, "::1", port)
     made = Made()
     try:
-        yield server, HomeResolver(["::1"], made, port=port), made
+        yield server, Resolver(["::1"], made, port=port), made
         assert all(one.fileno() == -1 for one in made.sockets)
     finally:
         streams.close()
@@ -95,12 +98,13 @@ def run(work: Coroutine[object, object, None]) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(softphone.resolver, "ATTEMPT_SECONDS", 0.1)
     monkeypatch.setattr(softphone.resolver, "SECONDS", 1.0)
+    monkeypatch.setattr(softphone.resolver, "OPTIONAL_SECONDS", 0.3)
 
 
 def test_a_name_has_an_address() -> None:
     async def work() -> None:
         async with serving(right) as (server, resolver, made):
-            assert await resolver.resolve(NAME, socket.AF_INET6) == ADDRESS
+            assert await resolver.addresses(NAME, 6) == [ADDRESS]
             assert (server.asked, server.by_stream, len(made.sockets)) == (1, 0, 1)
 
     run(work())
@@ -109,7 +113,7 @@ def test_a_name_has_an_address() -> None:
 def test_a_query_that_a_handover_swallows_is_repeated() -> None:
     async def work() -> None:
         async with serving(lambda query, number: right(query, number) if number > 2 else []) as (server, resolver, _):
-            assert await resolver.resolve(NAME, socket.AF_INET6) == ADDRESS
+            assert await resolver.addresses(NAME, 6) == [ADDRESS]
             assert server.asked == 3
 
     run(work())
@@ -123,7 +127,7 @@ def test_an_answer_that_is_too_long_is_fetched_by_tcp() -> None:
 
     async def work() -> None:
         async with serving(truncated) as (server, resolver, _):
-            assert await resolver.resolve(NAME, socket.AF_INET6) == ADDRESS
+            assert await resolver.addresses(NAME, 6) == [ADDRESS]
             assert server.by_stream == 1
 
     run(work())
@@ -146,7 +150,7 @@ def test_rubbish_and_answers_to_something_else_are_passed_over() -> None:
 
     async def work() -> None:
         async with serving(liar) as (server, resolver, _):
-            assert await resolver.resolve(NAME, socket.AF_INET6) == ADDRESS
+            assert await resolver.addresses(NAME, 6) == [ADDRESS]
             assert server.asked == 1
 
     run(work())
@@ -174,7 +178,7 @@ def test_names_without_an_address_say_why(behaviour: Behaviour, why: str) -> Non
     async def work() -> None:
         async with serving(behaviour) as (_, resolver, _made):
             with pytest.raises(socket.gaierror, match=why):
-                await resolver.resolve(NAME, socket.AF_INET6)
+                await resolver.addresses(NAME, 6)
 
     run(work())
 
@@ -184,7 +188,7 @@ def test_names_that_are_none(name: str) -> None:
     async def work() -> None:
         async with serving(refusing(dns.rcode.NXDOMAIN)) as (_, resolver, _made):
             with pytest.raises((OSError, UnicodeError)):
-                await resolver.resolve(name, socket.AF_INET6)
+                await resolver.addresses(name, 6)
 
     run(work())
 
@@ -195,6 +199,43 @@ def test_a_host_os_that_makes_no_sockets() -> None:
 
     async def work() -> None:
         with pytest.raises(OSError, match="no answer about"):
-            await HomeResolver(["::1"], refuse).resolve(NAME, socket.AF_INET6)
+            await Resolver(["::1"], refuse).addresses(NAME, 6)
+
+    run(work())
+
+
+def telling(*records: tuple[str, str, str]) -> Behaviour:
+    def behaviour(query: dns.message.Message, number: int) -> list[bytes]:
+        response = dns.message.make_response(query)
+        for name, kind, text in records:
+            if (query.question[0].name, query.question[0].rdtype) == (
+                dns.name.from_text(name),
+                dns.rdatatype.from_text(kind),
+            ):
+                response.answer.append(dns.rrset.from_text(name, 60, "IN", kind, text))
+        return [response.to_wire()]
+
+    return behaviour
+
+
+def test_services_and_servers_are_read() -> None:
+    async def work() -> None:
+        behaviour = telling(
+            (f"{NAME}.", "NAPTR", f'10 20 "s" "SIPS+D2T" "" _sips._tcp.{NAME}.'),
+            (f"_sips._tcp.{NAME}.", "SRV", "1 2 5061 one.example."),
+        )
+        async with serving(behaviour) as (_, resolver, _made):
+            assert await resolver.naptr(NAME) == [Naptr(10, 20, "s", "SIPS+D2T", f"_sips._tcp.{NAME}")]
+            assert await resolver.srv(f"_sips._tcp.{NAME}") == [Srv(1, 2, 5061, "one.example")]
+            assert await resolver.srv(f"_sip._udp.{NAME}") == []
+
+    run(work())
+
+
+def test_a_name_server_that_is_silent_about_services_is_not_waited_for_long() -> None:
+    async def work() -> None:
+        async with serving(lambda query, number: []) as (_, resolver, _made):
+            with pytest.raises(socket.gaierror, match="no answer about"):
+                await asyncio.wait_for(resolver.naptr(NAME), 0.9)
 
     run(work())
