@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from mobility.ipsec.algorithms import Algorithm
-from mobility.ipsec.sa import RESERVED_SPIS
+from mobility.ipsec.association import RESERVED_SPIS
 from mobility.net.namespace import valid_name
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from struct import Struct
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.algorithms import AH_SIZE, Algorithm, KeyingError, Keys
-from mobility.ipsec.replay import ReplayWindow
-from mobility.ipsec.sa import LAST_SEQUENCE, InboundSA, Mode, OutboundSA, SequenceState, check_spi
+from mobility.ipsec.association import InboundAssociation, Mode, OutboundAssociation, SequenceState
+from mobility.ipsec.sa import InboundSA, OutboundSA
 from mobility.wire import ip6
 
 _HEAD = Struct("!BBHII")
@@ -28,21 +28,10 @@ _MAY_CHANGE = 0x20
 "In the type of an option: its data may change on the way (RFC 8200 section 4.2)."
 
 
-class OutboundAH:
+class OutboundAH(OutboundAssociation):
     """Authenticates packets. Not for two senders, as its sequence numbers are not."""
 
-    __slots__ = (
-        "_first",
-        "_key",
-        "_reserved",
-        "_state",
-        "algorithm",
-        "inside",
-        "mode",
-        "octets",
-        "sequence",
-        "spi",
-    )
+    __slots__ = ("_key", "inside")
 
     def __init__(
         self,
@@ -57,28 +46,14 @@ class OutboundAH:
 
         Raises `KeyingError`: SPI, an algorithm of ESP, key length, or ESP in tunnel mode.
         """
-        _check(spi, algorithm, keys, inside)
-        self.spi = spi
-        self.algorithm = algorithm
-        self.mode = Mode.TRANSPORT
+        super().__init__(spi, algorithm, Mode.TRANSPORT, state)
+        _check(algorithm, keys, inside)
         self.inside = inside
-        self.octets = 0
-        "Octets behind the headers that were authenticated."
         self._key = keys.authentication
-        self._state = SequenceState() if state is None else state
-        self.sequence = self._first = self._reserved = min(self._state.outbound, LAST_SEQUENCE)
-        "Of the last packet; 0 before the first."
-
-    @property
-    def packets(self) -> int:
-        """Packets authenticated by this object."""
-        return self.sequence - self._first
 
     def resume(self) -> None:
-        """Goes on after the last number that its state has as set aside: somebody else has used those before."""
-        packets = self.packets
-        self.sequence = self._reserved = min(self._state.outbound, LAST_SEQUENCE)
-        self._first = self.sequence - packets
+        """As `OutboundAssociation.resume`, with the association inside."""
+        super().resume()
         if self.inside is not None:
             self.inside.resume()
 
@@ -106,44 +81,16 @@ class OutboundAH:
         self.octets += len(packet) - at
         return bytes(out)
 
-    def _reserve(self) -> None:
-        try:
-            self._reserved = self._state.reserve(self._reserved)
-        except Discard as discard:
-            raise Discard(discard.reason, f"outbound SPI {self.spi:#010x}: {discard.detail}") from None
-
     def describe(self) -> dict[str, object]:
         """JSON-ready, without keys."""
-        row: dict[str, object] = {
-            "direction": "out",
-            "spi": f"{self.spi:#010x}",
-            "algorithm": self.algorithm.value,
-            "mode": self.mode.value,
-            "sequence": self.sequence,
-            "packets": self.packets,
-            "octets": self.octets,
-        }
+        row = super().describe()
         return row if self.inside is None else row | {"inside": self.inside.describe()}
 
-    def __repr__(self) -> str:
-        return f"OutboundAH(spi={self.spi:#010x}, {self.algorithm.value}, inside={self.inside!r})"
 
-
-class InboundAH(ReplayWindow):
+class InboundAH(InboundAssociation):
     """Checks AH: replay, then the integrity check value, then and only then the window moves."""
 
-    __slots__ = (
-        "_cells",
-        "_key",
-        "algorithm",
-        "failed",
-        "inside",
-        "mode",
-        "octets",
-        "packets",
-        "replayed",
-        "spi",
-    )
+    __slots__ = ("_key", "inside")
 
     def __init__(
         self,
@@ -155,26 +102,14 @@ class InboundAH(ReplayWindow):
         state: SequenceState | None = None,
     ) -> None:
         """``inside``: the association of ESP in transport mode that has to follow. Raises `KeyingError`."""
-        _check(spi, algorithm, keys, inside)
-        self._cells = (SequenceState() if state is None else state).cells
-        super().__init__(top=min(self._cells[1], LAST_SEQUENCE))
-        self.spi = spi
-        self.algorithm = algorithm
-        self.mode = Mode.TRANSPORT
+        super().__init__(spi, algorithm, Mode.TRANSPORT, state)
+        _check(algorithm, keys, inside)
         self.inside = inside
-        self.packets = 0
-        "Packets that were authentic."
-        self.octets = 0
-        "Octets behind their headers."
-        self.replayed = 0
-        self.failed = 0
-        "Packets whose integrity check value did not match."
         self._key = keys.authentication
 
     def resume(self) -> None:
-        """Goes on with the highest number of its state: somebody else has received what is up to there."""
-        if self._cells[1] > self.top:
-            super().__init__(top=min(self._cells[1], LAST_SEQUENCE))
+        """As `InboundAssociation.resume`, with the association inside."""
+        super().resume()
         if self.inside is not None:
             self.inside.resume()
 
@@ -216,25 +151,11 @@ class InboundAH(ReplayWindow):
 
     def describe(self) -> dict[str, object]:
         """JSON-ready, without keys."""
-        row: dict[str, object] = {
-            "direction": "in",
-            "spi": f"{self.spi:#010x}",
-            "algorithm": self.algorithm.value,
-            "mode": self.mode.value,
-            "sequence": self.top,
-            "packets": self.packets,
-            "octets": self.octets,
-            "replayed": self.replayed,
-            "failed": self.failed,
-        }
+        row = super().describe()
         return row if self.inside is None else row | {"inside": self.inside.describe()}
 
-    def __repr__(self) -> str:
-        return f"InboundAH(spi={self.spi:#010x}, {self.algorithm.value}, inside={self.inside!r})"
 
-
-def _check(spi: int, algorithm: Algorithm, keys: Keys, inside: OutboundSA | InboundSA | None) -> None:
-    check_spi(spi)
+def _check(algorithm: Algorithm, keys: Keys, inside: OutboundSA | InboundSA | None) -> None:
     if not algorithm.is_for_ah:
         raise KeyingError(f"{algorithm.value} is for ESP: AH takes {Algorithm.HMAC_SHA2_256_128.value}")
     algorithm.check(keys)
