@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from softphone.config import Account
 from softphone.errors import TransportError
-from softphone.events import EventHub
+from softphone.events import EventHub, MessageReceived
 from softphone.media.audio import AudioSink, AudioSource
+from softphone.media.offer_answer import Direction
+from softphone.sip import reliable, session_timer
 from softphone.sip.auth import Authenticator
 from softphone.sip.dialog import DialogId, next_hop
-from softphone.sip.endpoint import ClientTransaction, Endpoint
+from softphone.sip.endpoint import ClientTransaction, Endpoint, ServerTransaction
 from softphone.sip.headers import CSeq, Headers, NameAddr
 from softphone.sip.message import Request, Response
 from softphone.sip.transport import Flow, Target
@@ -22,9 +24,13 @@ if TYPE_CHECKING:
     from softphone.call import Call
 
 USER_AGENT = "roamphone/0.1"
-METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS")
+METHODS = (
+    "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "PRACK", "UPDATE", "REFER", "NOTIFY", "INFO", "MESSAGE",
+)  # fmt: skip
 ALLOW = ", ".join(METHODS)
 SUPPORTED = "path"
+EXTENSIONS = (reliable.OPTION, "replaces", "norefersub", session_timer.OPTION)
+"Option tags of calls."
 MAX_CHALLENGES = 5
 FREE_SECONDS = 2.0
 "How long shutting down waits for media sessions to close."
@@ -33,11 +39,16 @@ FREE_SECONDS = 2.0
 class Media(Protocol):
     """The audio of a call as the user agent sees it; `softphone.media.session.MediaSession` is one."""
 
-    def offer(self) -> str: ...
+    def offer(self, direction: Direction = Direction.SENDRECV) -> str: ...
 
-    def answer(self, offer: str) -> str: ...
+    def answer(self, offer: str, direction: Direction = Direction.SENDRECV) -> str: ...
 
     def accept(self, answer: str) -> None: ...
+
+    def refuse(self, offer: str) -> str: ...
+
+    @property
+    def remote_direction(self) -> Direction: ...
 
     async def start(self) -> None: ...
 
@@ -55,19 +66,27 @@ class Agent:
 
     def __init__(
         self, account: Account, endpoint: Endpoint, authenticator: Authenticator, hub: EventHub,
-        open_media: Callable[[], Awaitable[Media]],
+        open_media: Callable[[], Awaitable[Media]], dial: Callable[[SipUri, Headers], Awaitable[Call]],
+        random: Callable[[int], bytes], jitter: Callable[[], float],
     ) -> None:  # fmt: skip
         self.account = account
         self.endpoint = endpoint
         self.authenticator = authenticator
         self.hub = hub
         self.open_media = open_media
+        self.dial = dial
+        "Begins a call with header fields of its own; it is the application's from the start."
+        self.random = random
+        self.jitter = jitter
+        "A number from 0 to 1."
+        self.extensions = tuple(tag for tag in EXTENSIONS if tag != session_timer.OPTION or account.session_expires)
         self.dialogs: dict[DialogId, Call] = {}
         self.calls: set[Call] = set()
         self.service_route: tuple[NameAddr, ...] = ()
         "From the registrar (RFC 3608)."
         self.path: tuple[NameAddr, ...] = ()
         "The way from the registrar to us as it was stored (RFC 3327)."
+        self._proxies: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._freeing: set[asyncio.Task[None]] = set()
 
@@ -102,6 +121,12 @@ class Agent:
             task.cancel()
         await self.endpoint.close()
 
+    def take_message(self, transaction: ServerTransaction) -> None:
+        """A MESSAGE, inside a dialog or outside (RFC 3428 section 7)."""
+        request = transaction.request
+        transaction.respond(200)
+        self.hub.emit(MessageReceived(str(request.from_.uri), request.content_type, request.body))
+
     def preloaded_route(self) -> list[NameAddr]:
         """Route of requests outside dialogs: the outbound proxy, then the registrar's Service-Route (RFC 3608)."""
         proxy = self.account.proxy_uri
@@ -128,9 +153,23 @@ class Agent:
     def new_call_id(self) -> str:
         return self.endpoint.new_tag() + self.endpoint.new_tag()
 
+    def new_rseq(self) -> int:
+        """The first RSeq of a call (RFC 3262 section 3)."""
+        return 1 + (int.from_bytes(self.random(4)) >> 2)
+
+    def trusts(self, flow: Flow) -> bool:
+        """Whether a request came from our own proxy: only there is an asserted identity worth something (RFC 3325)."""
+        return flow.peer.host in self._proxies
+
     async def flow_to(self, hop: Uri) -> Flow:
         """The way to the first target of the next hop that can be reached. Raises TransportError."""
-        targets = await self.endpoint.locate(hop, self.account.transport)
+        flow = await self._first_flow(await self.endpoint.locate(hop, self.account.transport))
+        ours = self.account.registrar_uri if self.account.proxy_uri is None else self.account.proxy_uri
+        if isinstance(hop, SipUri) and (hop.host, hop.port) == (ours.host, ours.port):
+            self._proxies.add(flow.peer.host)
+        return flow
+
+    async def _first_flow(self, targets: Sequence[Target]) -> Flow:
         for target in targets[:-1]:
             try:
                 return await self.endpoint.flow(target)

@@ -1,6 +1,7 @@
 """A call: the session that an INVITE dialog and a media session make. What both directions have in common.
 
-`softphone.outgoing` and `softphone.incoming` add how a call comes about.
+`softphone.outgoing` and `softphone.incoming` add how a call comes about, `softphone.renegotiation` how it changes,
+`softphone.transfer` how it is handed on.
 """
 
 from __future__ import annotations
@@ -8,27 +9,33 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum
 
-from softphone.agent import ALLOW, METHODS, SUPPORTED, USER_AGENT, Agent, Media
+from softphone.agent import Agent, Media
+from softphone.alarm import Alarm, reached
+from softphone.capabilities import SDP, capabilities, refuse_early, warning
 from softphone.errors import CallError, CallRejected, TransportError
-from softphone.events import CallAnswered, CallChanged, CallEnded, EndedBy
+from softphone.events import CallAnswered, CallChanged, CallEnded, CallHold, EndedBy, InfoReceived
+from softphone.leg import Leg
 from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.offer_answer import NotAcceptable
 from softphone.media.sdp import SdpError
-from softphone.sip import message
-from softphone.sip.dialog import Dialog, SuccessKeeper
+from softphone.renegotiation import Renegotiation
+from softphone.sip.dialog import Dialog, DialogId
 from softphone.sip.endpoint import ServerTransaction
 from softphone.sip.errors import SipError
-from softphone.sip.headers import Headers, NameAddr, quote
-from softphone.sip.message import Request, Response
-from softphone.sip.transport import Flow
-from softphone.sip.uri import SipUri
+from softphone.sip.exchange import Turn
+from softphone.sip.headers import Headers, NameAddr
+from softphone.sip.identity import Reason, reasons
+from softphone.sip.message import Request
+from softphone.sip.reliable import SuccessKeeper
+from softphone.sip.session_timer import Due, SessionTimer, TooSmall
+from softphone.transfer import TransferRequest, Transfers
 
-SDP = "application/sdp"
 BYE_SECONDS = 32.0
 "After that a BYE counts as done, whether it was answered or not (timer F)."
+NO_PACKAGE = Headers.of(("Recv-Info", ""))
+"We take no packages of INFO (RFC 6086 section 4.2.2)."
 
 
 class CallState(Enum):
@@ -40,44 +47,6 @@ class CallState(Enum):
     ENDED = "ended"
 
 
-def capabilities() -> Headers:
-    """What we understand, for 2xx, OPTIONS and 405 (RFC 3261 section 11.2)."""
-    return Headers.of(("Allow", ALLOW), ("Accept", SDP), ("Supported", SUPPORTED), ("User-Agent", USER_AGENT))
-
-
-def refuse_early(transaction: ServerTransaction) -> bool:
-    """The checks that hold for every request (RFC 3261 section 8.2); True if it was refused."""
-    request = transaction.request
-    if request.method not in METHODS:
-        transaction.respond(405 if request.method in message.METHODS else 501, headers=Headers.of(("Allow", ALLOW)))
-    elif not isinstance(request.uri, SipUri):
-        transaction.respond(416)
-    elif unsupported := [option for option in request.headers.values("Require") if option.lower() != SUPPORTED]:
-        transaction.respond(420, headers=Headers.of(("Unsupported", ", ".join(unsupported))))
-    elif request.body and request.method == "INVITE" and request.content_type != SDP:
-        transaction.respond(415, headers=Headers.of(("Accept", SDP)))
-    elif request.method == "INVITE" and not _takes_sdp(request):
-        transaction.respond(406)
-    elif any(coding.lower() != "identity" for coding in request.headers.values("Content-Encoding")):
-        transaction.respond(415, headers=Headers.of(("Accept-Encoding", "identity")))
-    else:
-        return False
-    return True
-
-
-def _takes_sdp(request: Request) -> bool:
-    """Whether the caller could read our session description (RFC 3261 section 20.1)."""
-    accepted = [value.partition(";")[0].strip().lower() for value in request.headers.values("Accept")]
-    return "Accept" not in request.headers or any(kind in (SDP, "application/*", "*/*") for kind in accepted)
-
-
-def warning(host: str, text: str) -> Headers:
-    """A Warning header (RFC 3261 section 20.43)."""
-    agent = f"[{host}]" if ":" in host else host
-    plain = "".join(char if " " <= char <= "~" else "?" for char in text)[:200]
-    return Headers.of(("Warning", f"399 {agent} {quote(plain)}"))
-
-
 class Call(ABC):
     """One call. Made by `Softphone.dial` and `Softphone.incoming`."""
 
@@ -85,23 +54,29 @@ class Call(ABC):
         self.id = call_id
         self.remote = remote
         self.state = CallState.CALLING
-        self.local_sdp = ""
-        "The latest session description that we sent."
-        self.remote_sdp = ""
         self.ended_event: CallEnded | None = None
         "How the call ended, once it has."
+        self.replaced_by: Call | None = None
+        "The call that took the place of this one (RFC 3891)."
         self.media: Media | None = None
         self._agent = agent
-        self._dialog: Dialog | None = None
+        self._leg: Leg | None = None
+        "The dialog that counts."
+        self._legs: dict[DialogId, Leg] = {}
         self._media_started = False
         self._closed_media: Media | None = None
+        self._source: AudioSource | None = None
+        self._sink: AudioSink | None = None
+        self._hold_source: AudioSource | None = None
         self._waiters: set[asyncio.Future[None]] = set()
+        self._on_end: list[Callable[[Call], None]] = []
         self._keeper: SuccessKeeper | None = None
-        self._keeper_alarm: asyncio.TimerHandle | None = None
         self._keeper_transaction: ServerTransaction | None = None
-        self._awaiting_answer = False
-        "We sent an offer in a 2xx; the ACK brings the answer."
-        self._renegotiating: asyncio.Task[None] | None = None
+        self._keeper_alarm = Alarm(self._keeper_due)
+        self._timer = SessionTimer(agent.account.session_expires, agent.account.least_session_expires)
+        self._timer_alarm = Alarm(self._timer_due)
+        self._renegotiation = Renegotiation(self)
+        self._transfers = Transfers(self)
         agent.calls.add(self)
 
     # what everybody may know
@@ -116,22 +91,62 @@ class Call(ABC):
         """The three-way handshake is done: a BYE may be sent."""
         return self._keeper is None
 
+    @property
+    def local_sdp(self) -> str:
+        """The latest session description that we sent."""
+        return "" if self._leg is None else self._leg.local_sdp
+
+    @property
+    def remote_sdp(self) -> str:
+        return "" if self._leg is None else self._leg.remote_sdp
+
+    @property
+    def on_hold(self) -> bool:
+        """We hold the other side."""
+        return self._renegotiation.on_hold
+
+    @property
+    def held(self) -> bool:
+        """The other side holds us."""
+        return self._leg is not None and self._leg.held
+
+    @property
+    def transfer_request(self) -> TransferRequest | None:
+        """The other side's wish that we talk to somebody else, while it waits for an answer."""
+        return self._transfers.waiting
+
     def statistics(self) -> object:
         """Those of the media session; after the end the last ones. None before media was opened."""
         media = self._closed_media if self.media is None else self.media
         return None if media is None else media.statistics()
 
     def play(self, source: AudioSource | None) -> None:
-        """Send this sound from now on; None: silence. Raises CallError after the end."""
-        self._open_media().play(source)
+        """Send this sound from now on (while the other side is on hold: when it is resumed); None: silence.
+
+        Raises CallError after the end.
+        """
+        self._source = source
+        self._apply_source()
 
     def record(self, sink: AudioSink | None) -> None:
         """Give the received sound to this sink; None: to nobody. Raises CallError after the end."""
+        self._sink = sink
         self._open_media().record(sink)
+
+    def take_sound_of(self, other: Call) -> None:
+        """Play and record here what the other call plays and records. Raises CallError after the end."""
+        self.play(other._source)
+        self.record(other._sink)
+
+    def on_end(self, tell: Callable[[Call], None]) -> None:
+        """Call this when the call is over."""
+        self._on_end.append(tell)
+
+    # what one may do
 
     async def answered(self, timeout: float | None = None) -> None:
         """Until both sides have agreed and media flows. Raises CallRejected, CallError, TimeoutError."""
-        await self._until(lambda: self.state is CallState.ENDED or self._media_started, timeout)
+        await self._until(lambda: self.state is CallState.ENDED or self._talking, timeout)
         if self.state is CallState.ENDED:
             raise self._failure()
 
@@ -148,9 +163,42 @@ class Call(ABC):
             raise CallError("the call has not ended")
         return self.ended_event
 
+    async def hold(self, music: AudioSource | None = None) -> None:
+        """Put the other side on hold (RFC 3264 section 8.4): it hears ``music`` and nothing else, we hear nothing.
+
+        Raises ChangeRefused, CallError, TransportError.
+        """
+        await self._renegotiation.hold(music)
+
+    async def resume(self) -> None:
+        """End the hold. The other side may still hold us. Raises ChangeRefused, CallError, TransportError."""
+        await self._renegotiation.resume()
+
+    async def transfer(self, target: str) -> None:
+        """Blind transfer (RFC 3515): the other side shall call ``target``; when it has reached it, we hang up.
+
+        ``target`` is what `Softphone.dial` takes. Raises ChangeRefused when the other side does not do it or does not
+        reach the target: then the call goes on. Raises CallError, TransportError, SipParseError.
+        """
+        await self._transfers.blind(target)
+
+    async def transfer_to(self, other: Call) -> None:
+        """Attended transfer: connect the other sides of two answered calls of ours with each other (RFC 3891).
+
+        Both calls end here when they talk. Raises as `transfer`.
+        """
+        await self._transfers.attended(other)
+
+    async def info(self, content_type: str, body: bytes) -> None:
+        """Send a SIP INFO (RFC 6086). Raises ChangeRefused, CallError, TransportError."""
+        await self._renegotiation.info(content_type, body)
+
     @abstractmethod
-    async def hangup(self) -> None:
-        """End the call the way its state asks for: CANCEL, a refusal, or BYE. No error if it has ended already."""
+    async def hangup(self, reason: Reason | None = None) -> None:
+        """End the call the way its state asks for: CANCEL, a refusal, or BYE. No error if it has ended already.
+
+        ``reason`` tells the other side why (RFC 3326).
+        """
 
     def abandon(self) -> None:
         """The phone shuts down and could not say goodbye."""
@@ -161,129 +209,187 @@ class Call(ABC):
     async def handle(self, transaction: ServerTransaction) -> None:
         """A request of the peer inside the dialog."""
         request = transaction.request
-        dialog = self._dialog
-        if dialog is None or self.state is CallState.ENDED:
+        leg = self._legs.get(DialogId.of_request(request))
+        if leg is None or self.state is CallState.ENDED:
             transaction.respond(481)
-        elif not dialog.accepts(request):
+        elif not leg.dialog.accepts(request):
             transaction.respond(500, "CSeq out of order")
-        elif refuse_early(transaction):
+        elif refuse_early(self._agent, transaction):
             return
-        elif request.method == "BYE":
-            transaction.respond(200)
-            self._end(EndedBy.REMOTE, 200, "hung up")
-        elif request.method == "OPTIONS":
-            transaction.respond(200, headers=capabilities())
-        elif request.method == "INVITE":
-            await self._reinvited(transaction, dialog)
         else:
-            transaction.respond(500)
+            await self._take(transaction, leg)
+
+    async def _take(self, transaction: ServerTransaction, leg: Leg) -> None:
+        request = transaction.request
+        match request.method:
+            case "BYE":
+                transaction.respond(200)
+                self._on_bye(request, leg)
+            case "OPTIONS":
+                transaction.respond(200, headers=capabilities(self._agent))
+            case "INVITE" | "UPDATE":
+                self._on_offer(transaction, leg)
+            case "PRACK":
+                self._on_prack(transaction, leg)
+            case "REFER":
+                self._transfers.on_refer(transaction, leg)
+            case "NOTIFY":
+                self._transfers.on_notify(transaction)
+            case "INFO" if "Info-Package" in request.headers:
+                transaction.respond(469, "Bad Info Package", headers=NO_PACKAGE)
+            case "INFO":
+                transaction.respond(200)
+                self._agent.hub.emit(InfoReceived(self.id, request.content_type, request.body))
+            case "MESSAGE":
+                self._agent.take_message(transaction)
+            case _:
+                transaction.respond(500)
+
+    def _on_bye(self, bye: Request, leg: Leg) -> None:
+        told = reasons(bye)
+        text = next((cause.text for cause in told if cause.text), "hung up")
+        self._end(EndedBy.REMOTE, 200, text, causes=told)
+
+    def _on_prack(self, transaction: ServerTransaction, leg: Leg) -> None:
+        transaction.respond(481)
 
     def acknowledge(self, ack: Request) -> None:
         """The ACK for a 2xx of ours."""
-        if self._keeper is None or not self._keeper.acknowledged(ack):
+        leg = self._leg
+        if self._keeper is None or leg is None or not self._keeper.acknowledged(ack):
             return
         self._stop_keeper()
-        if self._awaiting_answer:
-            self._awaiting_answer = False
-            self._agent.spawn(self._answer_in_ack(ack), f"answer in ACK {self.id}")
+        if leg.exchange.turn is Turn.OURS:
+            self._agent.spawn(self._answer_in_ack(ack, leg), f"answer in ACK {self.id}")
         self._changed()
 
-    async def _answer_in_ack(self, ack: Request) -> None:
+    async def _answer_in_ack(self, ack: Request, leg: Leg) -> None:
+        held, first = leg.held, not self._media_started
         try:
-            self._accept(ack.body)
+            leg.accept(ack.body)
             await self._start_media()
         except (NotAcceptable, SdpError) as exc:
             await self._bye(str(exc), EndedBy.FAILURE, 488)
+        else:
+            if not first:
+                self._session_changed(held)
 
-    async def _reinvited(self, transaction: ServerTransaction, dialog: Dialog) -> None:
-        """A new offer, or the wish for one, in mid call (RFC 3261 section 14.2)."""
+    def _on_offer(self, transaction: ServerTransaction, leg: Leg) -> None:
+        """re-INVITE or UPDATE: a new offer, the wish for one, or a refresh (RFC 3261 section 14.2, RFC 3311)."""
         request = transaction.request
-        if self.state is not CallState.CONFIRMED or self._keeper is not None:
-            transaction.respond(491)
+        invite, held = request.method == "INVITE", leg.held
+        if status := self._clash(request, leg):
+            later = Headers.of(("Retry-After", str(round(10 * self._agent.jitter())))) if status == 500 else None
+            transaction.respond(status, headers=later)
             return
-        if self.media is None:
+        if self.media is None and (request.body or invite):
             transaction.respond(500)
             return
         try:
-            if request.body:
-                sdp = self._answer(request.body)
-            else:
-                sdp = self.local_sdp = self.media.offer()
-                self._awaiting_answer = True
-        except NotAcceptable as exc:
-            transaction.respond(488, headers=warning(self._agent.endpoint.host, str(exc)))
+            self._timer.check(request)
+            sdp = leg.answer(request.body) if request.body else leg.offer() if invite else ""
+        except TooSmall as exc:
+            transaction.respond(422, "Session Interval Too Small", headers=exc.headers)
             return
-        except SdpError as exc:
-            transaction.respond(400, headers=warning(self._agent.endpoint.host, str(exc)))
+        except (NotAcceptable, SdpError) as exc:
+            status = 488 if isinstance(exc, NotAcceptable) else 400
+            transaction.respond(status, headers=warning(self._agent.endpoint.host, str(exc)))
             return
-        dialog.refresh(request)
-        self._accept_invite(transaction, sdp, dialog)
-        self._agent.hub.emit(CallChanged(self.id))
+        leg.dialog.refresh(request)
+        leg.learn(request)
+        if invite:
+            self._accept_invite(transaction, sdp, leg)
+        else:
+            self._succeed(transaction, sdp, leg)
+        if request.body:
+            self._session_changed(held)
 
-    def _accept_invite(self, transaction: ServerTransaction, sdp: str, dialog: Dialog) -> None:
-        """Send a 2xx with a session description and keep it alive until its ACK."""
-        headers = Headers.of(("Contact", str(dialog.contact)), *capabilities(), ("Content-Type", SDP))
-        response = transaction.respond(200, to_tag=dialog.id.local_tag, headers=headers, body=sdp.encode())
-        self._keeper_transaction = transaction
-        loop = asyncio.get_running_loop()
-        self._keeper = SuccessKeeper.begin(response, loop.time())
-        self._arm_keeper()
+    def _clash(self, request: Request, leg: Leg) -> int | None:
+        """The status for an offer that comes at the wrong time."""
+        if request.method == "INVITE":
+            if self.state is not CallState.CONFIRMED or leg is not self._leg:
+                return 500 if self.incoming else 491
+            if self._keeper is not None or self._renegotiation.inviting:
+                return 491
+            return leg.exchange.refusal()
+        return leg.exchange.refusal() if request.body else None
 
-    def _arm_keeper(self) -> None:
-        if self._keeper is not None and self._keeper.timer is not None:
-            self._keeper_alarm = asyncio.get_running_loop().call_at(self._keeper.timer, self._keeper_due)
+    def _succeed(self, transaction: ServerTransaction, sdp: str, leg: Leg) -> None:
+        """Answer INVITE or UPDATE with 200."""
+        headers = Headers.of(("Contact", str(leg.dialog.contact)), *capabilities(self._agent))
+        if self.state is CallState.CONFIRMED:  # an UPDATE before the answer does not begin the session timer
+            loop = asyncio.get_running_loop()
+            headers = Headers.of(*headers, *self._timer.answer(transaction.request, loop.time()))
+            self._timer_alarm.set(self._timer.timer)
+        if sdp:
+            headers = headers.add("Content-Type", SDP)
+        transaction.respond(200, to_tag=leg.dialog.id.local_tag, headers=headers, body=sdp.encode())
+
+    def _accept_invite(self, transaction: ServerTransaction, sdp: str, leg: Leg) -> None:
+        """Answer INVITE with 200 and repeat that until its ACK."""
+        self._succeed(transaction, sdp, leg)
+        if transaction.final is not None:
+            self._keeper_transaction = transaction
+            self._keeper = SuccessKeeper.begin(transaction.final, asyncio.get_running_loop().time())
+            self._keeper_alarm.set(self._keeper.timer)
 
     def _keeper_due(self) -> None:
-        if self._keeper is None or self._keeper_transaction is None or self._keeper.timer is None:
+        if self._keeper is None or self._keeper_transaction is None:
             return
-        response = self._keeper.handle_timer(max(asyncio.get_running_loop().time(), self._keeper.timer))
+        response = self._keeper.handle_timer(reached(self._keeper.timer))
         if response is not None:
             self._keeper_transaction.send(response)
-            self._arm_keeper()
+            self._keeper_alarm.set(self._keeper.timer)
             return
         self._stop_keeper()
         self._agent.spawn(self._bye("the answer was never acknowledged", EndedBy.FAILURE, 408), f"no ACK {self.id}")
 
     def _stop_keeper(self) -> None:
-        if self._keeper_alarm is not None:
-            self._keeper_alarm.cancel()
-        self._keeper = self._keeper_alarm = self._keeper_transaction = None
+        self._keeper_alarm.cancel()
+        self._keeper = self._keeper_transaction = None
 
-    async def _bye(self, reason: str, by: EndedBy = EndedBy.LOCAL, status: int = 200) -> None:
+    def _timer_due(self) -> None:
+        due = self._timer.handle_timer(reached(self._timer.timer))
+        self._timer_alarm.set(self._timer.timer)
+        if due is Due.REFRESH:
+            self._agent.spawn(self._renegotiation.refresh(), f"refresh {self.id}")
+        elif due is Due.EXPIRED:
+            gone = self._bye("the other side is gone: the session expired", EndedBy.FAILURE, 408)
+            self._agent.spawn(gone, f"expired {self.id}")
+
+    async def _bye(
+        self, text: str, by: EndedBy = EndedBy.LOCAL, status: int = 200, reason: Reason | None = None
+    ) -> None:
         """Hang up: the media stops at once, the BYE may take its time."""
-        dialog = self._dialog
-        if dialog is None or self.state is CallState.ENDED:
+        leg = self._leg
+        if leg is None or self.state is CallState.ENDED:
             return
-        self._end(by, status, reason, dialog_ends=False)
+        self._end(by, status, text, dialog_ends=False)
+        await self._say_bye(leg, reason)
+
+    async def _say_bye(self, leg: Leg, reason: Reason | None = None) -> None:
         try:
             async with asyncio.timeout(BYE_SECONDS):
-                await self._agent.complete(lambda: dialog.request("BYE"), dialog.first_hop)
+                await leg.request("BYE", Headers if reason is None else reason.headers)
         except (TransportError, SipError, TimeoutError):
             self._agent.endpoint.counters["bye-unanswered"] += 1
         finally:
-            dialog.end()
-            self._agent.dialogs.pop(dialog.id, None)
+            self._drop(leg)
 
     # session descriptions and media
+
+    @property
+    def _talking(self) -> bool:
+        """Answered, and media flows."""
+        return self.state is CallState.CONFIRMED and self._media_started
 
     def _open_media(self) -> Media:
         if self.media is None:
             raise CallError(f"the call has no audio: it is {self.state.value}")
         return self.media
 
-    def _answer(self, offer: bytes) -> str:
-        text = offer.decode("utf-8", "replace")
-        answer = self._open_media().answer(text)
-        self.remote_sdp, self.local_sdp = text, answer
-        return answer
-
-    def _accept(self, answer: bytes) -> None:
-        """Raises NotAcceptable, SdpError."""
-        if not answer:
-            raise NotAcceptable("the answer to our offer is missing")
-        text = answer.decode("utf-8", "replace")
-        self._open_media().accept(text)
-        self.remote_sdp = text
+    def _apply_source(self) -> None:
+        self._open_media().play(self._hold_source if self.on_hold else self._source)
 
     async def _start_media(self) -> None:
         if self.media is None or self._media_started or self.state is CallState.ENDED:
@@ -292,30 +398,55 @@ class Call(ABC):
         self._media_started = True
         self._changed()
 
+    def _session_changed(self, held: bool) -> None:
+        """Offer and answer were exchanged anew; ``held``: whether the other side held us before."""
+        self._agent.hub.emit(CallChanged(self.id))
+        if held != self.held:
+            self._agent.hub.emit(CallHold(self.id, self.on_hold, self.held))
+        self._changed()
+
     def _confirmed(self) -> None:
         self.state = CallState.CONFIRMED
         self._agent.hub.emit(CallAnswered(self.id, str(self.remote.uri)))
         self._changed()
 
-    def _use_dialog(self, dialog: Dialog) -> None:
-        self._dialog = dialog
-        self._agent.dialogs[dialog.id] = self
+    # legs
 
-    def _end(self, by: EndedBy, status: int, reason: str, *, dialog_ends: bool = True) -> None:
+    def _add_leg(self, dialog: Dialog, media: Media | None, turn: Turn, local_sdp: str = "") -> Leg:
+        leg = Leg(self._agent, dialog, media, turn, local_sdp)
+        self._legs[dialog.id] = leg
+        self._agent.dialogs[dialog.id] = self
+        return leg
+
+    def _drop(self, leg: Leg) -> None:
+        """The dialog is over."""
+        leg.dialog.end()
+        self._legs.pop(leg.dialog.id, None)
+        self._agent.dialogs.pop(leg.dialog.id, None)
+        if leg.media is not None and leg.media not in (self.media, self._closed_media):
+            self._agent.free(leg.media)
+            leg.media = None
+
+    def _end(
+        self, by: EndedBy, status: int, reason: str, *, dialog_ends: bool = True, causes: tuple[Reason, ...] = ()
+    ) -> None:
         """The call is over for the user; media closes in a task of its own."""
         if self.state is CallState.ENDED:
             return
         self.state = CallState.ENDED
         self._stop_keeper()
-        if self._dialog is not None and dialog_ends:
-            self._dialog.end()
-            self._agent.dialogs.pop(self._dialog.id, None)
+        self._timer_alarm.cancel()
+        for leg in list(self._legs.values()):
+            if leg is not self._leg or (dialog_ends and not self._transfers.notifying):
+                self._drop(leg)
         if self.media is not None:
             self._closed_media, self.media = self.media, None
             self._agent.free(self._closed_media)
         self._agent.calls.discard(self)
-        self.ended_event = CallEnded(self.id, by, status, reason)
+        self.ended_event = CallEnded(self.id, by, status, reason, causes)
         self._agent.hub.emit(self.ended_event)
+        for tell in self._on_end:
+            tell(self)
         self._changed()
 
     def _failure(self) -> CallError:
@@ -326,9 +457,9 @@ class Call(ABC):
 
     # waiting
 
-    async def _until(self, reached: Callable[[], bool], timeout: float | None) -> None:
+    async def _until(self, condition: Callable[[], bool], timeout: float | None) -> None:
         async with asyncio.timeout(timeout):
-            while not reached():
+            while not condition():
                 waiter = asyncio.get_running_loop().create_future()
                 self._waiters.add(waiter)
                 try:
@@ -340,15 +471,3 @@ class Call(ABC):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def flow_contact(agent: Agent, flow: Flow, *, secure: bool) -> NameAddr:
-    """Our Contact on a flow; a ``sips:`` URI where the call is one (RFC 3261 section 8.1.1.8)."""
-    uri = agent.endpoint.contact(agent.account.aor.user, flow)
-    return NameAddr(replace(uri, scheme="sips", parameters=()) if secure else uri)
-
-
-def reason_of(response: Response) -> str:
-    """The reason phrase with the text of a Warning, if there is one."""
-    text = response.headers.get("Warning")
-    return f"{response.reason} ({text})" if text else response.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -11,8 +12,27 @@ from softphone.errors import ConfigError
 from softphone.media.codecs import codec_named
 from softphone.media.offer_answer import SrtpMode
 from softphone.sip.errors import SipParseError
+from softphone.sip.session_timer import SHORTEST
 from softphone.sip.transport import Transport
 from softphone.sip.uri import SipUri, escape, parse_host
+
+
+class AutoAnswer(StrEnum):
+    """Which calls the phone answers by itself."""
+
+    NEVER = "never"
+    ASKED = "asked"
+    "Those whose caller asks for it (intercom: ``answer-after``, ``Alert-Info``, ``Answer-Mode``)."
+    ALWAYS = "always"
+
+
+class Consent(StrEnum):
+    """What happens when the other side wants to transfer us to somebody else."""
+
+    ASK = "ask"
+    "The application decides: `Call.transfer_request`."
+    ACCEPT = "accept"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +72,14 @@ class Account:
     srtp: SrtpMode = SrtpMode.OPTIONAL
     max_calls: int = 8
     "Further incoming calls are answered with 486."
+    session_expires: int = 1800
+    "Seconds after which a call whose other side is gone ends (RFC 4028); 0: no session timers."
+    least_session_expires: int = SHORTEST
+    "Shorter ones that others want are refused."
+    follow_redirects: bool = True
+    "Call whom a 3xx names; else the call fails with it."
+    transfers: Consent = Consent.ASK
+    auto_answer: AutoAnswer = AutoAnswer.NEVER
 
     def __post_init__(self) -> None:
         if not self.user:
@@ -65,6 +93,11 @@ class Account:
             raise ConfigError(f"account {self.user}: {exc}") from exc
         if not 0 <= self.local_port <= 65535 or not 1 <= self.expires < 2**31 or self.ip_version not in (4, 6):
             raise ConfigError(f"account {self.user}: local_port, expires or ip_version is out of range")
+        if self.session_expires and not SHORTEST <= self.least_session_expires <= self.session_expires:
+            raise ConfigError(
+                f"account {self.user}: set session_expires to 0 or at least least_session_expires, "
+                f"and that to at least {SHORTEST}"
+            )
         if (self.certificate is None) != (self.private_key is None):
             raise ConfigError(f"account {self.user}: set both certificate and private_key or neither")
         if not self.codecs:

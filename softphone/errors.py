@@ -36,3 +36,12 @@ class CallRejected(CallError):
         super().__init__(f"call refused: {status} {reason}")
         self.status = status
         self.reason = reason
+
+
+class ChangeRefused(CallError):
+    """The other side did not accept a change of the running call; the call goes on as it was."""
+
+    def __init__(self, what: str, status: int, reason: str) -> None:
+        super().__init__(f"{what} was refused: {status} {reason}; the call goes on as it was")
+        self.status = status
+        self.reason = reason

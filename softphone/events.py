@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from softphone.errors import SoftphoneError
+from softphone.sip.identity import ELSEWHERE, Reason
 
 BACKLOG = 1000
 "Events a listener may lag behind before it loses the oldest."
@@ -63,6 +64,17 @@ class CallEvent(Event):
 @dataclass(frozen=True, slots=True)
 class CallIncoming(CallEvent):
     remote: str
+    waiting: bool = False
+    "We are in another call."
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused(CallEvent):
+    """A call came in and the phone refused it by itself: do not disturb, or too many calls."""
+
+    remote: str
+    status: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,18 @@ class CallProgress(CallEvent):
 
     status: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallEarlyMedia(CallEvent):
+    """The other side can be heard although it has not answered: tones, announcements (RFC 3960)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRedirected(CallEvent):
+    """Our call goes on to somebody else."""
+
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +108,86 @@ class CallChanged(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CallHold(CallEvent):
+    """Who holds whom has changed."""
+
+    local: bool
+    "We hold the other side."
+    remote: bool
+    "The other side holds us."
+
+
+@dataclass(frozen=True, slots=True)
+class CallTransferRequested(CallEvent):
+    """The other side wants us to talk to somebody else: see `Call.transfer_request`."""
+
+    target: str
+    referred_by: str
+    "Empty: not said."
+
+
+@dataclass(frozen=True, slots=True)
+class CallTransferred(CallEvent):
+    """The call that the other side wanted has begun; this one ends when it hangs up."""
+
+    to: str
+    "Call-ID of the new call."
+
+
+@dataclass(frozen=True, slots=True)
+class TransferProgress(CallEvent):
+    """How far the other side is with the transfer that we wanted."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallReplaced(CallEvent):
+    """A new call has taken the place of this one (RFC 3891); it is answered already."""
+
+    by: str
+    "Call-ID of the new call."
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived(CallEvent):
+    """A SIP INFO (RFC 6086, the usage without package)."""
+
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived(Event):
+    """A SIP MESSAGE (RFC 3428)."""
+
+    remote: str
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConferenceChanged(Event):
+    """Somebody joined or left a conference."""
+
+    calls: tuple[str, ...]
+    "Call-IDs of who is in it now."
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded(CallEvent):
     by: EndedBy
     status: int
     "Final status of a call that never came about, else 200; 408 or 503 when the peer could not be reached."
     reason: str
+    causes: tuple[Reason, ...] = ()
+    "What Reason headers of the other side say (RFC 3326)."
+
+    @property
+    def elsewhere(self) -> bool:
+        """An incoming call was answered by another phone of the same account: it was not missed."""
+        return any(cause.protocol.upper() == "SIP" and cause.cause == ELSEWHERE for cause in self.causes)
 
 
 Kind = TypeVar("Kind", bound=Event)

@@ -7,32 +7,40 @@ import os
 import random as dice
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
 from softphone.agent import Agent, Media
-from softphone.call import Call, capabilities, refuse_early
+from softphone.call import Call, CallState
+from softphone.capabilities import capabilities, reason_of, refuse_early
+from softphone.conference import Conference
 from softphone.config import Account
-from softphone.errors import SoftphoneError
-from softphone.events import CallIncoming, EventHub, Listener
+from softphone.errors import CallError, CallRejected, SoftphoneError
+from softphone.events import CallIncoming, CallRefused, EventHub, Listener
 from softphone.incoming import IncomingCall
 from softphone.media.codecs import codec_named
 from softphone.media.session import MediaSession, MediaSettings
-from softphone.outgoing import OutgoingCall
+from softphone.outgoing import DialOptions, OutgoingCall
 from softphone.registration import Registration
 from softphone.sip.auth import Authenticator, Credentials
 from softphone.sip.dialog import DialogId
 from softphone.sip.endpoint import Endpoint, ServerTransaction, Traced
 from softphone.sip.errors import SipParseError
+from softphone.sip.headers import Headers, NameAddr
 from softphone.sip.location import Names
 from softphone.sip.message import Request
 from softphone.sip.tls import TlsSettings
 from softphone.sip.transport import Flow
+from softphone.sip.uri import SipUri
 from softphone.sockets import DirectSockets, Sockets
 
 GOODBYE_SECONDS = 3.0
 "How long shutting down waits for BYEs and the unregistration."
+
+MESSAGE_BYTES = 1300
+"Of a text: larger ones do not go outside of a session (RFC 3428 section 8)."
 
 MediaFactory = Callable[[Sockets, str], Awaitable[Media]]
 "Opens the audio of one call on a local address."
@@ -51,6 +59,8 @@ class Softphone:
         trace: Callable[[Traced], None] | None = None,
     ) -> None:  # fmt: skip
         self.account = account
+        self.do_not_disturb = False
+        "Refuse all calls that come in, as busy (486)."
         self._sockets: Sockets = DirectSockets() if sockets is None else sockets
         self._media = self._open_session if media is None else media
         self._random = random
@@ -88,8 +98,9 @@ class Softphone:
         auth_user = account.user if account.auth_user is None else account.auth_user
         authenticator = Authenticator(Credentials(auth_user, account.password), self._random)
         self._agent = Agent(
-            account, endpoint, authenticator, self._hub, lambda: self._media(self._sockets, endpoint.host)
-        )
+            account, endpoint, authenticator, self._hub, lambda: self._media(self._sockets, endpoint.host),
+            self._call, self._random, self._jitter,
+        )  # fmt: skip
         self._registration = Registration(self._agent, self._jitter)
         if account.register:
             self._agent.spawn(self._registration.run(), "registration")
@@ -118,15 +129,64 @@ class Softphone:
 
     # use
 
-    async def dial(self, target: str) -> Call:
+    async def dial(self, target: str, *, anonymous: bool = False, late_offer: bool = False) -> Call:
         """Call a SIP URI, ``user@host``, or a number at our own domain.
 
+        ``anonymous`` hides from the other side who calls (RFC 3323); ``late_offer`` lets it propose the session.
         Returns when the INVITE is out; `Call.answered` waits for the rest. Raises TransportError, SipParseError.
         """
         agent = self._running()
-        call = OutgoingCall(agent, agent.peer_uri(target))
+        call = OutgoingCall(agent, agent.peer_uri(target), DialOptions(anonymous=anonymous, late_offer=late_offer))
         await call.begin()
         return call
+
+    async def _call(self, target: SipUri, headers: Headers) -> Call:
+        call = OutgoingCall(self._running(), target, DialOptions(headers=headers))
+        await call.begin()
+        return call
+
+    async def focus(self, call: Call) -> None:
+        """Talk to this one: answer it or end its hold, after all others were put on hold.
+
+        Raises CallError, ChangeRefused, TransportError.
+        """
+        for other in self.calls:
+            if other is not call and other.state is CallState.CONFIRMED and not other.on_hold:
+                await other.hold()
+        if isinstance(call, IncomingCall) and call.state in (CallState.CALLING, CallState.RINGING):
+            await call.answer()
+        elif call.on_hold:
+            await call.resume()
+
+    async def conference(self, *calls: Call) -> Conference:
+        """Let the other sides of answered calls hear each other, and us: `Conference.local` (mixed here, N-1).
+
+        Calls on hold are resumed. Raises CallError, ChangeRefused, TransportError.
+        """
+        made = Conference(self._hub)
+        for call in calls:
+            await made.add(call)
+        return made
+
+    async def message(self, target: str, text: str) -> None:
+        """Send a text (RFC 3428). Raises CallRejected, TransportError, SipParseError."""
+        agent = self._running()
+        uri = agent.peer_uri(target).bare()
+        body = text.encode()
+        if len(body) > MESSAGE_BYTES:
+            raise CallError(f"a message has {MESSAGE_BYTES} bytes at most, this has {len(body)}: send it in parts")
+        call_id, tag, sequence = agent.new_call_id(), agent.endpoint.new_tag(), 0
+
+        def make() -> Request:
+            nonlocal sequence
+            sequence += 1
+            request = agent.initial("MESSAGE", uri, NameAddr(uri), agent.identity(tag), call_id, sequence)
+            headers = request.headers.add("Content-Type", "text/plain;charset=UTF-8")
+            return replace(request, headers=headers, body=body)
+
+        response = await agent.complete(make)
+        if not response.success:
+            raise CallRejected(response.status, reason_of(response))
 
     async def incoming(self) -> AsyncIterator[IncomingCall]:
         """The calls that come in, until the phone is closed. For one reader."""
@@ -190,36 +250,58 @@ class Softphone:
                 transaction.respond(481)
             else:
                 agent.spawn(call.handle(transaction), f"{request.method} {request.call_id}")
-        elif refuse_early(transaction):
+        elif refuse_early(agent, transaction):
             return
         elif request.method == "INVITE":
             self._on_invite(transaction, agent)
         elif request.method == "OPTIONS":
-            transaction.respond(200, headers=capabilities())
+            transaction.respond(200, headers=capabilities(agent))
+        elif request.method == "MESSAGE":
+            agent.take_message(transaction)
+        elif request.method == "REFER":
+            transaction.respond(403, "Forbidden (transfers are taken inside calls only)")
         else:
             transaction.respond(481)
 
     def _on_invite(self, transaction: ServerTransaction, agent: Agent) -> None:
-        if len(agent.calls) >= self.account.max_calls:
-            transaction.respond(486)
-            return
-        transaction.respond(100)
         try:
+            replaces = transaction.request.headers.get("Replaces")
+            if replaces is None and (self.do_not_disturb or len(agent.calls) >= self.account.max_calls):
+                transaction.respond(486)
+                request = transaction.request
+                why = "do not disturb" if self.do_not_disturb else "too many calls"
+                agent.hub.emit(CallRefused(request.call_id, str(request.from_.uri), 486, why))
+                return
+            transaction.respond(100)
             call = IncomingCall(agent, transaction)
         except SipParseError as exc:
             transaction.respond(400, f"Bad Request ({exc})")
             return
-        agent.spawn(self._prepare(call), f"incoming {call.id}")
+        old: Call | None = None
+        if call.replaces is not None:
+            old = agent.dialogs.get(call.replaces.dialog)
+            if (status := _replaceable(old, early_only=call.replaces.early_only)) is not None:
+                call.refuse(status, "the call to replace cannot be replaced")
+                return
+        agent.spawn(self._prepare(call, old), f"incoming {call.id}")
 
-    async def _prepare(self, call: IncomingCall) -> None:
+    async def _prepare(self, call: IncomingCall, old: Call | None) -> None:
         try:
             good = await call.prepare()
         except Exception as exc:
-            call.fail(str(exc))
+            call.refuse(500, str(exc))
             raise
-        if good:
-            self._hub.emit(CallIncoming(call.id, str(call.remote.uri)))
-            self._arrived.put_nowait(call)
+        if not good:
+            return
+        if old is not None:
+            await call.take_over(old)
+            return
+        self._hub.emit(CallIncoming(call.id, str(call.remote.uri), call.waiting))
+        self._arrived.put_nowait(call)
+        if (seconds := call.answers_itself_after) is not None:
+            await asyncio.sleep(seconds)
+            if call.state in (CallState.CALLING, CallState.RINGING):
+                await call.answer()
 
     def _on_ack(self, ack: Request) -> None:
         if self._agent is None:
@@ -233,3 +315,12 @@ class Softphone:
     def _on_connection_lost(self, flow: Flow, why: str) -> None:
         if self._registration is not None:
             self._registration.connection_lost(flow)
+
+
+def _replaceable(old: Call | None, *, early_only: bool) -> int | None:
+    """The status with which an INVITE that wants to replace this call is refused, or None (RFC 3891 section 3)."""
+    if old is None or (old.state is not CallState.CONFIRMED and old.incoming):
+        return 481
+    if old.state is CallState.ENDED:
+        return 603
+    return 486 if early_only and old.state is CallState.CONFIRMED else None

@@ -93,6 +93,8 @@ class Agreed:
     rtcp_mux: bool
     direction: Direction
     "Ours."
+    remote_direction: Direction
+    "The other side's, as it said it itself; one that names no address to send to does not receive."
     send_key: CryptoLine | None
     receive_key: CryptoLine | None
 
@@ -151,7 +153,10 @@ class Negotiation:
         return str(self._offered)
 
     def accept(self, answer: str) -> None:
-        """Read the answer to our offer. Raises `SdpError`, `NotAcceptable`."""
+        """Read the answer to our latest offer; another one, of another branch of a fork, takes the place of the first.
+
+        Raises `SdpError`, `NotAcceptable`.
+        """
         if self._offered is None:
             raise SdpError("an answer, but nothing was offered")
         remote = SessionDescription.parse(answer)
@@ -166,11 +171,11 @@ class Negotiation:
             raise NotAcceptable(f"{ours.protocol} was offered, {theirs.protocol} answered")
         receive_key = self._answered_key(ours, theirs)
         send_key = self._own_key(receive_key.suite, receive_key.tag) if receive_key is not None else None
-        direction = _direction(theirs, remote).reply(_direction(ours, self._offered))
+        direction = _direction(ours, self._offered)
         offered = {codec.payload_type: codec for codec in self.local.codecs}
         mux = ours.has("rtcp-mux") and theirs.has("rtcp-mux")
         self.result = self._agree(remote, theirs, offered, _events(ours), send_key, receive_key, direction, mux)
-        self._remote, self._offered = remote, None
+        self._remote = remote
 
     # -- answering ----------------------------------------------------------------------------------------------------
 
@@ -187,7 +192,7 @@ class Negotiation:
             send_key = self._own_key(receive_key.suite, receive_key.tag)
             attributes.append(Attribute("crypto", str(send_key)))
         chosen = self._common(theirs)[:1]
-        ours_direction = _direction(theirs, remote).reply(direction)
+        ours_direction = _remote_direction(theirs, remote).reply(direction)
         mux = self.local.rtcp_mux and theirs.has("rtcp-mux")
         events = {rate: pt for pt, rate in _events(theirs).items() if rate == chosen[0].codec.clock_rate}
         audio = self._stream(theirs.protocol, chosen, events, attributes, ours_direction, mux)
@@ -196,8 +201,12 @@ class Negotiation:
             remote, theirs, receive, {p: r for r, p in events.items()}, send_key, receive_key, ours_direction, mux
         )
         media = [audio if n == place else _refused(m) for n, m in enumerate(remote.media)]
-        self.result, self._remote, self._place, self._offered = agreed, remote, place, None
+        self.result, self._remote, self._place = agreed, remote, place
         return str(self._describe(media))
+
+    def refuse(self, offer: str) -> str:
+        """An answer that takes none of the streams (RFC 3264 section 6). Raises `SdpError`."""
+        return str(self._describe([_refused(m) for m in SessionDescription.parse(offer).media]))
 
     def _choose(self, remote: SessionDescription) -> int:
         """The place of the audio stream to take; secured ones go first."""
@@ -278,6 +287,7 @@ class Negotiation:
             raise NotAcceptable("the answer has no codec that was offered")
         send = common[0]
         remote_events = {rate: number for number, rate in _events(theirs).items()}
+        remote_direction = _remote_direction(theirs, remote)
         return Agreed(
             codec=send.codec,
             payload_type=send.payload_type,
@@ -288,7 +298,8 @@ class Negotiation:
             remote_rtp_port=theirs.port,
             remote_rtcp_port=theirs.port if mux else _rtcp_port(theirs),
             rtcp_mux=mux,
-            direction=direction,
+            direction=remote_direction.reply(direction),
+            remote_direction=remote_direction,
             send_key=send_key,
             receive_key=receive_key,
         )
@@ -385,6 +396,15 @@ def _direction(media: Media, session: SessionDescription) -> Direction:
             if attribute.name in _DIRECTIONS:
                 return Direction(attribute.name)
     return Direction.SENDRECV
+
+
+def _remote_direction(media: Media, session: SessionDescription) -> Direction:
+    """What the other side does; ``c=0.0.0.0`` is how hold was said before directions (RFC 3264 section 8.4)."""
+    direction = _direction(media, session)
+    connection = media.connection or session.connection
+    if connection is not None and connection.ip is not None and connection.ip.is_unspecified:
+        return direction_of(sends=direction.sends, receives=False)
+    return direction
 
 
 def _events(media: Media) -> dict[int, int]:

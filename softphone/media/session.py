@@ -179,6 +179,16 @@ class MediaSession:
         self._negotiation.accept(answer)
         self._agreed()
 
+    def refuse(self, offer: str) -> str:
+        """An answer to an offer of which nothing can be used. Raises `SdpError`."""
+        return self._negotiation.refuse(offer)
+
+    @property
+    def remote_direction(self) -> Direction:
+        """What the other side wants to do, as it said last; before that, both."""
+        agreed = self._negotiation.result
+        return Direction.SENDRECV if agreed is None else agreed.remote_direction
+
     @property
     def agreed(self) -> Agreed | None:
         """What was agreed; None: nothing yet."""

@@ -16,8 +16,6 @@ HASHES: dict[str, Callable[[bytes], str]] = {
     "SHA-256": lambda data: hashlib.sha256(data).hexdigest(),
     "SHA-512-256": lambda data: hashlib.new("sha512_256", data).hexdigest(),
 }
-PREFERENCE = ("SHA-512-256", "SHA-256", "MD5")
-"Strongest first; one server may offer several (RFC 8760 section 2.4)."
 MAX_STALE = 3
 
 
@@ -140,8 +138,8 @@ class Authenticator:
         best: dict[tuple[str, str], Challenge] = {}
         for header, challenge in offered:
             key = (header, challenge.realm)
-            if challenge.usable and (key not in best or _rank(challenge) < _rank(best[key])):
-                best[key] = challenge
+            if challenge.usable:
+                best.setdefault(key, challenge)  # the topmost: a server lists what it likes best first (RFC 8760)
         progress = False
         for (header, realm), challenge in best.items():
             tried = _nonces(request, header, realm)
@@ -222,10 +220,6 @@ def verify(
         if expected == values.get("response"):
             return True
     return False
-
-
-def _rank(challenge: Challenge) -> int:
-    return PREFERENCE.index(challenge.hash_name)
 
 
 def _challenges(response: Response, name: str, answer: str) -> list[tuple[str, Challenge]]:

@@ -1,16 +1,18 @@
-"""Dialogs (RFC 3261 section 12) and the retransmission of 2xx responses (section 13.3.1.4), sans-IO."""
+"""Dialogs (RFC 3261 section 12), sans-IO."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Self
 
 from softphone.sip.errors import SipParseError, SipStateError
 from softphone.sip.headers import CSeq, Headers, NameAddr
 from softphone.sip.message import MAGIC_COOKIE, Request, Response
-from softphone.sip.transaction import T1, T2
 from softphone.sip.uri import SipUri, Uri
+
+TARGET_REFRESH = frozenset(["INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"])
+"Requests that carry a Contact: it becomes the other side's target."
 
 
 class DialogState(Enum):
@@ -125,7 +127,7 @@ class Dialog:
             ("CSeq", str(CSeq(sequence, method))),
             ("Max-Forwards", "70"),
         ]
-        if method in ("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"):
+        if method in TARGET_REFRESH:
             lines.append(("Contact", str(self.contact)))
         return Request(method=method, uri=uri, headers=Headers.of(*lines, *(extra or Headers())), body=body)
 
@@ -167,40 +169,3 @@ def next_hop(request: Request) -> Uri:
 def _target(message: Request | Response) -> Uri | None:
     contacts = message.contacts
     return contacts[0].uri if contacts else None
-
-
-@dataclass(slots=True)
-class SuccessKeeper:
-    """Sends a 2xx to INVITE again until its ACK comes (section 13.3.1.4); on every transport, end to end."""
-
-    response: Response
-    sequence: int
-    timer: float | None
-    _deadline: float
-    _interval: float = T1
-
-    @classmethod
-    def begin(cls, response: Response, now: float) -> Self:
-        """The response has just been sent for the first time."""
-        return cls(response, response.cseq.number, now + T1, now + 64 * T1)
-
-    def acknowledged(self, ack: Request) -> bool:
-        """An ACK came. True if it is the one we wait for."""
-        if self.timer is None or ack.cseq.number != self.sequence:
-            return False
-        self.timer = None
-        return True
-
-    def handle_timer(self, now: float) -> Response | None:
-        """The response to send again, or None: the peer never acknowledged, end the session."""
-        if now >= self._deadline:
-            self.timer = None
-            return None
-        self._interval = min(2 * self._interval, T2)
-        self.timer = min(now + self._interval, self._deadline)
-        return self.response
-
-
-def without_credentials(request: Request) -> Request:
-    """The request as it was before it was authorised."""
-    return replace(request, headers=request.headers.without("Authorization", "Proxy-Authorization"))

@@ -13,7 +13,7 @@ from softphone.errors import TransportError
 from softphone.sip.connections import CONNECT_SECONDS, Connections
 from softphone.sip.errors import SipError, SipParseError
 from softphone.sip.handles import ClientTransaction, ServerTransaction
-from softphone.sip.headers import Via
+from softphone.sip.headers import Headers, Via
 from softphone.sip.location import Names, locate
 from softphone.sip.message import MAGIC_COOKIE, Message, Request, Response, parse_message, refuse, respond
 from softphone.sip.tls import TlsSettings, proves
@@ -206,10 +206,10 @@ class Endpoint:
         except TransportError as exc:
             self.dropped("unsent", str(exc))
 
-    def send_cancel(self, invite: ClientTransaction) -> None:
+    def send_cancel(self, invite: ClientTransaction, headers: Headers | None = None) -> None:
         if invite.key not in self.layer.transactions:
             return
-        cancel = cancel_for(invite.request)
+        cancel = cancel_for(invite.request, headers)
         key, outputs = self.layer.request(cancel, invite.flow.transport.reliable, self._now())
         self._clients[key] = ClientTransaction(cancel, (), self)
         self._clients[key].begin(key, cancel, invite.flow)
@@ -351,7 +351,7 @@ class Endpoint:
             return
         cancel.respond(200)
         if invite.final is None and invite.on_cancel is not None:
-            invite.on_cancel()
+            invite.on_cancel(cancel.request)
 
     def _answer(self, key: Key, response: Response | None, status: int = 0, why: str = "") -> None:
         client = self._clients.get(key)

@@ -18,7 +18,7 @@ class Sender(Protocol):
 
     def new_tag(self) -> str: ...
 
-    def send_cancel(self, invite: ClientTransaction) -> None: ...
+    def send_cancel(self, invite: ClientTransaction, headers: Headers | None) -> None: ...
 
     def send_response(self, key: Key, response: Response) -> None: ...
 
@@ -72,10 +72,10 @@ class ClientTransaction:
                 return response
         raise TransportError("the transaction was given up before an answer came")
 
-    async def cancel(self) -> None:
+    async def cancel(self, headers: Headers | None = None) -> None:
         """Send CANCEL for this INVITE; its outcome shows as the INVITE's final response (487, as a rule)."""
         self.settled = True
-        self._sender.send_cancel(self)
+        self._sender.send_cancel(self, headers)
 
     def put(self, response: Response | None) -> None:
         """A response came, or (None) the last one has."""
@@ -91,7 +91,7 @@ class ServerTransaction:
         self.flow = flow
         self.final: Response | None = None
         "The final response, once sent."
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: Callable[[Request], None] | None = None
         self._sender = sender
 
     def respond(

@@ -375,8 +375,8 @@ def acknowledge_failure(invite: Request, response: Response) -> Request:
     return Request(method="ACK", uri=invite.uri, headers=headers)
 
 
-def cancel_for(invite: Request) -> Request:
-    """The CANCEL for an INVITE of ours (RFC 3261 section 9.1)."""
+def cancel_for(invite: Request, extra: Headers | None = None) -> Request:
+    """The CANCEL for an INVITE of ours (RFC 3261 section 9.1); ``extra`` may say why (RFC 3326)."""
     headers = Headers.of(
         ("Via", str(invite.via)),
         *(("Route", value) for value in invite.headers.raw("Route")),
@@ -385,6 +385,7 @@ def cancel_for(invite: Request) -> Request:
         ("Call-ID", invite.call_id),
         ("CSeq", str(CSeq(invite.cseq.number, "CANCEL"))),
         ("Max-Forwards", "70"),
+        *(extra or Headers()),
     )
     return Request(method="CANCEL", uri=invite.uri, headers=headers)
 

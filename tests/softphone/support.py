@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from softphone.config import Account
 from softphone.media.audio import AudioSink, AudioSource
-from softphone.media.offer_answer import NotAcceptable
+from softphone.media.offer_answer import Direction, NotAcceptable
 from softphone.media.sdp import SdpError
 from softphone.sip.auth import Challenge, Credentials, verify
 from softphone.sip.endpoint import Endpoint, ServerTransaction
@@ -72,13 +72,19 @@ def counting() -> Callable[[int], bytes]:
 
 
 class FakeMedia:
-    """Audio without sound: session descriptions are lines of text, ``bad`` ones are refused."""
+    """Audio without sound: session descriptions are lines of text.
+
+    ``incompatible`` and ``broken`` ones are refused; a direction other than sendrecv is named at the end.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.log: list[str] = []
         self.running = False
         self.closed = False
+        self.remote_direction = Direction.SENDRECV
+        self.source: AudioSource | None = None
+        self.sink: AudioSink | None = None
         self._version = 0
 
     @classmethod
@@ -92,20 +98,26 @@ class FakeMedia:
 
         return open_media
 
-    def offer(self) -> str:
+    def offer(self, direction: Direction = Direction.SENDRECV) -> str:
         self._version += 1
         self.log.append("offer")
-        return f"offer {self._version} of {self.name}"
+        return f"offer {self._version} of {self.name}{_named(direction)}"
 
-    def answer(self, offer: str) -> str:
+    def answer(self, offer: str, direction: Direction = Direction.SENDRECV) -> str:
         self._check(offer)
         self._version += 1
         self.log.append(f"answer({offer})")
-        return f"answer {self._version} of {self.name}"
+        self.remote_direction = _direction(offer)
+        return f"answer {self._version} of {self.name}{_named(self.remote_direction.reply(direction))}"
 
     def accept(self, answer: str) -> None:
         self._check(answer)
+        self.remote_direction = _direction(answer)
         self.log.append(f"accept({answer})")
+
+    def refuse(self, offer: str) -> str:
+        self.log.append(f"refuse({offer})")
+        return f"refusal of {self.name}"
 
     async def start(self) -> None:
         self.running = True
@@ -115,10 +127,10 @@ class FakeMedia:
         self.closed = True
 
     def play(self, source: AudioSource | None) -> None:
-        self.log.append("play")
+        self.source = source
 
     def record(self, sink: AudioSink | None) -> None:
-        self.log.append("record")
+        self.sink = sink
 
     def statistics(self) -> object:
         return {"closed": self.closed}
@@ -129,6 +141,15 @@ class FakeMedia:
             raise NotAcceptable("no codec in common")
         if "broken" in text:
             raise SdpError("line 1: nonsense")
+
+
+def _named(direction: Direction) -> str:
+    return "" if direction is Direction.SENDRECV else f" {direction}"
+
+
+def _direction(text: str) -> Direction:
+    last = text.rpartition(" ")[2]
+    return Direction(last) if last in list(Direction) else Direction.SENDRECV
 
 
 class Registrar:

@@ -1,130 +1,25 @@
-"""Two phones call each other in simulated time over loopback sockets; and foreign, odd peers made of bare endpoints."""
+"""Calls in simulated time over loopback sockets: how they begin and end."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 import pytest
 
-from softphone.call import Call, CallState
+from softphone.call import CallState
 from softphone.errors import CallError, CallRejected, SoftphoneError, TransportError
 from softphone.events import CallEnded, EndedBy
-from softphone.incoming import IncomingCall
 from softphone.phone import Softphone
-from softphone.sip.dialog import Dialog
-from softphone.sip.endpoint import ClientTransaction, Endpoint, ServerTransaction
 from softphone.sip.headers import Headers, NameAddr
-from softphone.sip.message import Request, Response
 from softphone.sip.transport import Transport
 from softphone.sip.uri import SipUri
 from softphone.sockets import DirectSockets
-from tests.softphone.support import FakeMedia, account, counting, simulate
-
-SDP = ("Content-Type", "application/sdp")
-
-
-class Pair:
-    """Alice, Bob, and the audio that they opened."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.a_media: list[FakeMedia] = []
-        self.b_media: list[FakeMedia] = []
-        self.alice = Softphone(account("alice", **settings), media=FakeMedia.factory(self.a_media, "a"))
-        self.bob = Softphone(account("bob", **settings), media=FakeMedia.factory(self.b_media, "b"))
-
-    async def __aenter__(self) -> Pair:
-        await self.alice.start()
-        await self.bob.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.alice.close()
-        await self.bob.close()
-        assert all(media.closed for media in self.a_media + self.b_media)
-
-    async def dial(self) -> tuple[Call, IncomingCall]:
-        call = await self.alice.dial(f"sip:bob@[::1]:{self.bob.port}")
-        return call, await anext(self.bob.incoming())
-
-    async def talk(self) -> tuple[Call, IncomingCall]:
-        call, incoming = await self.dial()
-        await incoming.answer()
-        await call.answered(5)
-        await incoming.answered(5)
-        return call, incoming
-
-
-def between(test: Callable[[Pair], Coroutine[Any, Any, None]], **settings: Any) -> None:
-    async def work() -> None:
-        async with Pair(**settings) as pair:
-            await test(pair)
-
-    simulate(work)
-
-
-class Peer:
-    """A foreign phone: a bare endpoint that does what a test tells it."""
-
-    def __init__(self) -> None:
-        self.requests: asyncio.Queue[ServerTransaction] = asyncio.Queue()
-        self.acks: asyncio.Queue[Request] = asyncio.Queue()
-        self.endpoint = Endpoint(
-            DirectSockets(), "::1", random=counting(),
-            on_request=self.requests.put_nowait, on_ack=self.acks.put_nowait,
-        )  # fmt: skip
-
-    async def __aenter__(self) -> Peer:
-        await self.endpoint.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.endpoint.close()
-
-    @property
-    def contact(self) -> NameAddr:
-        return NameAddr(SipUri("::1", "peer", self.endpoint.port))
-
-    def invite(self, *extra: tuple[str, str], body: bytes = b"offer", method: str = "INVITE") -> Request:
-        lines = [
-            ("From", "<sip:peer@example.org>;tag=p"),
-            ("To", "<sip:bob@example.org>"),
-            ("Call-ID", "foreign"),
-            ("CSeq", f"1 {method}"),
-            ("Contact", str(self.contact)),
-            *([SDP] if body else []),
-        ]
-        given = {name for name, _ in extra}
-        lines = [line for line in lines if line[0] not in given]
-        return Request(method=method, uri=SipUri("::1", "bob"), headers=Headers.of(*lines, *extra), body=body)
-
-    async def ask(self, request: Request, phone: Softphone) -> ClientTransaction:
-        target = await self.endpoint.resolve(SipUri("::1", None, phone.port), Transport.UDP)
-        return await self.endpoint.request(request, await self.endpoint.flow(target))
-
-    async def final(self, request: Request, phone: Softphone) -> Response:
-        return await (await self.ask(request, phone)).final()
-
-    async def ack(self, dialog: Dialog, phone: Softphone, body: bytes = b"") -> None:
-        target = await self.endpoint.resolve(SipUri("::1", None, phone.port), Transport.UDP)
-        extra = Headers.of(SDP) if body else Headers()
-        ack = dialog.request("ACK", extra, body, sequence=dialog.local_sequence)
-        self.endpoint.send_ack(ack, await self.endpoint.flow(target))
-
-
-def with_peer(test: Callable[[Peer, Softphone, list[FakeMedia]], Coroutine[Any, Any, None]]) -> None:
-    """Run a test between a peer and Bob."""
-
-    async def work() -> None:
-        media: list[FakeMedia] = []
-        async with Peer() as peer, Softphone(account("bob"), media=FakeMedia.factory(media, "b")) as bob:
-            await test(peer, bob, media)
-
-    simulate(work)
+from tests.softphone.peers import SDP, Pair, Peer, accepted, between, with_peer
+from tests.softphone.support import FakeMedia, account, simulate
 
 
 @pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
@@ -195,7 +90,7 @@ def test_cancel_before_any_answer_waits_for_one() -> None:
         hanging_up = asyncio.create_task(call.hangup())
         invite = await peer.requests.get()
         cancelled = asyncio.Event()
-        invite.on_cancel = cancelled.set
+        invite.on_cancel = lambda cancel: cancelled.set()
         await asyncio.sleep(3)
         assert not cancelled.is_set()
         invite.respond(180, to_tag="p")
@@ -312,7 +207,7 @@ def test_an_answer_that_cannot_be_used_is_acknowledged_and_hung_up() -> None:
     [
         ([], b"incompatible", 488, "Warning"),
         ([], b"broken", 400, "Warning"),
-        ([("Require", "100rel, path, nonsense")], b"offer", 420, "Unsupported"),
+        ([("Require", "100rel, precondition, nonsense")], b"offer", 420, "Unsupported"),
         ([("Content-Type", "text/plain")], b"offer", 415, "Accept"),
         ([("Content-Encoding", "gzip")], b"offer", 415, "Accept-Encoding"),
         ([("To", "<sip:bob@example.org>;tag=unknown")], b"offer", 481, "To"),
@@ -327,7 +222,7 @@ def test_invites_that_are_refused(extra: list[tuple[str, str]], body: bytes, sta
         assert response.to.tag
         assert bob.calls == []
         if status == 420:
-            assert response.headers.values("Unsupported") == ["100rel", "nonsense"]
+            assert response.headers.values("Unsupported") == ["precondition", "nonsense"]
 
     with_peer(test)
 
@@ -356,16 +251,6 @@ def test_too_many_calls_are_busy() -> None:
             await second.answered(5)
 
     between(test, max_calls=1)
-
-
-async def accepted(peer: Peer, bob: Softphone, body: bytes = b"offer") -> tuple[IncomingCall, Dialog, Response]:
-    """A call from the peer that Bob has answered, not yet acknowledged."""
-    invite = peer.invite(body=body)
-    transaction = await peer.ask(invite, bob)
-    call = await anext(bob.incoming())
-    await call.answer()
-    response = await transaction.final()
-    return call, Dialog.as_caller(transaction.request, response, peer.contact), response
 
 
 def test_a_late_offer() -> None:
@@ -459,7 +344,7 @@ def test_reinvites() -> None:
         assert options.status == 200
         old = await peer.final(dialog.request("OPTIONS", sequence=2), bob)
         assert old.status == 500
-        unknown = await peer.final(dialog.request("INFO"), bob)
+        unknown = await peer.final(dialog.request("SUBSCRIBE"), bob)
         assert unknown.status == 405
 
         hanging_up = asyncio.create_task(call.hangup())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from softphone.sip.dialog import Dialog, DialogId, DialogState, SuccessKeeper, next_hop, route
+from softphone.sip.dialog import Dialog, DialogId, DialogState, next_hop, route
 from softphone.sip.errors import SipParseError, SipStateError
 from softphone.sip.headers import Headers, NameAddr
 from softphone.sip.message import Request, Response, respond
+from softphone.sip.reliable import SuccessKeeper
 from softphone.sip.uri import SipUri
 
 ALICE = NameAddr(SipUri("2001:db8::a", "alice", 5060))
