@@ -15,7 +15,8 @@ from mobility.links import endpoint_address
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Internet, Segment
 from mobility.wire import udp
-from softphone.media.codecs import OPUS_BIT_RATE, PACKET_TIME
+from softphone.media.codecs import PACKET_TIME
+from softphone.media.opus import BIT_RATE as OPUS_BIT_RATE
 from tests.mobility.optimized import Optimized
 from tests.mobility.translation import support
 from tests.mobility.whole import CN, MN, Network

@@ -1,7 +1,7 @@
-"""Speech codecs on PyAV: Opus, G.722, G.711 (PCMA, PCMU); one 20 ms packet of mono sound at a time.
+"""Speech codecs: Opus (libopus), G.722 and G.711 (FFmpeg, by PyAV), L16; one 20 ms packet of mono sound at a time.
 
 Why not the codec classes of aiortc: its Opus encoder is fixed at stereo and 96 kbit/s without forward error correction,
-and every encoder carries a resampler. The codecs beneath it are FFmpeg's, and those are used here directly.
+and every encoder carries a resampler.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
+from softphone.media.opus import (
+    DTX_LENGTH,
+    OpusDecoder,
+    OpusEncoder,
+    OpusError,
+    OpusSettings,
+    has_fec,
+)
+
 Samples = NDArray[np.int16]
 "Mono sound, 16 bits a sample."
 
 PACKET_TIME = 0.020
 "Seconds of sound in one packet."
-
-OPUS_BIT_RATE = 32_000
-OPUS_COMPLEXITY = 6
-"Of 0..10. Measured on speech at 32 kbit/s: 3 gives PESQ 2.9, 6 gives 3.9, and 10 no more but 1.8 times the CPU time."
-OPUS_EXPECTED_LOSS = 5
-"Per cent; decides how much forward error correction the encoder puts in."
 
 
 class CodecError(ValueError):
@@ -63,21 +66,24 @@ class Codec:
         return self.name
 
 
-OPUS = Codec("opus", 48_000, 48_000, 96, 2, "useinbandfec=1;stereo=0;sprop-stereo=0", "libopus")
+OPUS = Codec("opus", 48_000, 48_000, 96, 2, "useinbandfec=1;stereo=0;sprop-stereo=0")
 G722 = Codec("G722", 8_000, 16_000, 9, ffmpeg="g722")
 PCMA = Codec("PCMA", 8_000, 8_000, 8, ffmpeg="pcm_alaw")
 PCMU = Codec("PCMU", 8_000, 8_000, 0, ffmpeg="pcm_mulaw")
 
+L16 = Codec("L16", 16_000, 16_000, 97, ffmpeg="pcm_s16be")
+
 CODECS = (OPUS, G722, PCMA, PCMU)
-"All, in the order of preference."
+"Those that are offered where nothing else is said, in the order of preference."
+KNOWN = (*CODECS, L16)
 
 
 def codec_named(name: str) -> Codec:
     """By name, whatever the case. Raises `ValueError` with the names there are."""
-    for codec in CODECS:
+    for codec in KNOWN:
         if codec.name.lower() == name.lower():
             return codec
-    raise ValueError(f"no codec {name!r}; there are {', '.join(c.name for c in CODECS)}")
+    raise ValueError(f"no codec {name!r}; there are {', '.join(c.name for c in KNOWN)}")
 
 
 def _context(codec: Codec, mode: str) -> AudioCodecContext:
@@ -91,27 +97,24 @@ def _context(codec: Codec, mode: str) -> AudioCodecContext:
 
 
 class Encoder:
-    """Sound to payloads of one call."""
+    """Sound to payloads of one call. ``opus``: what the other side asks of Opus."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, opus: OpusSettings | None = None) -> None:
         self.codec = codec
-        self._context = _context(codec, "w")
-        self._context.time_base = Fraction(1, codec.sample_rate)
-        if codec is OPUS:
-            self._context.bit_rate = OPUS_BIT_RATE
-            self._context.options = {
-                "application": "voip",
-                "frame_duration": "20",
-                "compression_level": str(OPUS_COMPLEXITY),
-                "fec": "1",
-                "packet_loss": str(OPUS_EXPECTED_LOSS),
-            }
+        self.opus = OpusEncoder(opus) if codec is OPUS else None
+        self._context: AudioCodecContext | None = None
+        if codec is not OPUS:
+            self._context = _context(codec, "w")
+            self._context.time_base = Fraction(1, codec.sample_rate)
         self._position = 0
 
     def encode(self, samples: Samples) -> bytes:
         """One packet's payload. Raises `ValueError` unless there are exactly `Codec.frame` samples."""
         if samples.shape != (self.codec.frame,):
             raise ValueError(f"{self.codec} encodes {self.codec.frame} samples at a time, not {samples.shape}")
+        if self._context is None:
+            assert self.opus is not None
+            return self.opus.encode(samples)
         frame = av.AudioFrame(format="s16", layout="mono", samples=self.codec.frame)
         frame.planes[0].update(samples.tobytes())
         frame.sample_rate = self.codec.sample_rate
@@ -126,35 +129,46 @@ class Decoder:
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-        self._context = _context(codec, "r")
+        self._opus = OpusDecoder() if codec is OPUS else None
+        self._context = _context(codec, "r") if codec is not OPUS else None
         self._last = b""
+
+    @property
+    def resting(self) -> bool:
+        """The last packet said that there is nothing to hear until the next (Opus DTX)."""
+        return self._opus is not None and 0 < len(self._last) <= DTX_LENGTH
 
     def decode(self, payload: bytes) -> Samples:
         """The sound of one packet, as long as the packet is. Raises `CodecError`."""
         if not payload:
             raise CodecError("an empty payload")
         try:
-            frames = self._context.decode(av.Packet(payload))
-            parts = [self._mono(frame) for frame in frames]
+            if self._context is None:
+                assert self._opus is not None
+                samples = self._opus.decode(payload)
+            else:
+                parts = [self._mono(frame) for frame in self._context.decode(av.Packet(payload))]
+                samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
         except (av.FFmpegError, ValueError) as exc:
             raise CodecError(f"{self.codec} cannot decode {len(payload)} bytes: {exc}") from exc
-        if not parts:
+        if not len(samples):
             raise CodecError(f"{self.codec} finds no sound in {len(payload)} bytes")
         self._last = payload
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return samples
 
     def conceal(self) -> Samples | None:
-        """Sound in the place of one missing packet, if the codec itself can guess it; None: it cannot.
+        """Sound in the place of one missing packet, if the codec itself can guess it; None: it cannot."""
+        if self._opus is None or not self._last:
+            return None
+        return self._opus.conceal(self.codec.frame)
 
-        A packet that is nothing but its first byte (RFC 6716 section 3.1) makes libopus extrapolate for the time
-        that this byte says. FFmpeg's decoder offers no other way, and none to the forward error correction.
-        """
-        if self.codec is not OPUS or not self._last:
+    def recover(self, following: bytes) -> Samples | None:
+        """The packet before ``following`` from the forward error correction in it; None: it has none."""
+        if self._opus is None or not has_fec(following):
             return None
         try:
-            frames = self._context.decode(av.Packet(bytes([self._last[0] & 0xFC])))
-            return np.concatenate([self._mono(frame) for frame in frames]) if frames else None
-        except (av.FFmpegError, ValueError):
+            return self._opus.recover(following, self.codec.frame)
+        except OpusError:
             return None
 
     def _mono(self, frame: av.AudioFrame) -> Samples:

@@ -56,6 +56,8 @@ class MediaPacket(NamedTuple):
     timestamp: int
     payload_type: int
     payload: bytes
+    noise: bool = False
+    "Comfort noise: it lasts until the next packet."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Missing:
     """A gap before the next packet: sound for so many units of the RTP clock must be invented."""
 
     ticks: int
+    following: MediaPacket | None = None
+    "The packet right after these: it may carry what is missing once more."
 
 
 class Empty:
@@ -195,7 +199,7 @@ class JitterBuffer:
         if gap:
             ticks = min(gap, step)
             self._position += ticks
-            return Missing(ticks)
+            return Missing(ticks, self._packets[first] if ticks == gap else None)
         return self._packets.pop(first)
 
     def _cut_off(self, now: float) -> None:

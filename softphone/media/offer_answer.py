@@ -6,30 +6,23 @@ sockets it only knows the numbers of their ports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from softphone.media.codecs import CODECS, Codec
+from softphone.media.codecs import CODECS, OPUS, Codec
+from softphone.media.comfort_noise import CLOCK_RATE as NOISE_CLOCK_RATE
+from softphone.media.comfort_noise import PAYLOAD_TYPE as NOISE_PAYLOAD_TYPE
+from softphone.media.dtls import Certificate, DtlsPeer
+from softphone.media.ice_description import IceDescription
+from softphone.media.keying import PROFILES, KeyDescriptions, Keying, Keys, NotAcceptable, SrtpMode, secure
 from softphone.media.sdp import Attribute, Connection, Media, Origin, SdpError, SessionDescription
-from softphone.media.srtp import CryptoError, CryptoLine, Random, Suite, offered_suites
+from softphone.media.srtp import CryptoLine, Random, Suite, offered_suites
+
+__all__ = ["Agreed", "Direction", "LocalStream", "Negotiation", "NotAcceptable", "SrtpMode", "direction_of"]
 
 PACKET_MILLISECONDS = 20
 _FIRST_EVENT_PAYLOAD = 101
-
-
-class NotAcceptable(Exception):
-    """Understood, but no audio stream can come of it: SIP status 488 (RFC 3261 section 21.4.26)."""
-
-
-class SrtpMode(StrEnum):
-    """Whether the audio stream is encrypted."""
-
-    MANDATORY = "mandatory"
-    "``RTP/SAVP``, else no call."
-    OPTIONAL = "optional"
-    "Offered as ``RTP/AVP`` with keys (RFC 8643), accepted either way."
-    OFF = "off"
 
 
 class Direction(StrEnum):
@@ -71,6 +64,14 @@ class LocalStream:
     srtp: SrtpMode = SrtpMode.OPTIONAL
     rtcp_mux: bool = True
     suites: tuple[Suite, ...] = field(default_factory=offered_suites)
+    keying: tuple[Keying, ...] = (Keying.SDES, Keying.DTLS)
+    "Accepted, in the order of preference."
+    offered_keying: tuple[Keying, ...] = (Keying.SDES,)
+    comfort_noise: bool = True
+    "Say that we understand comfort noise (RFC 3389)."
+    opus_parameters: str = OPUS.parameters
+    "Our ``fmtp`` of Opus (RFC 7587 section 6.1)."
+    ice: IceDescription | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ class Agreed:
     "Under which number we send it."
     receive: Mapping[int, Codec]
     "Payload types that the other side may send."
-    events: frozenset[int]
-    "Payload types of telephone-event (RFC 4733) that may arrive."
+    events: Mapping[int, int]
+    "Payload types of telephone-event (RFC 4733) that may arrive, and their clock rates."
     send_events: int | None
     "Payload type under which we may send telephone-event."
     remote_address: str
@@ -95,13 +96,42 @@ class Agreed:
     "Ours."
     remote_direction: Direction
     "The other side's, as it said it itself; one that names no address to send to does not receive."
-    send_key: CryptoLine | None
-    receive_key: CryptoLine | None
+    keys: Keys
+    noise: bool = False
+    "Comfort noise (RFC 3389) may be sent, under its static payload type."
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    "The other side's ``fmtp`` of `codec`."
+    ice: IceDescription | None = None
+    "The other side's, where both use it."
+    reports: bool = False
+    "The other side reads extended reports with VoIP metrics (RFC 3611 section 5)."
+
+    @property
+    def send_key(self) -> CryptoLine | None:
+        return self.keys.send
+
+    @property
+    def receive_key(self) -> CryptoLine | None:
+        return self.keys.receive
+
+    @property
+    def dtls(self) -> DtlsPeer | None:
+        """The keys are made by this handshake."""
+        return self.keys.dtls
+
+    @property
+    def encrypted(self) -> bool:
+        return self.keys != Keys()
 
     @property
     def suite(self) -> str:
-        """The SRTP suite; empty: not encrypted."""
+        """The SRTP suite out of the descriptions; empty: not encrypted, or its keys are made by DTLS."""
         return self.send_key.suite.name if self.send_key is not None else ""
+
+    @property
+    def held(self) -> bool:
+        """The other side does not want to hear us: it has put us on hold (RFC 3264 section 8.4)."""
+        return not self.remote_direction.receives
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,26 +154,29 @@ class Negotiation:
         self._last = ""
         "The body that we sent last, to know whether the version must grow (RFC 3264 section 8)."
         self._offered: SessionDescription | None = None
-        self._keys: dict[Suite, CryptoLine] = {}
-        "Our key for every suite; a new offer in the same call keeps it."
+        self._keys = KeyDescriptions(local.srtp, local.suites, local.keying, local.offered_keying, random)
         self._remote: SessionDescription | None = None
         self._place = 0
         "Where among the m-lines our stream stands."
+
+    @property
+    def certificate(self) -> Certificate:
+        """Ours for DTLS; its fingerprint stands in our descriptions."""
+        return self._keys.certificate
 
     # -- offering -----------------------------------------------------------------------------------------------------
 
     def offer(self, direction: Direction = Direction.SENDRECV) -> str:
         """A description to offer, the first or a changed one."""
-        keys = (
-            [] if self.local.srtp is SrtpMode.OFF else [self._own_key(s, n) for n, s in enumerate(self.local.suites, 1)]
-        )
-        protocol = "RTP/SAVP" if self.local.srtp is SrtpMode.MANDATORY else "RTP/AVP"
-        attributes = [Attribute("crypto", str(key)) for key in keys]
+        protocol, attributes = self._keys.offer()
         numbered = [_Numbered(codec.payload_type, codec) for codec in self.local.codecs]
         events = dict(
             zip(dict.fromkeys(c.clock_rate for c in self.local.codecs), range(_FIRST_EVENT_PAYLOAD, 128), strict=False)
         )
-        audio = self._stream(protocol, numbered, events, attributes, direction, self.local.rtcp_mux)
+        noise = self.local.comfort_noise and any(c.clock_rate == NOISE_CLOCK_RATE for c in self.local.codecs)
+        audio = self._stream(
+            protocol, numbered, events, attributes, direction, self.local.rtcp_mux, noise, self.local.ice
+        )
         media = [audio]
         if self._remote is not None:
             # A changed offer keeps the m-lines of the session in their places (RFC 3264 section 8).
@@ -167,14 +200,11 @@ class Negotiation:
             raise SdpError(f"the answer to {ours.kind} is {theirs.kind}")
         if theirs.port == 0:
             raise NotAcceptable("the other side does not want the audio stream")
-        if _secure(theirs.protocol) != _secure(ours.protocol):
-            raise NotAcceptable(f"{ours.protocol} was offered, {theirs.protocol} answered")
-        receive_key = self._answered_key(ours, theirs)
-        send_key = self._own_key(receive_key.suite, receive_key.tag) if receive_key is not None else None
+        keys = self._keys.answered(ours, theirs, remote)
         direction = _direction(ours, self._offered)
         offered = {codec.payload_type: codec for codec in self.local.codecs}
         mux = ours.has("rtcp-mux") and theirs.has("rtcp-mux")
-        self.result = self._agree(remote, theirs, offered, _events(ours), send_key, receive_key, direction, mux)
+        self.result = self._agree(remote, theirs, offered, _events(ours), keys, direction, mux)
         self._remote = remote
 
     # -- answering ----------------------------------------------------------------------------------------------------
@@ -184,22 +214,15 @@ class Negotiation:
         remote = SessionDescription.parse(offer)
         place = self._choose(remote)
         theirs = remote.media[place]
-        receive_key = self._chosen_key(theirs)
-        send_key = None
-        attributes = []
-        if receive_key is not None:
-            # Our own key under the tag of the line that we accept (RFC 4568 section 5.1.2).
-            send_key = self._own_key(receive_key.suite, receive_key.tag)
-            attributes.append(Attribute("crypto", str(send_key)))
+        keys, attributes = self._keys.take(self._keys.usable(theirs, remote))
         chosen = self._common(theirs)[:1]
         ours_direction = _remote_direction(theirs, remote).reply(direction)
         mux = self.local.rtcp_mux and theirs.has("rtcp-mux")
         events = {rate: pt for pt, rate in _events(theirs).items() if rate == chosen[0].codec.clock_rate}
-        audio = self._stream(theirs.protocol, chosen, events, attributes, ours_direction, mux)
         receive = {n.payload_type: n.codec for n in chosen}
-        agreed = self._agree(
-            remote, theirs, receive, {p: r for r, p in events.items()}, send_key, receive_key, ours_direction, mux
-        )
+        agreed = self._agree(remote, theirs, receive, {p: r for r, p in events.items()}, keys, ours_direction, mux)
+        ice = self.local.ice if agreed.ice is not None else None
+        audio = self._stream(theirs.protocol, chosen, events, attributes, ours_direction, mux, agreed.noise, ice)
         media = [audio if n == place else _refused(m) for n, m in enumerate(remote.media)]
         self.result, self._remote, self._place = agreed, remote, place
         return str(self._describe(media))
@@ -211,18 +234,18 @@ class Negotiation:
     def _choose(self, remote: SessionDescription) -> int:
         """The place of the audio stream to take; secured ones go first."""
         why = "the offer has no audio stream"
-        order = sorted(range(len(remote.media)), key=lambda n: not _secure(remote.media[n].protocol))
+        order = sorted(range(len(remote.media)), key=lambda n: not secure(remote.media[n].protocol))
         for place in order:
             media = remote.media[place]
             if media.kind != "audio" or media.port == 0:
                 continue
-            if _profile(media.protocol) is None:
-                why = f"the transport {media.protocol} is not supported, only RTP/AVP and RTP/SAVP"
+            if media.protocol.upper() not in PROFILES:
+                why = f"the transport {media.protocol} is not supported, only {', '.join(PROFILES)}"
             elif not self._common(media):
                 why = f"no common codec; here there are {', '.join(c.name for c in self.local.codecs)}"
             else:
                 try:
-                    self._chosen_key(media)
+                    self._keys.usable(media, remote)
                     _remote_address(remote, media)
                 except NotAcceptable as exc:
                     why = str(exc)
@@ -240,6 +263,8 @@ class Negotiation:
         security: Iterable[Attribute],
         direction: Direction,
         mux: bool,
+        noise: bool,
+        ice: IceDescription | None,
     ) -> Media:
         formats: list[str] = []
         attributes: list[Attribute] = []
@@ -247,12 +272,15 @@ class Negotiation:
             formats.append(str(number))
             channels = f"/{codec.channels}" if codec.channels != 1 else ""
             attributes.append(Attribute("rtpmap", f"{number} {codec.name}/{codec.clock_rate}{channels}"))
-            if codec.parameters:
-                attributes.append(Attribute("fmtp", f"{number} {codec.parameters}"))
+            parameters = self.local.opus_parameters if codec is OPUS else codec.parameters
+            if parameters:
+                attributes.append(Attribute("fmtp", f"{number} {parameters}"))
         for rate, number in events.items():
             formats.append(str(number))
             attributes.append(Attribute("rtpmap", f"{number} telephone-event/{rate}"))
             attributes.append(Attribute("fmtp", f"{number} 0-15"))
+        if noise:
+            formats.append(str(NOISE_PAYLOAD_TYPE))
         attributes.append(Attribute("ptime", str(PACKET_MILLISECONDS)))
         attributes.append(Attribute(direction.value))
         attributes.extend(security)
@@ -260,6 +288,9 @@ class Negotiation:
             attributes.append(Attribute("rtcp-mux"))
         if self.local.rtcp_port != self.local.rtp_port + 1:
             attributes.append(Attribute("rtcp", str(self.local.rtcp_port)))
+        attributes.append(Attribute("rtcp-xr", "voip-metrics"))
+        if ice is not None:
+            attributes.extend(ice.attributes())
         return Media("audio", self.local.rtp_port, protocol, tuple(formats), tuple(attributes))
 
     def _describe(self, media: Iterable[Media]) -> SessionDescription:
@@ -277,8 +308,7 @@ class Negotiation:
         theirs: Media,
         receive: Mapping[int, Codec],
         events: Mapping[int, int],
-        send_key: CryptoLine | None,
-        receive_key: CryptoLine | None,
+        keys: Keys,
         direction: Direction,
         mux: bool,
     ) -> Agreed:
@@ -292,7 +322,7 @@ class Negotiation:
             codec=send.codec,
             payload_type=send.payload_type,
             receive=dict(receive),
-            events=frozenset(events),
+            events=dict(events),
             send_events=remote_events.get(send.codec.clock_rate),
             remote_address=_remote_address(remote, theirs),
             remote_rtp_port=theirs.port,
@@ -300,9 +330,17 @@ class Negotiation:
             rtcp_mux=mux,
             direction=remote_direction.reply(direction),
             remote_direction=remote_direction,
-            send_key=send_key,
-            receive_key=receive_key,
+            keys=keys,
+            noise=self._noise(theirs, send.codec),
+            parameters=theirs.fmtp(send.payload_type),
+            # One component only: RTCP has to go with RTP.
+            ice=IceDescription.of(theirs, remote) if mux and self.local.ice is not None else None,
+            reports=any("voip-metrics" in value for value in _both("rtcp-xr", theirs, remote)),
         )
+
+    def _noise(self, theirs: Media, codec: Codec) -> bool:
+        wanted = self.local.comfort_noise and codec.clock_rate == NOISE_CLOCK_RATE
+        return wanted and str(NOISE_PAYLOAD_TYPE) in theirs.formats
 
     def _common(self, theirs: Media) -> list[_Numbered]:
         """The codecs of both sides in the other side's order (RFC 3264 section 6.1)."""
@@ -327,75 +365,25 @@ class Negotiation:
                 return codec
         return None
 
-    # -- keys ---------------------------------------------------------------------------------------------------------
-
-    def _own_key(self, suite: Suite, tag: int) -> CryptoLine:
-        if suite not in self._keys:
-            self._keys[suite] = CryptoLine.create(tag, suite, self._random)
-        return replace(self._keys[suite], tag=tag)
-
-    def _chosen_key(self, theirs: Media) -> CryptoLine | None:
-        """The first usable crypto line of an offer; None: the stream is not encrypted. Raises `NotAcceptable`."""
-        secure, mode = _secure(theirs.protocol), self.local.srtp
-        if mode is SrtpMode.OFF:
-            if secure:
-                raise NotAcceptable("the other side demands SRTP, which is switched off here")
-            return None
-        why = "it sends no key"
-        for value in theirs.values("crypto"):
-            try:
-                return CryptoLine.parse(value)
-            except CryptoError as exc:
-                why = str(exc)
-        if secure or mode is SrtpMode.MANDATORY:
-            raise NotAcceptable(f"SRTP is needed, but the offer cannot be used for it: {why}")
-        return None
-
-    def _answered_key(self, ours: Media, theirs: Media) -> CryptoLine | None:
-        """The key of an answer to our offer. Raises `NotAcceptable`."""
-        values = list(theirs.values("crypto"))
-        if not ours.has("crypto") or (not values and self.local.srtp is SrtpMode.OPTIONAL):
-            return None
-        if len(values) != 1:
-            raise NotAcceptable(f"the answer has {len(values)} crypto attributes instead of one")
-        try:
-            line = CryptoLine.parse(values[0])
-        except CryptoError as exc:
-            raise NotAcceptable(f"the answer's key cannot be used: {exc}") from exc
-        offered = [CryptoLine.parse(value) for value in ours.values("crypto")]
-        own = [o for o in offered if (o.tag, o.suite) == (line.tag, line.suite)]
-        if not own:
-            raise NotAcceptable(f"the answer chose crypto {line.tag} {line.suite}, which was not offered")
-        if own[0].key == line.key:
-            # Both directions under one key would use the same key stream twice.
-            raise NotAcceptable("the answer repeats our own key")
-        return line
-
 
 def _refused(media: Media) -> Media:
     """A stream that we do not want: port 0, and nothing that a stranger wrote except for its formats."""
     return Media(media.kind, 0, media.protocol, media.formats)
 
 
-def _profile(protocol: str) -> bool | None:
-    """Whether a transport is encrypted; None: we do not speak it. (AVPF without ``rtcp-fb`` is AVP with early RTCP.)"""
-    profiles: dict[str, bool] = {"RTP/AVP": False, "RTP/AVPF": False, "RTP/SAVP": True, "RTP/SAVPF": True}
-    return profiles.get(protocol.upper())
-
-
-def _secure(protocol: str) -> bool:
-    return _profile(protocol) is True
-
-
 _DIRECTIONS = frozenset(direction.value for direction in Direction)
 
 
 def _direction(media: Media, session: SessionDescription) -> Direction:
-    for attributes in (media.attributes, session.attributes):
-        for attribute in attributes:
-            if attribute.name in _DIRECTIONS:
-                return Direction(attribute.name)
+    for attribute in (*media.attributes, *session.attributes):
+        if attribute.name in _DIRECTIONS:
+            return Direction(attribute.name)
     return Direction.SENDRECV
+
+
+def _both(name: str, media: Media, session: SessionDescription) -> Iterator[str]:
+    yield from media.values(name)
+    yield from session.values(name)
 
 
 def _remote_direction(media: Media, session: SessionDescription) -> Direction:

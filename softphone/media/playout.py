@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softphone.media.codecs import Codec, CodecError, Decoder, Samples
+from softphone.media.comfort_noise import NoiseGenerator
 from softphone.media.concealment import Concealer, shorten
 from softphone.media.drops import Drop, DropCounter
 from softphone.media.jitter import (
@@ -18,6 +19,7 @@ from softphone.media.jitter import (
     MediaPacket,
     Missing,
 )
+from softphone.media.voip_metrics import LossBursts
 
 QUIET = 150.0
 "Root mean square of sound that is quiet in any case; -47 dB of full scale."
@@ -45,6 +47,10 @@ class PlayoutCounters:
 
     concealed: int = 0
     "Invented for packets that were lost or late."
+    recovered: int = 0
+    "Of lost packets, from the forward error correction in the next."
+    noise: int = 0
+    "While the other side sends nothing because there is nothing to hear."
     shortened: int = 0
     stretched: int = 0
 
@@ -61,6 +67,10 @@ class Player:
         self._drops = drops
         self._decoder = Decoder(codec)
         self._concealer = Concealer(codec.sample_rate)
+        self.bursts = LossBursts()
+        self._noise = NoiseGenerator()
+        self._resting = False
+        "The last packet was comfort noise."
         self._queue: list[Samples] = []
         self._queued = 0
         self._missing = 0
@@ -100,14 +110,26 @@ class Player:
                 if self.buffer.skipped > skipped:
                     self._drops[Drop.LATE] += self.buffer.skipped - skipped
                 return self._decoded(packet, excess, now)
-            case Missing(ticks):
-                return self._conceal(ticks * self.codec.sample_rate // self.codec.clock_rate)
+            case Missing(ticks, following):
+                count = ticks * self.codec.sample_rate // self.codec.clock_rate
+                recovered = self._recovered(count, following)
+                if recovered is not None:
+                    return recovered
+                if not self._resting and not self._decoder.resting:
+                    self.bursts.missed()
+                return self._conceal(count)
             case Empty(started=True):
                 return self._conceal(self.codec.frame)
             case _:
                 return np.zeros(self.codec.frame, np.int16)
 
     def _decoded(self, packet: MediaPacket, excess: float, now: float) -> Samples:
+        if packet.noise:
+            self._resting = True
+            self._noise.tell(packet.payload)
+            self.buffer.played(self.codec.ticks)
+            return self._conceal(self.codec.frame)
+        self._resting = False
         try:
             samples = self._decoder.decode(packet.payload)
         except CodecError:
@@ -116,6 +138,7 @@ class Player:
             return self._conceal(self.codec.frame)
         self.buffer.played(len(samples) * self.codec.clock_rate // self.codec.sample_rate)
         self._missing = 0
+        self.bursts.played()
         if excess < -TOO_SMALL:
             self._stretch(samples, excess, now)
         samples = self._concealer.good(samples)
@@ -151,7 +174,30 @@ class Player:
         self._loudest = max(level, self._loudest * 0.998)
         return level < max(QUIET, QUIET_SHARE * self._loudest)
 
+    def _recovered(self, count: int, following: MediaPacket | None) -> Samples | None:
+        """A lost packet that the next one brings again."""
+        if following is None or count != self.codec.frame or self._resting or self._decoder.resting:
+            return None
+        samples = self._decoder.recover(following.payload)
+        if samples is not None:
+            self.counters.recovered += len(samples)
+            self.bursts.played()
+            self._missing = 0
+            self._concealer.spliced(samples)
+        return samples
+
     def _conceal(self, count: int) -> Samples:
+        if self._resting:
+            self.counters.noise += count
+            noise = self._noise.make(count)
+            self._concealer.spliced(noise)
+            return noise
+        if self._decoder.resting and count == self.codec.frame:
+            quiet = self._decoder.conceal()
+            if quiet is not None:
+                self.counters.noise += count
+                self._concealer.spliced(quiet)
+                return quiet
         self.counters.concealed += count
         self._missing += 1
         if count == self.codec.frame and self._missing <= CODEC_CONCEALS:

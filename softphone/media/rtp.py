@@ -23,6 +23,10 @@ from aiortc.rtp import (
 
 from softphone.media.drops import Drop
 from softphone.media.srtp import MediaDropped, Random
+from softphone.media.voip_metrics import VoipMetrics, extended_report, metrics_in
+
+Address = tuple[str, int]
+"Where packets come from and go to."
 
 MAX_DROPOUT = 3000
 "Missing sequence numbers that are believed at once (RFC 3550 appendix A.1)."
@@ -80,13 +84,16 @@ class Transmission:
         self._timestamp = int.from_bytes(random(4))
         self._last: tuple[float, int] | None = None
 
-    def next(self, payload_type: int, payload: bytes, ticks: int, now: float, marker: bool = False) -> bytes:
-        """The next packet, which lasts ``ticks`` units of the RTP clock."""
+    def next(
+        self, payload_type: int, payload: bytes, ticks: int, now: float, marker: bool = False, age: int = 0
+    ) -> bytes:
+        """The next packet, which lasts ``ticks`` units of the RTP clock; ``age``: units by which what it tells of began
+        earlier (RFC 4733 section 2.1)."""
         header = _HEADER.pack(
             0x80,
             payload_type | (0x80 if marker else 0),
             self.sequence & 0xFFFF,
-            self._timestamp,
+            (self._timestamp - age) & 0xFFFFFFFF,
             self.ssrc,
         )
         self._last = (now, self._timestamp)
@@ -143,8 +150,13 @@ class Reception:
         """Never negative: duplicates are not counted as received."""
         return self._lost_before + max(0, self.expected - (self.received - self._received_before))
 
-    def receive(self, packet: RtpPacket, now: float) -> tuple[int, bool]:
-        """The extended sequence number, and whether a new sequence began with it. Raises `MediaDropped`."""
+    def receive(self, packet: RtpPacket, now: float, *, timed: bool = True) -> tuple[int, bool]:
+        """The extended sequence number, and whether a new sequence began with it. Raises `MediaDropped`.
+
+        ``timed``: its timestamp says when it was sent; those of telephone events do not (RFC 4733 section 2.1).
+        """
+        if not timed:
+            now = self._arrival_of(packet.timestamp)
         number = packet.sequence_number
         if self.ssrc is None:
             self._begin(packet.ssrc, number)
@@ -196,6 +208,10 @@ class Reception:
         self._transit = transit
         return sequence
 
+    def _arrival_of(self, timestamp: int) -> float:
+        """An arrival that changes nothing about the jitter."""
+        return ((self._transit or 0.0) + timestamp) / self.clock_rate
+
     def report(self, last_sr: int, delay: int) -> RtcpReceiverInfo | None:
         """The report block on this stream; counts a new interval (RFC 3550 section 6.4.1)."""
         if self.ssrc is None:
@@ -221,6 +237,16 @@ LEAST_INTERVAL = 5.0
 _COMPENSATION = 2.71828 - 1.5
 
 
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """What one report of the other side says of our stream."""
+
+    highest: int | None
+    "Extended sequence number that arrived there last; None: it has heard nothing of us."
+    fraction_lost: float = 0.0
+    "Since its last report, 0 to 1."
+
+
 class Reports:
     """RTCP of one session of two: makes compound packets when they are due, reads the other side's."""
 
@@ -235,6 +261,8 @@ class Reports:
         self.remote_lost = 0
         "What the other side says it lost of ours."
         self.remote_jitter = 0
+        self.metrics: VoipMetrics | None = None
+        "How the other side says it hears us (RFC 3611)."
         self.left = False
         "The other side said BYE."
         self._last_sr = 0
@@ -247,8 +275,16 @@ class Reports:
         # Two members never exceed 5 % of the bandwidth of any codec here, so the least interval always holds.
         return least * (0.5 + int.from_bytes(self._random(2)) / 65_536) / _COMPENSATION
 
-    def make(self, now: float, sender: Transmission, receiver: Reception, *, bye: bool = False) -> bytes:
-        """A compound packet: SR or RR, SDES with CNAME, BYE at the end; sets the time of the next."""
+    def make(
+        self,
+        now: float,
+        sender: Transmission,
+        receiver: Reception,
+        *,
+        metrics: VoipMetrics | None = None,
+        bye: bool = False,
+    ) -> bytes:
+        """A compound packet: SR or RR, SDES with CNAME, XR, BYE at the end; sets the time of the next."""
         self.due = now + self._interval(LEAST_INTERVAL)
         delay = round((now - self._last_sr_at) * 65_536) & 0xFFFFFFFF if self._last_sr else 0
         block = receiver.report(self._last_sr, delay)
@@ -265,10 +301,12 @@ class Reports:
         else:
             report = RtcpRrPacket(sender.ssrc, blocks)
         packet = bytes(report) + bytes(RtcpSdesPacket([RtcpSourceInfo(sender.ssrc, [(_CNAME, self._cname)])]))
+        if metrics is not None:
+            packet += extended_report(sender.ssrc, metrics)
         return packet + bytes(RtcpByePacket([sender.ssrc])) if bye else packet
 
-    def receive(self, data: bytes, now: float, sender: Transmission, receiver: Reception) -> None:
-        """Read a compound packet. Raises `MediaDropped`."""
+    def receive(self, data: bytes, now: float, sender: Transmission, receiver: Reception) -> PeerReport | None:
+        """Read a compound packet; what it says of our stream. Raises `MediaDropped`."""
         # A compound packet begins with a report (RFC 3550 appendix A.2).
         if len(data) < 8 or data[0] >> 6 != 2 or data[1] not in (200, 201):
             raise MediaDropped(Drop.MALFORMED_RTCP)
@@ -276,18 +314,23 @@ class Reports:
             packets = RtcpPacket.parse(data)
         except (ValueError, struct.error, IndexError) as exc:
             raise MediaDropped(Drop.MALFORMED_RTCP) from exc
+        report: PeerReport | None = None
         for packet in packets:
             match packet:
                 case RtcpSrPacket():
                     self._last_sr = (packet.sender_info.ntp_timestamp >> 16) & 0xFFFFFFFF
                     self._last_sr_at = now
-                    self._read(packet.reports, now, sender)
+                    report = self._read(packet.reports, now, sender)
                 case RtcpRrPacket():
-                    self._read(packet.reports, now, sender)
+                    report = self._read(packet.reports, now, sender)
                 case RtcpByePacket() if receiver.ssrc is not None and receiver.ssrc in packet.sources:
                     self.left = True
+        for metrics in metrics_in(data):
+            if metrics.ssrc == sender.ssrc:
+                self.metrics = metrics
+        return report
 
-    def _read(self, blocks: list[RtcpReceiverInfo], now: float, sender: Transmission) -> None:
+    def _read(self, blocks: list[RtcpReceiverInfo], now: float, sender: Transmission) -> PeerReport:
         for block in blocks:
             if block.ssrc != sender.ssrc:
                 continue
@@ -297,6 +340,8 @@ class Reports:
                 # Beyond a minute the other side's clock or our memory is wrong.
                 if elapsed < 60 * 65_536:
                     self.round_trip = elapsed / 65_536
+            return PeerReport(block.highest_sequence, block.fraction_lost / 256)
+        return PeerReport(None)
 
     def _ntp(self, now: float) -> int:
         return int((now + self._ntp_offset) * (1 << 32)) & 0xFFFFFFFFFFFFFFFF

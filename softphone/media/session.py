@@ -1,6 +1,6 @@
-"""One call's audio: sockets, RTP, RTCP, SRTP, codec and the clock of 20 ms, in an asyncio loop.
+"""One call's audio: sockets and the clock of 20 ms, in an asyncio loop.
 
-The shell around `Negotiation`, `Transmission`, `Reception`, `Reports` and `Player`: it moves bytes and keeps time.
+The shell around `Negotiation`, `Stream` and `IceAgent`: it moves bytes and keeps time.
 """
 
 from __future__ import annotations
@@ -8,126 +8,79 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import MappingProxyType
 
 import numpy as np
 
 from softphone.media.audio import AudioSink, AudioSource, Drain, Feed
-from softphone.media.codecs import CODECS, PACKET_TIME, Codec, Encoder
+from softphone.media.codecs import PACKET_TIME, Samples
 from softphone.media.drops import Drop, DropCounter
-from softphone.media.jitter import GREATEST_DELAY, LEAST_DELAY, MediaPacket
-from softphone.media.offer_answer import Agreed, Direction, LocalStream, Negotiation, SrtpMode
-from softphone.media.playout import Player
-from softphone.media.rtp import PacketLog, Reception, Reports, Transmission, is_rtcp, parse_rtp
-from softphone.media.sockets import Address, UdpSockets, open_pair, received, stamp_arrivals
-from softphone.media.srtp import MediaDropped, Protector, Random, Suite, Unprotector, offered_suites
+from softphone.media.dtls import DtlsAssociation, is_dtls
+from softphone.media.dtmf import DURATION, DigitMethod, DigitReceived, parse_info
+from softphone.media.events import (
+    AudioFailed,
+    MediaEvent,
+    MediaFailed,
+    PlaybackEnded,
+    PlaybackStarted,
+    RemoteLeft,
+    Secured,
+)
+from softphone.media.ice import IceAgent
+from softphone.media.ice_description import IceDescription
+from softphone.media.monitor import AudioRestored, MediaTimeout, OneWayAudio, Quality
+from softphone.media.offer_answer import Agreed, Direction, LocalStream, Negotiation
+from softphone.media.recorder import CallRecorder, RecordingEnded
+from softphone.media.rtp import Address, is_rtcp
+from softphone.media.settings import MediaSettings, MediaStatistics
+from softphone.media.sockets import UdpSockets, open_pair, received, stamp_arrivals
+from softphone.media.srtp import MediaDropped
+from softphone.media.stream import Stream
+
+__all__ = [
+    "AudioFailed",
+    "AudioRestored",
+    "DigitMethod",
+    "DigitReceived",
+    "MediaEvent",
+    "MediaFailed",
+    "MediaSession",
+    "MediaSettings",
+    "MediaStatistics",
+    "MediaTimeout",
+    "OneWayAudio",
+    "PlaybackEnded",
+    "PlaybackStarted",
+    "RecordingEnded",
+    "RemoteLeft",
+    "Secured",
+]
 
 logger = logging.getLogger(__name__)
 
-_CATCH_UP = 10
-"Packets that are sent late at once; after a longer standstill of the process they are left out."
 _NTP_EPOCH = 2_208_988_800
 "Seconds from 1900 to 1970."
-
-
-@dataclass(frozen=True, slots=True)
-class MediaSettings:
-    """How the audio of a call is to be."""
-
-    codecs: tuple[Codec, ...] = CODECS
-    "In the order of preference."
-    srtp: SrtpMode = SrtpMode.OPTIONAL
-    suites: tuple[Suite, ...] = field(default_factory=offered_suites)
-    rtcp_mux: bool = True
-    symmetric: bool = False
-    "Send to where packets come from, whatever the description said. Never where SRTP is mandatory."
-    ports: tuple[int, int] | None = None
-    "The first and the last UDP port that may be used; None: any."
-    least_delay: float = LEAST_DELAY
-    greatest_delay: float = GREATEST_DELAY
-    "Seconds between which the jitter buffer chooses its delay."
-    log_packets: bool = False
-    "Remember when every packet was sent and arrived; for measurements."
-    random: Random = os.urandom
-
-
-@dataclass(frozen=True, slots=True)
-class MediaStatistics:
-    """Counters of one call, both directions."""
-
-    codec: str
-    "Empty: nothing is agreed yet."
-    srtp_suite: str
-    "Empty: not encrypted."
-    sent: int
-    received: int
-    lost: int
-    "Packets that never arrived."
-    late: int
-    "Packets that arrived too late to be played."
-    duplicates: int
-    events: int
-    "Packets of telephone-event."
-    concealed_ms: float
-    "Sound that had to be invented."
-    shortened_ms: float
-    stretched_ms: float
-    jitter_ms: float
-    "Of arrivals (RFC 3550 section 6.4.1)."
-    delay_ms: float
-    "The jitter buffer's wanted delay."
-    round_trip_ms: float | None
-    "From RTCP; None: not known yet."
-    remote_lost: int
-    "What the other side says it lost."
-    drops: Mapping[Drop, int]
-    arrivals: PacketLog | None
-    "With `MediaSettings.log_packets`: every packet that arrived, once."
-    departures: PacketLog | None
-
-
-@dataclass(frozen=True, slots=True)
-class PlaybackStarted:
-    """The first frame of a source left; its packet has the marker bit."""
-
-    source: AudioSource
-    sequence: int
-    "Extended sequence number."
-
-
-@dataclass(frozen=True, slots=True)
-class PlaybackEnded:
-    """The last frame of a source left."""
-
-    source: AudioSource
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class AudioFailed:
-    """A source or a sink raised an error and was detached."""
-
-    part: AudioSource | AudioSink
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteLeft:
-    """The other side ended its stream (RTCP BYE)."""
-
-
-MediaEvent = PlaybackStarted | PlaybackEnded | AudioFailed | RemoteLeft
+_CATCH_UP = 10
+"Packets that are sent late at once; after a longer standstill of the process they are left out."
+_SECOND = round(1 / PACKET_TIME)
+"Ticks between two looks at the whole."
 
 
 class MediaSession:
     """The audio of one call. Methods are called in the event loop's thread."""
 
-    def __init__(self, rtp: socket.socket, rtcp: socket.socket, host: str, settings: MediaSettings) -> None:
+    def __init__(
+        self,
+        rtp: socket.socket,
+        rtcp: socket.socket,
+        host: str,
+        settings: MediaSettings,
+        ice: IceAgent | None = None,
+        described: IceDescription | None = None,
+    ) -> None:
         self.settings = settings
         self.on_event: Callable[[MediaEvent], None] = lambda event: None
         self._rtp, self._rtcp = rtp, rtcp
@@ -140,18 +93,27 @@ class MediaSession:
                 srtp=settings.srtp,
                 rtcp_mux=settings.rtcp_mux,
                 suites=settings.suites,
+                keying=settings.keying,
+                offered_keying=settings.offered_keying,
+                comfort_noise=settings.comfort_noise,
+                opus_parameters=settings.opus_parameters,
+                ice=described,
             ),
             settings.random,
         )
-        self._stream: _Stream | None = None
+        self._ice = ice
+        self._offered_first = False
+        self._stream: Stream | None = None
         self._drops = DropCounter()
         self._source: AudioSource | None = None
         self._sink: AudioSink | None = None
+        self._recorder: CallRecorder | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._ticks = 0
         self._closed = False
+        self._failed = False
 
     @classmethod
     async def open(cls, sockets: UdpSockets, host: str, settings: MediaSettings | None = None) -> MediaSession:
@@ -160,17 +122,30 @@ class MediaSession:
         rtp, rtcp = await open_pair(sockets, host, settings.ports, settings.random)
         for sock in (rtp, rtcp):
             stamp_arrivals(sock)
-        return cls(rtp, rtcp, host, settings)
+        if settings.ice is None:
+            return cls(rtp, rtcp, host, settings)
+        agent = IceAgent(rtp, settings.ice)
+        try:
+            described = await agent.gather()
+        except BaseException:
+            await agent.close()
+            rtp.close()
+            rtcp.close()
+            raise
+        return cls(rtp, rtcp, host, settings, agent, described)
 
     # -- agreement ----------------------------------------------------------------------------------------------------
 
     def offer(self, direction: Direction = Direction.SENDRECV) -> str:
-        """A description to offer; again in a running call for a change."""
+        """A description to offer; again in a running call for a change: `Direction.SENDONLY` puts it on hold."""
+        self._offered_first = self._offered_first or self._stream is None
         return self._negotiation.offer(direction)
 
     def answer(self, offer: str, direction: Direction = Direction.SENDRECV) -> str:
         """The answer to an offer. Raises `SdpError`, `NotAcceptable`."""
         body = self._negotiation.answer(offer, direction)
+        if self._stream is None:
+            self._offered_first = False
         self._agreed()
         return body
 
@@ -197,26 +172,43 @@ class MediaSession:
     def _agreed(self) -> None:
         result = self._negotiation.result
         assert result is not None
+        now = asyncio.get_running_loop().time()
         if self._stream is None:
-            self._stream = _Stream(result, self.settings, self._drops)
+            self._stream = Stream(result, self.settings, self._drops, now, time.time() - time.monotonic() + _NTP_EPOCH)
         else:
-            self._stream.change(result)
+            self._stream.change(result, now)
         self._attach()
+        if self._loop is not None:
+            self._begin_dtls(self._stream)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to send and receive. Raises `RuntimeError` before an agreement or after `close`."""
-        if self._stream is None or self._closed:
+        stream = self._stream
+        if stream is None or self._closed:
             raise RuntimeError("a media session starts after offer and answer, and only once")
         if self._loop is not None:
             return
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._rtp, self._readable, self._rtp)
+        if self._ice is not None and stream.agreed.ice is not None:
+            self._ice.on_failure = self._fail
+            self._ice.on_connected = self._ice_connected
+            self._ice.connect(stream.agreed.ice, controlling=self._offered_first, on_data=self._by_ice)
+        else:
+            if self._ice is not None:
+                # The other side does not use it: our own socket goes on without.
+                agent, self._ice = self._ice, None
+                await agent.close()
+                if self._rtp.fileno() < 0:
+                    return  # closed meanwhile
+            self._loop.add_reader(self._rtp, self._readable, self._rtp)
         self._loop.add_reader(self._rtcp, self._readable, self._rtcp)
         # All calls of a process tick together: one wake-up serves them all.
         self._began = math.ceil(self._loop.time() / PACKET_TIME) * PACKET_TIME
-        self._stream.reports.start(self._began)
+        stream.reports.start(self._began)
+        stream.monitor.resumed(self._began)
+        self._begin_dtls(stream)
         self._timer = self._loop.call_at(self._began, self._tick)
 
     async def close(self) -> None:
@@ -228,10 +220,22 @@ class MediaSession:
             self._timer.cancel()
         if self._loop is not None and self._stream is not None:
             self._report(self._stream, self._loop.time(), bye=True)
+            for rtcp, association in self._stream.associations.items():
+                self._send_dtls(self._stream, association.close(), rtcp=rtcp)
             self._loop.remove_reader(self._rtp)
             self._loop.remove_reader(self._rtcp)
+        if self._ice is not None:
+            await self._ice.close()
         self._rtp.close()
         self._rtcp.close()
+        if self._recorder is not None:
+            self._recorder.finish()
+
+    def _fail(self, why: str) -> None:
+        if not self._failed and not self._closed:
+            self._failed = True
+            logger.warning("no audio: %s", why)
+            self.on_event(MediaFailed(why))
 
     # -- sound --------------------------------------------------------------------------------------------------------
 
@@ -244,6 +248,25 @@ class MediaSession:
         """Give the received sound to this sink; None: to nobody."""
         self._sink = sink
         self._attach()
+
+    def record_call(self, recorder: CallRecorder | None) -> None:
+        """Record both sides from now on; None: end it. `RecordingEnded` tells when the file is complete."""
+        if self._recorder is not None and self._recorder is not recorder:
+            self._recorder.finish()
+            if recorder is None:
+                return  # it is let go of when it has ended
+        self._recorder = recorder
+
+    def send_dtmf(self, digits: str, method: DigitMethod | None = None, duration: float = DURATION) -> DigitMethod:
+        """Send digits of the keypad one after the other; how they go. ``method`` None: telephone events (RFC 4733)
+        where the other side understands them, else tones. Raises `ValueError`; `RuntimeError` before an agreement."""
+        if self._stream is None:
+            raise RuntimeError("digits can be sent after offer and answer")
+        return self._stream.send_digits(digits, method, duration)
+
+    def take_info(self, content_type: str, body: str) -> None:
+        """A SIP INFO request with a digit came: tell it like the others. Raises `ValueError`."""
+        self.on_event(parse_info(content_type, body))
 
     def _attach(self) -> None:
         """Fit source and sink to the codec, which may be agreed on later and may change."""
@@ -276,13 +299,21 @@ class MediaSession:
         while self._ticks < due:
             scheduled = self._began + self._ticks * PACKET_TIME
             self._ticks += 1
-            self._send(stream)
-            self._play(stream, scheduled)
+            spoken = self._send(stream)
+            heard = self._play(stream, scheduled)
+            if self._recorder is not None:
+                self._record(self._recorder, stream, spoken, heard)
+            if self._ticks % _SECOND == 0:
+                self._look(stream, now)
         if stream.reports.due is not None and now >= stream.reports.due:
             self._report(stream, now)
-        self._timer = loop.call_at(self._began + self._ticks * PACKET_TIME, self._tick)
+        if stream.associations:
+            self._handshake(stream, now)
+        if not self._closed:
+            self._timer = loop.call_at(self._began + self._ticks * PACKET_TIME, self._tick)
 
-    def _send(self, stream: _Stream) -> None:
+    def _send(self, stream: Stream) -> Samples | None:
+        """Send the next 20 ms; what was said in them."""
         agreed, codec = stream.agreed, stream.codec
         samples, begins = None, stream.feed_begins
         feed = stream.feed
@@ -296,83 +327,165 @@ class MediaSession:
                 if samples is None:
                     self._source = stream.feed = None
                     self.on_event(PlaybackEnded(feed.source, stream.transmission.sequence - 1))
-        if not agreed.direction.sends:
+        if not agreed.direction.sends or (agreed.encrypted and stream.protector is None) or not self._has_way:
             stream.transmission.skip(codec.ticks)
-            return
-        # Silence is sent too: it keeps the way open and lets the other side count what is lost.
-        payload = stream.encoder.encode(stream.silence if samples is None else samples)
+            return None
         now = self._now()
         sequence = stream.transmission.sequence
-        marker = stream.transmission.packets == 0 or (samples is not None and begins)
-        packet = stream.transmission.next(agreed.payload_type, payload, codec.ticks, now, marker)
-        self._transmit(stream, self._rtp, packet, stream.remote_rtp)
-        if stream.departures is not None:
-            stream.departures.add(now, sequence)
+        packet = stream.packet(samples, now, begins=begins)
+        if packet is not None:
+            self._transmit(stream, packet)
+            if stream.departures is not None:
+                stream.departures.add(now, sequence)
         if samples is not None and begins and feed is not None:
             self.on_event(PlaybackStarted(feed.source, sequence))
+        return samples
 
     def _source_failed(self, source: AudioSource, error: Exception) -> None:
         logger.error("the audio source %r failed and was detached: %s", source, error)
         self.play(None)
         self.on_event(AudioFailed(source, error))
 
-    def _play(self, stream: _Stream, now: float) -> None:
+    def _play(self, stream: Stream, now: float) -> Samples | None:
+        """Play the next 20 ms; what was heard in them."""
         if not stream.agreed.direction.receives:
-            return
-        samples = stream.player.pull(now)
-        if stream.drain is None:
-            return
-        try:
-            stream.drain.write(samples)
-        except Exception as exc:
-            sink = stream.drain.sink
-            logger.error("the audio sink %r failed and was detached: %s", sink, exc)
-            self.record(None)
-            self.on_event(AudioFailed(sink, exc))
+            return None
+        samples, digits = stream.pull(now)
+        for digit in digits:
+            self.on_event(digit)
+        if stream.drain is not None:
+            try:
+                stream.drain.write(samples)
+            except Exception as exc:
+                sink = stream.drain.sink
+                logger.error("the audio sink %r failed and was detached: %s", sink, exc)
+                self.record(None)
+                self.on_event(AudioFailed(sink, exc))
+        return samples
 
-    def _report(self, stream: _Stream, now: float, *, bye: bool = False) -> None:
-        packet = stream.reports.make(now, stream.transmission, stream.reception, bye=bye)
-        if stream.agreed.rtcp_mux:
-            self._transmit(stream, self._rtp, packet, stream.remote_rtp, rtcp=True)
-        else:
-            self._transmit(stream, self._rtcp, packet, stream.remote_rtcp, rtcp=True)
+    def _record(self, recorder: CallRecorder, stream: Stream, spoken: Samples | None, heard: Samples | None) -> None:
+        if recorder.ended is not None:
+            self._recorder = None
+            self.on_event(recorder.ended)
+            return
+        player = stream.player.codec
+        recorder.write(
+            stream.silence if spoken is None else spoken,
+            stream.codec.sample_rate,
+            np.zeros(player.frame, np.int16) if heard is None else heard,
+            player.sample_rate,
+        )
 
-    def _transmit(
-        self, stream: _Stream, sock: socket.socket, packet: bytes, to: Address, *, rtcp: bool = False
-    ) -> None:
+    def _look(self, stream: Stream, now: float) -> None:
+        """Once a second: how good is it, and is everybody still there?"""
+        direction = stream.agreed.direction
+        if direction.receives:
+            stream.measure(now)
+        if self._has_way:
+            for event in stream.monitor.check(now, receives=direction.receives, sends=direction.sends):
+                self.on_event(event)
+
+    def _report(self, stream: Stream, now: float, *, bye: bool = False) -> None:
+        metrics = stream.metrics() if stream.agreed.reports else None
+        packet = stream.reports.make(now, stream.transmission, stream.reception, metrics=metrics, bye=bye)
+        if stream.reachable and not (stream.agreed.encrypted and stream.rtcp_protector is None):
+            self._transmit(stream, packet, rtcp=True)
+
+    # -- bytes --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _has_way(self) -> bool:
+        """ICE has found a pair, or is not used."""
+        return self._ice is None or self._ice.connected
+
+    def _transmit(self, stream: Stream, packet: bytes, *, rtcp: bool = False) -> None:
         try:
-            if stream.protector is not None:
-                packet = stream.protector.rtcp(packet) if rtcp else stream.protector.rtp(packet)
-            sock.sendto(packet, to)
+            protector = stream.rtcp_protector if rtcp else stream.protector
+            if protector is not None:
+                packet = protector.rtcp(packet) if rtcp else protector.rtp(packet)
         except MediaDropped as exc:
             self._drops[exc.drop] += 1
+        else:
+            self._dispatch(stream, packet, rtcp=rtcp)
+
+    def _dispatch(self, stream: Stream, data: bytes, *, rtcp: bool) -> None:
+        """Send bytes as they are."""
+        if self._ice is not None:
+            if not self._ice.send(data):
+                self._drops[Drop.SEND_FAILED] += 1
+            return
+        separate = rtcp and not stream.agreed.rtcp_mux
+        try:
+            (self._rtcp if separate else self._rtp).sendto(data, stream.remote_rtcp if separate else stream.remote_rtp)
         except OSError:
             # No route in the middle of a handover, or a full queue: the next packet tries again.
             self._drops[Drop.SEND_FAILED] += 1
+
+    def _begin_dtls(self, stream: Stream) -> None:
+        if stream.agreed.dtls is not None and self._has_way:
+            stream.begin_dtls(self._negotiation.certificate, self._now())
+            self._handshake(stream, self._now())
+
+    def _handshake(self, stream: Stream, now: float) -> None:
+        """Carry out what the DTLS associations want."""
+        for rtcp, association in stream.associations.items():
+            if association.timer is not None and now >= association.timer:
+                association.handle_timer(now)
+            self._send_dtls(stream, _taken(association), rtcp=rtcp)
+            if association.failed and not rtcp:
+                self._fail(association.failed)
+
+    def _send_dtls(self, stream: Stream, datagrams: list[bytes], *, rtcp: bool) -> None:
+        for datagram in datagrams:
+            self._dispatch(stream, datagram, rtcp=rtcp)
+
+    def _ice_connected(self) -> None:
+        if self._stream is not None and not self._closed:
+            self._stream.monitor.resumed(self._now())
+            self._begin_dtls(self._stream)
 
     def _now(self) -> float:
         assert self._loop is not None
         return self._loop.time()
 
-    # -- arrival ------------------------------------------------------------------------------------------------------
+    def _by_ice(self, data: bytes) -> None:
+        if self._loop is not None and not self._closed:
+            self._take(data, ("", 0), self._now(), rtcp=False)
 
     def _readable(self, sock: socket.socket) -> None:
-        stream = self._stream
         for data, sender, at in received(sock, self._now()):
-            try:
-                if stream is None:
-                    raise MediaDropped(Drop.NOT_READY)
-                if sock is self._rtcp or (stream.agreed.rtcp_mux and is_rtcp(data)):
-                    left = stream.reports.left
-                    stream.take_rtcp(data, sender, at)
-                    if stream.reports.left and not left:
-                        self.on_event(RemoteLeft())
-                elif stream.take_rtp(data, sender, at):
+            self._take(data, sender, at, rtcp=sock is self._rtcp)
+
+    def _take(self, data: bytes, sender: Address, at: float, *, rtcp: bool) -> None:
+        stream = self._stream
+        try:
+            if stream is None:
+                raise MediaDropped(Drop.NOT_READY)
+            if is_dtls(data):
+                if stream.take_dtls(data, sender, rtcp=rtcp, now=at):
+                    self.on_event(Secured(stream.suite))
+                self._handshake(stream, at)
+            elif data and data[0] < 4:
+                raise MediaDropped(Drop.STUN_UNEXPECTED)
+            elif rtcp or (stream.agreed.rtcp_mux and is_rtcp(data)):
+                left = stream.reports.left
+                stream.take_rtcp(data, sender, at)
+                if stream.reports.left and not left:
+                    self.on_event(RemoteLeft())
+            else:
+                renewed, digits = stream.take_rtp(data, sender, at)
+                if renewed:
                     self._attach()
-            except MediaDropped as exc:
-                self._drops[exc.drop] += 1
+                for digit in digits:
+                    self.on_event(digit)
+        except MediaDropped as exc:
+            self._drops[exc.drop] += 1
 
     # -- what is known ------------------------------------------------------------------------------------------------
+
+    def quality(self) -> list[Quality]:
+        """The estimated quality of the received sound, second by second, an hour at most."""
+        return list(self._stream.monitor.history) if self._stream is not None else []
 
     def statistics(self) -> MediaStatistics:
         """The counters as they are now."""
@@ -380,11 +493,12 @@ class MediaSession:
         drops = MappingProxyType(dict(self._drops))
         if stream is None:
             return MediaStatistics("", "", 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, None, 0, drops, None, None)
-        concealed, shortened, stretched = stream.adjusted()
-        round_trip = stream.reports.round_trip
+        concealed, shortened, stretched, recovered, noise = stream.adjusted()
+        round_trip, remote, opus = stream.reports.round_trip, stream.reports.metrics, stream.encoder.opus
+        opinions = [quality.mos for quality in stream.monitor.history]
         return MediaStatistics(
             codec=stream.codec.name,
-            srtp_suite=stream.agreed.suite,
+            srtp_suite=stream.suite,
             sent=stream.sent_before + stream.transmission.packets,
             received=stream.reception.received,
             lost=stream.reception.lost,
@@ -401,124 +515,18 @@ class MediaSession:
             drops=drops,
             arrivals=stream.arrivals,
             departures=stream.departures,
+            recovered_ms=1000 * recovered,
+            noise_ms=1000 * noise,
+            mos=opinions[-1] if opinions else None,
+            mos_mean=sum(opinions) / len(opinions) if opinions else None,
+            mos_least=min(opinions, default=None),
+            remote_mos=remote.mos_cq if remote is not None and remote.mos_cq <= 5 else None,
+            bit_rate=opus.bit_rate if opus is not None else 0,
+            expected_loss=opus.expected_loss if opus is not None else 0,
+            path=self._ice.path if self._ice is not None else "",
         )
 
 
-class _Stream:
-    """All that exists once codec, keys and addresses are agreed on."""
-
-    def __init__(self, agreed: Agreed, settings: MediaSettings, drops: DropCounter) -> None:
-        self.agreed = agreed
-        self.codec = agreed.codec
-        self.feed: Feed | None = None
-        self.feed_codec = agreed.codec
-        self.feed_begins = False
-        self.drain: Drain | None = None
-        self.drain_rate = 0
-        self.sent_before = 0
-        self.events = 0
-        self.arrivals = PacketLog.empty() if settings.log_packets else None
-        self.departures = PacketLog.empty() if settings.log_packets else None
-        self._settings = settings
-        self._drops = drops
-        self._adjusted_before = (0.0, 0.0, 0.0)
-        self._protectors: dict[bytes, Protector] = {}
-        self._unprotectors: dict[bytes, Unprotector] = {}
-        cname = settings.random(12).hex()  # RFC 7022: a name that says nothing about the person
-        self.reports = Reports(settings.random, cname, time.time() - time.monotonic() + _NTP_EPOCH)
-        self.transmission = Transmission(settings.random, agreed.codec.clock_rate)
-        self.reception = Reception(agreed.codec.clock_rate)
-        self._use(agreed)
-        self.encoder = Encoder(self.codec)
-        self.silence = np.zeros(self.codec.frame, np.int16)
-        self.player = self._player(self.codec)
-
-    def change(self, agreed: Agreed) -> None:
-        """A new agreement in a running call: what stays the same goes on undisturbed."""
-        codec, self.codec = self.codec, agreed.codec
-        self._use(agreed)
-        if codec is not self.codec:
-            self.encoder = Encoder(self.codec)
-            self.silence = np.zeros(self.codec.frame, np.int16)
-            if codec.clock_rate != self.codec.clock_rate:
-                # One source has one clock rate (RFC 7160 section 4.1).
-                self.sent_before += self.transmission.packets
-                self.transmission = Transmission(self._settings.random, self.codec.clock_rate)
-
-    def _use(self, agreed: Agreed) -> None:
-        self.agreed = agreed
-        self.remote_rtp: Address = (agreed.remote_address, agreed.remote_rtp_port)
-        self.remote_rtcp: Address = (agreed.remote_address, agreed.remote_rtcp_port)
-        self._latched: str | None = None
-        self.protector: Protector | None = None
-        self._unprotector: Unprotector | None = None
-        # A key that is agreed on again keeps its session: its indices must never begin anew (RFC 3711 section 9.1).
-        if agreed.send_key is not None:
-            key = agreed.send_key
-            self.protector = self._protectors.setdefault(key.key, Protector(key))
-        if agreed.receive_key is not None:
-            key = agreed.receive_key
-            self._unprotector = self._unprotectors.setdefault(key.key, Unprotector(key))
-
-    def _player(self, codec: Codec) -> Player:
-        return Player(codec, self._drops, self._settings.least_delay, self._settings.greatest_delay)
-
-    def _renew_player(self, codec: Codec) -> None:
-        self._adjusted_before = self.adjusted()
-        self.player = self._player(codec)
-
-    def adjusted(self) -> tuple[float, float, float]:
-        """Seconds of sound concealed, shortened and stretched."""
-        counters, rate = self.player.counters, self.player.codec.sample_rate
-        before = self._adjusted_before
-        return (
-            before[0] + counters.concealed / rate,
-            before[1] + counters.shortened / rate,
-            before[2] + counters.stretched / rate,
-        )
-
-    @property
-    def _may_latch(self) -> bool:
-        return self._settings.symmetric and self._settings.srtp is not SrtpMode.MANDATORY
-
-    def _check_sender(self, sender: Address) -> None:
-        """Without authentication only the negotiated (or latched) address may speak."""
-        if self._unprotector is not None or (self._may_latch and self._latched is None):
-            return
-        host = sender[0].partition("%")[0]
-        if host != (self._latched or self.agreed.remote_address):
-            raise MediaDropped(Drop.UNKNOWN_SOURCE)
-
-    def take_rtp(self, data: bytes, sender: Address, at: float) -> bool:
-        """A packet on the RTP port; True: the player is another one now. Raises `MediaDropped`."""
-        self._check_sender(sender)
-        if self._unprotector is not None:
-            data = self._unprotector.rtp(data)
-        packet = parse_rtp(data)
-        codec = self.agreed.receive.get(packet.payload_type)
-        if codec is None and packet.payload_type not in self.agreed.events:
-            raise MediaDropped(Drop.UNKNOWN_PAYLOAD)
-        if codec is not None and codec.clock_rate != self.reception.clock_rate and self.reception.ssrc is None:
-            self.reception = Reception(codec.clock_rate)
-        known = self.reception.ssrc
-        sequence, _ = self.reception.receive(packet, at)
-        if self.arrivals is not None:
-            self.arrivals.add(at, sequence)
-        if self._may_latch and self._latched is None:
-            self._latched = sender[0].partition("%")[0]
-            self.remote_rtp = sender
-        if codec is None:
-            self.events += 1
-            return False
-        renewed = codec is not self.player.codec or (known is not None and known != packet.ssrc)
-        if renewed:
-            self._renew_player(codec)
-        self.player.put(MediaPacket(sequence, packet.timestamp, packet.payload_type, packet.payload), at)
-        return renewed
-
-    def take_rtcp(self, data: bytes, sender: Address, at: float) -> None:
-        """A packet of RTCP. Raises `MediaDropped`."""
-        self._check_sender(sender)
-        if self._unprotector is not None:
-            data = self._unprotector.rtcp(data)
-        self.reports.receive(data, at, self.transmission, self.reception)
+def _taken(association: DtlsAssociation) -> list[bytes]:
+    datagrams, association.outgoing = association.outgoing, []
+    return datagrams

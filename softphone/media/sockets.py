@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from softphone.errors import TransportError
+from softphone.media.rtp import Address
 from softphone.media.srtp import Random
 
 _ATTEMPTS = 64
@@ -21,8 +22,6 @@ _TIMESPEC = struct.Struct("@qq")
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _AT_ONCE = 64
 "Packets that are read before other parts of the process get their turn."
-
-Address = tuple[str, int]
 
 
 class UdpSockets(Protocol):

@@ -183,7 +183,7 @@ def test_duplicates_late_packets_and_overflow_are_counted() -> None:
     assert buffer.put(base[2], 0.040) is None
     assert isinstance(buffer.take(0.045, FRAME), MediaPacket)
     buffer.played(FRAME)
-    assert buffer.take(0.065, FRAME) == Missing(FRAME)
+    assert buffer.take(0.065, FRAME) == Missing(FRAME, base[2])
     assert buffer.put(base[1], 0.070) is Drop.LATE
     taken = buffer.take(0.085, FRAME)
     assert isinstance(taken, MediaPacket)

@@ -76,7 +76,7 @@ def test_dynamic_payload_types_of_the_other_side_are_used() -> None:
     assert negotiation.result is not None
     assert negotiation.result.payload_type == 111
     assert negotiation.result.receive == {111: OPUS}
-    assert negotiation.result.events == {120}
+    assert negotiation.result.events == {120: 48_000}
     assert negotiation.result.remote_rtcp_port == 6001
 
 
@@ -187,7 +187,8 @@ def test_the_short_tag_is_accepted_but_not_offered() -> None:
     [
         ("m=video 6000 RTP/AVP 96\r\n", "no audio stream"),
         ("m=audio 0 RTP/AVP 0\r\n", "no audio stream"),
-        ("m=audio 6000 UDP/TLS/RTP/SAVPF 0\r\n", "transport UDP/TLS/RTP/SAVPF"),
+        ("m=audio 6000 DCCP/RTP/AVP 0\r\n", "transport DCCP/RTP/AVP"),
+        ("m=audio 6000 UDP/TLS/RTP/SAVPF 0\r\n", "it sends no key"),
         ("m=audio 6000 RTP/AVP 18\r\n", "no common codec"),
         ("m=audio 6000 RTP/AVP 96\r\na=rtpmap:96 opus/16000/2\r\n", "no common codec"),
         ("m=audio 6000 RTP/AVP 96\r\n", "no common codec"),
@@ -213,7 +214,7 @@ def test_an_offer_without_address_is_an_error() -> None:
     [
         ("m=audio 0 RTP/SAVP 0\r\n", "does not want"),
         ("m=audio 6000 RTP/AVP 0\r\n" + CRYPTO, "was offered"),
-        ("m=audio 6000 RTP/SAVP 0\r\n", "0 crypto attributes"),
+        ("m=audio 6000 RTP/SAVP 0\r\n", "no key for it"),
         ("m=audio 6000 RTP/SAVP 0\r\n" + CRYPTO + CRYPTO, "2 crypto attributes"),
         ("m=audio 6000 RTP/SAVP 0\r\n" + CRYPTO, "was not offered"),
         ("m=audio 6000 RTP/SAVP 0\r\na=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:xx\r\n", "cannot be used"),
