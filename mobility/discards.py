@@ -111,6 +111,9 @@ class Reason(StrEnum):
     "What has no counterpart in the other version of IP (RFC 7915), such as AH, IGMP or some ICMP messages."
     TRANSLATION_SOURCE_ROUTE = "translation-source-route"
     "An IPv4 source route or an IPv6 routing header with hops left (RFC 7915 sections 4.1, 5.1); the sender was told."
+    # hierarchy
+    MAP_OPTION_INVALID = "map-option-invalid"
+    "A MAP option that cannot be meant: no global address, distance 0, or two that contradict each other (RFC 5380)."
     # host
     NDISC_INVALID = "ndisc-invalid"
     "An invalid neighbour discovery message: hop limit, checksum, size, source (RFC 4861 sections 6.1, 7.1, 8.1)."

@@ -38,6 +38,15 @@ class TunnelInformation:
     form: TunnelForm
 
 
+@dataclass(frozen=True, slots=True)
+class RegionalInformation:
+    """Where the terminal is in the domain of a MAP (steps 95, 98, 99)."""
+
+    anchor: IPv6Address
+    rcoa: IPv6Address
+    lcoa: IPv6Address
+
+
 class Forwarding:
     """Takes packets of the home address to the network and back."""
 
@@ -54,6 +63,7 @@ class Forwarding:
         self.security = security
         self.updates = updates
         self.tunnel: TunnelInformation | None = None
+        self.regional: RegionalInformation | None = None
         self.at_home = False
         self._home = home_address.packed
         self._agent = home_agent.packed
@@ -81,6 +91,16 @@ class Forwarding:
     def clear_route(self, correspondent: IPv6Address) -> None:
         """They go through the tunnel again (steps 85, 94)."""
         self.updates.delete(correspondent)
+
+    def set_regional(self, anchor: IPv6Address, rcoa: IPv6Address, lcoa: IPv6Address) -> bool:
+        """Steps 95, 98, 99; whether the RCoA is another one than before (step 96)."""
+        before, self.regional = self.regional, RegionalInformation(anchor, rcoa, lcoa)
+        return before is None or before.rcoa != rcoa
+
+    def clear_regional(self, rcoa: IPv6Address) -> None:
+        """That domain was left."""
+        if self.regional is not None and self.regional.rcoa == rcoa:
+            self.regional = None
 
     def clear_tunnel(self) -> None:
         """There is no binding at the moment."""
@@ -188,6 +208,13 @@ class Forwarding:
                 "home_agent": str(tunnel.home_agent),
                 "care_of_address": str(unmapped(tunnel.care_of_address)),
                 "udp": self.datagrams,
+            },
+            "regional": None
+            if self.regional is None
+            else {
+                "map": str(self.regional.anchor),
+                "rcoa": str(self.regional.rcoa),
+                "lcoa": str(self.regional.lcoa),
             },
             "policies": self.security.spd.describe(),
         }

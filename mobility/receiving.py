@@ -45,6 +45,8 @@ class Receiving:
         takes signalling of the home agent: packet, link, now."""
         self.delivered = 0
         "Packets for the host OS."
+        self.overlapping = mobile_node.overlapping
+        "Whether the same packet may come twice at this time."
         self._application = application
         self._forwarding = forwarding
         self._mobile_node = mobile_node
@@ -95,8 +97,8 @@ class Receiving:
 
     def not_received(self, discard: Discard, now: float) -> list[Output]:
         """Receive routine 120 did not like a packet."""
-        if discard.reason is Reason.REPLAYED and self._mobile_node.overlapping(now):
-            # The home agent sends to the old place and to the new one; this one came second.
+        if discard.reason is Reason.REPLAYED and self.overlapping(now):
+            # The home agent sends to the old place and to the new one, or a MAP sends again; this one came second.
             self._counters["duplicates-removed"] += 1
             return []
         return [Discarded.of(discard, "receive-routine")]

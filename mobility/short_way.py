@@ -46,8 +46,11 @@ def short_way(forwarding: Forwarding, uplinks: Uplinks, link: str, spi: bytes | 
             return None
         return ShortWay(link, home + agent, agent + home, agent, uplinks.path_mtu(link), protocol, spi, _nowhere, to)
     care_of = tunnel.care_of_address.packed
-    host = uplinks.hosts[link]
-    return ShortWay(link, care_of + agent, agent + care_of, agent, host.path_mtu(agent), protocol, spi, host.next_hop)
+    station = uplinks.stations.get(link)
+    if station is None:
+        return None
+    mtu = station.path_mtu(agent)
+    return ShortWay(link, care_of + agent, agent + care_of, agent, mtu, protocol, spi, station.next_hop)
 
 
 def _nowhere(_destination: bytes) -> bytes | None:

@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
+from mobility.hierarchy import Hierarchy
+from mobility.hmipv6.regional import Regional, Station
 from mobility.homecoming import Homecoming
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.host import Host
@@ -24,6 +26,7 @@ from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
 from mobility.mipv6.route_optimization import UNDECIDED, Route
 from mobility.mipv6.tunnel import (
     MobileAssociations,
+    TunnelForm,
     decapsulate,
     encapsulate,
     from_datagram,
@@ -80,7 +83,9 @@ class Terminal:
         self.hosts = {
             link.name: Host(link.name, link.link_address, link.mtu, random, secret=secret) for link in settings.links
         }
-        self.uplinks = Uplinks(self.hosts, settings.home_agent, settings.home_agent4, settings.udp_port)
+        self.stations: dict[str, Station] = dict(self.hosts)
+        "Those, and the domains of MAPs."
+        self.uplinks = Uplinks(self.stations, settings.home_agent, settings.home_agent4, settings.udp_port)
         self._homecoming = Homecoming(settings.home_address, settings.home_agent, self.hosts)
         self.mobile_node = MobileNode(
             MobileNodeSettings(
@@ -114,6 +119,7 @@ class Terminal:
         self.optimization = self.sending.optimization
         self.forwarding.accepts_direct = self.optimization.accepts
         self.counters: Counter[str] = Counter()
+        self._below = self._hierarchy(settings, names, sequence, random, secret)
         self._watch = PathWatch(
             settings.home_address, settings.home_agent, settings.keepalive, int.from_bytes(random(2))
         )
@@ -130,6 +136,9 @@ class Terminal:
             self._signalling,
             self.counters,
         )
+        if (below := self._below) is not None:
+            above = self.mobile_node
+            self.receiving.overlapping = lambda now: above.overlapping(now) or below.regional.overlapping(now)
         self._out_of_tunnel = self.receiving.out_of_tunnel
         self._security = tunnel_security
         self._form = settings.tunnel
@@ -139,6 +148,32 @@ class Terminal:
         self._path: ShortWay | None = None
         self._timer: float | None = None
         self.sending.measure(self.uplinks.smallest_mtu())
+
+    def _hierarchy(
+        self,
+        settings: TerminalSettings,
+        names: list[str],
+        sequence: int,
+        random: Callable[[int], bytes],
+        secret: bytes | None,
+    ) -> Hierarchy | None:
+        if settings.regional is None:
+            return None
+        mobile_node = self.mobile_node
+        regional = Regional(
+            settings.regional,
+            self.hosts,
+            self.stations,
+            mobile_node.movement,
+            lambda: mobile_node.places,
+            settings.interfaces or names,
+            settings.home_address,
+            mobile_node.movement.home_prefix,
+            random(32) if secret is None else secret,
+            sequence=sequence,
+            again=settings.tunnel is not TunnelForm.PLAIN,
+        )
+        return Hierarchy(regional, self.scenarios, self.forwarding)
 
     # ------------------------------------------------------------ Node
 
@@ -175,8 +210,11 @@ class Terminal:
 
     def interfaces_changed(self, order: tuple[str, ...], now: float) -> list[Output]:
         """The order of preference of the interfaces is another one."""
-        self.mobile_node.movement.interfaces_changed(order)
-        return self._finish(self._moved(now))
+        if self._below is None:
+            self.mobile_node.movement.interfaces_changed(order)
+        else:
+            self._below.regional.interfaces_changed(order)
+        return self._finish(self._absorb([], now) + self._moved(now))
 
     def resumed(self, now: float) -> list[Output]:
         """The machine was asleep: whether the links lead where they led is found out anew."""
@@ -219,7 +257,7 @@ class Terminal:
                 if udp is not None or len(outer) <= path.mtu:
                     sending.sent += 1
                     return [Transmit(outer, to, path.link)]
-                return self._finish(self._absorb(self.hosts[path.link].send(outer, now), now))
+                return self._finish(self._put(path.link, outer, now))
         return self._finish(sending.from_host(packet, now))
 
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
@@ -271,6 +309,8 @@ class Terminal:
         for host in self.hosts.values():
             if host.timer is not None and host.timer <= now:
                 outputs += self._absorb(host.handle_timer(now), now)
+        if self._below is not None:
+            outputs += self._absorb(self._below.handle_timer(now), now)
         outputs += self._absorb(self.mobile_node.handle_timer(now), now)
         outputs += self._look(now)
         outputs += self.optimization.handle_timer(now)
@@ -289,6 +329,8 @@ class Terminal:
                 return self._finish(self._absorb(self.mobile_node.refresh(now), now))
             case ["move", link]:
                 movement.prefer(link)
+                if self._below is not None:
+                    self._below.regional.prefer(link)
             case ["return-home"]:
                 home = movement.home_link()
                 if home is None:
@@ -305,7 +347,7 @@ class Terminal:
                 known = "reregister, move LINK, return-home, optimize ADDRESS, tunnel ADDRESS, scenario enable NUMBER,"
                 known += " scenario disable NUMBER"
                 raise ValueError(f"there is no command {name!r}; there are: {known}")
-        return self._finish(self._moved(now))
+        return self._finish(self._absorb([], now) + self._moved(now))
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""
@@ -315,6 +357,7 @@ class Terminal:
             "scenarios": self.scenarios.snapshot(),
             "no_scenario": self.scenarios.lacking,
             "forwarding": self.forwarding.snapshot(),
+            "regional": None if self._below is None else self._below.regional.snapshot(now),
             "route_optimization": self.optimization.snapshot(now),
             "application": self.application.spd.describe(),
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
@@ -335,15 +378,15 @@ class Terminal:
                 return self._finish(self.sending.on_its_way(protected, link, now))
         except Discard as discard:
             return self._finish([Discarded.of(discard, "send-routine")])
-        host, to = self.hosts[link], packet[24:40]
+        station, to = self.stations[link], packet[24:40]
         outer = direct.to_correspondent(protected, way.care_of, self._home)
         way.sent += 1
         self.optimization.sent_directly.keep(to, protected, now)
         self.sending.sent += 1
-        hop = host.next_hop(to)
-        if hop is not None and len(outer) <= host.path_mtu(to):
+        hop = station.next_hop(to)
+        if hop is not None and len(outer) <= station.path_mtu(to):
             return [Transmit(outer, hop, link)]
-        return self._finish(self._absorb(host.send(outer, now), now))
+        return self._finish(self._put(link, outer, now))
 
     # ------------------------------------------------------------ what the parts say
 
@@ -354,8 +397,8 @@ class Terminal:
             case Verdict.DEAD:
                 present = self.mobile_node.present
                 outputs = self._absorb(self.mobile_node.dead(now), now)
-                if present is not None and not present.udp:
-                    outputs += self._absorb(self.hosts[present.link].suspect(now), now)
+                if present is not None and present.link in self.stations:
+                    outputs += self._absorb(self.stations[present.link].suspect(now), now)
                 return outputs
             case Verdict.ASK:
                 present = self.mobile_node.present
@@ -378,8 +421,8 @@ class Terminal:
         except Discard as discard:
             return [Discarded.of(discard, "ba-routine")]
         outputs = self._absorb(outputs, now)
-        if not is_udp(link):
-            outputs += self._absorb(self.hosts[link].confirm(packet[8:24], now), now)
+        if link in self.stations:
+            outputs += self._absorb(self.stations[link].confirm(packet[8:24], now), now)
         if handed_on is not None:
             try:
                 outputs += self.scenarios.process(handed_on, self.forwarding)
@@ -393,12 +436,14 @@ class Terminal:
         """Acts on what the own parts say; the rest, and every event, goes on to the outside."""
         result: list[Output] = []
         moved = changed = False
-        movement, home = self.mobile_node.movement, self.settings.home_address
+        movement, home, below = self.mobile_node.movement, self.settings.home_address, self._below
         for output in outputs:
             if isinstance(output, Arrived):
-                result += self.receiving.packet(output.packet, output.link, now)
+                result += self._from_below(output.packet, output.link, now)
                 continue
             result.append(output)
+            if below is not None and below.regional.hears(output, now):
+                continue
             match output:
                 case AddressReady(link=link, address=address) | AddressDeprecated(link=link, address=address):
                     if address != home:
@@ -426,11 +471,23 @@ class Terminal:
                 case HomeAgentUnreachable() if self._homecoming.link is not None:
                     # Nobody answers for the home address, so nobody is in the way of using it.
                     result += self._settle_at_home(now)
+        if below is not None:
+            if settled := below.settle(now):
+                result += self._absorb(settled, now)
+            moved, below.regional.moved = moved or below.regional.moved, False
         if moved:
             result += self._moved(now)
         elif changed:
             result += self._follow(now)
         return result
+
+    def _from_below(self, packet: bytes, link: str, now: float) -> list[Output]:
+        """A packet that the host of a link does not handle: the regional part's, or one for this part."""
+        if self._below is not None:
+            taken = self._below.packet(packet, link, now)
+            if taken is not None:
+                return self._absorb(taken, now)
+        return self.receiving.packet(packet, link, now)
 
     # ------------------------------------------------------------ following the mobile node
 
@@ -501,6 +558,7 @@ class Terminal:
             self._homecoming.timer,
             self._watch.timer,
             self.optimization.timer,
+            None if self._below is None else self._below.timer,
             *(host.timer for host in self.hosts.values()),
         ):
             if time is not None and (earliest is None or time < earliest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
+from mobility.hmipv6.regional_settings import RegionalSettings
 from mobility.links import MOBILITY_PORT, LinkSettings
 from mobility.mipv6.route_optimization import RouteRules
 from mobility.mipv6.tunnel import TunnelForm
@@ -41,3 +42,5 @@ class TerminalSettings:
     "Seconds of silence after which the home agent is asked through UDP, so that NAT keeps its mapping."
     route_optimization: RouteRules = field(default_factory=RouteRules)
     "With whom packets may go directly."
+    regional: RegionalSettings | None = None
+    "Mobility anchor points; None: none are used."

@@ -7,13 +7,14 @@ a router advertisement comes, or (no link event at all) a new router appears and
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv6Address
 from math import inf
 
 from mobility.discards import Reason
 from mobility.host import messages
 from mobility.host.addresses import AddressState, AddressTable
-from mobility.host.events import RouterFound, RouterLost
+from mobility.host.events import MapsHeard, RouterFound, RouterLost
 from mobility.host.interface import Interface
 from mobility.host.neighbours import NeighbourCache
 from mobility.host.networks import KnownNetworks, Network
@@ -143,6 +144,7 @@ class Discovery:
         self._routers.add(router)
         self._set_ageing(router, now)
         self.neighbours.establish(target, mac, now, router=True)
+        self._recall_maps(router, network, now)
         if router.default_until > now:
             self._interface.emit(RouterFound(self._interface.name, IPv6Address(target), router.networks()))
         for prefix in prefixes:
@@ -187,6 +189,7 @@ class Discovery:
             self.neighbours.learn(source, mac, now, router=True)
         self._interface.forget()
         self._set_ageing(router, now)
+        self._hear_maps(router, message, now)
         if message.router_lifetime:
             self._stop_solicitation()
             if found:
@@ -211,6 +214,24 @@ class Discovery:
         for option in message.options:
             if isinstance(option, ndisc.Mtu) and MINIMUM <= option.mtu <= interface.hardware_mtu:
                 interface.mtu = option.mtu
+
+    def _hear_maps(self, router: Router, message: ndisc.RouterAdvertisement, now: float) -> None:
+        maps = tuple(option for option in message.options if isinstance(option, ndisc.MapOption))
+        if maps or router.maps:
+            router.maps, router.maps_heard = maps, now
+            self._interface.emit(MapsHeard(self._interface.name, IPv6Address(router.address), maps))
+
+    def _recall_maps(self, router: Router, network: Network, now: float) -> None:
+        """As the router told of them when the host was here last, as far as that is still true."""
+        passed = int(now - network.maps_heard)
+        router.maps_heard = now
+        router.maps = tuple(
+            option if option.lifetime == ndisc.INFINITE else replace(option, lifetime=option.lifetime - passed)
+            for option in network.maps
+            if option.lifetime > passed
+        )
+        if router.maps:
+            self._interface.emit(MapsHeard(self._interface.name, IPv6Address(router.address), router.maps))
 
     def _apply_prefixes(self, router: Router, message: ndisc.RouterAdvertisement, now: float) -> set[tuple[bytes, int]]:
         advertised: set[tuple[bytes, int]] = set()
@@ -259,6 +280,8 @@ class Discovery:
                 interface.hop_limit,
                 interface.retrans_timer,
                 interface.reachable_time,
+                router.maps,
+                router.maps_heard,
             )
         )
 

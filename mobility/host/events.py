@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
 from mobility.outputs import Event
+from mobility.wire.map_option import MapOption
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +75,13 @@ class PathMtuChanged(Event):
     link: str
     destination: IPv6Address
     mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapsHeard(Event):
+    """The mobility anchor points that a router tells of at the moment (RFC 5380), as it tells of them, unchecked."""
+
+    link: str
+    router: IPv6Address
+    maps: tuple[MapOption, ...]
+    "Empty: it told of some before."

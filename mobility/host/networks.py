@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from mobility.host.routers import Prefix
-from mobility.wire.ndisc import Preference
+from mobility.wire.ndisc import MapOption, Preference
 
 LIMIT = 16
 "Remembered routers; the one seen longest ago goes first."
@@ -27,6 +27,9 @@ class Network:
     hop_limit: int
     retrans_timer: float
     reachable_time: float
+    maps: tuple[MapOption, ...] = ()
+    maps_heard: float = 0.0
+    "When; their lifetimes count from then."
 
 
 class KnownNetworks:

@@ -9,7 +9,7 @@ from math import inf
 
 from mobility.host import messages
 from mobility.host.interface import Interface
-from mobility.wire.ndisc import Preference
+from mobility.wire.ndisc import MapOption, Preference
 
 LIMIT = 16
 "Routers on one link."
@@ -50,6 +50,9 @@ class Router:
     prefixes: dict[tuple[bytes, int], Prefix] = field(default_factory=dict)
     recalled: set[tuple[bytes, int]] = field(default_factory=set)
     "Prefixes known from memory only, until its next advertisement says them again."
+    maps: tuple[MapOption, ...] = ()
+    "Mobility anchor points that it told of last."
+    maps_heard: float = 0.0
 
     def networks(self) -> tuple[IPv6Network, ...]:
         return tuple(IPv6Network((p.network, p.length)) for p in self.prefixes.values())

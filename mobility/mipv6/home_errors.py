@@ -8,7 +8,7 @@ from mobility.discards import Discard, Reason
 from mobility.host.errors import TokenBucket
 from mobility.mipv6.home_paths import HomeLink
 from mobility.outputs import Discarded, Output
-from mobility.wire import icmp6
+from mobility.wire import icmp6, ip6
 
 ERRORS_PER_SECOND = 100.0
 "ICMP errors to senders, all together: whoever makes us send them may not be who he says."
@@ -34,7 +34,7 @@ class HomeErrors:
 
     def hop(self, packet: bytes, now: float) -> bytes:
         """The packet with one hop less. Raises `Discard`: it ends here, or may not be forwarded at all."""
-        if not (_forwardable(packet[8:24]) and _forwardable(packet[24:40])):
+        if not (ip6.forwardable(packet[8:24]) and ip6.forwardable(packet[24:40])):
             raise Discard(Reason.NOT_FORWARDED, f"{IPv6Address(packet[8:24])} to {IPv6Address(packet[24:40])}")
         if packet[7] <= 1:
             raise HopLimitExceeded(self._tell(packet, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now))
@@ -56,11 +56,3 @@ class HomeErrors:
         if not icmp6.may_be_answered_with_error(packet) or not self.allowed(now):
             return []
         return self._link.send(icmp6.packet(self._address, IPv6Address(packet[8:24]), message), now)
-
-
-def _forwardable(address: bytes) -> bool:
-    """Whether packets from or to this address may leave the link: not multicast, link-local, unspecified, loopback."""
-    first = address[0]
-    if first == 0xFF or (first == 0xFE and address[1] & 0xC0 == 0x80):
-        return False
-    return address[:15] != bytes(15) or address[15] > 1

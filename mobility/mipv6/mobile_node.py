@@ -132,6 +132,11 @@ class MobileNode:
         return self.movement.present
 
     @property
+    def places(self) -> list[Attachment]:
+        """The place in use, and the one that is to be next."""
+        return [each.place for each in (self._current, self._candidate) if each is not None]
+
+    @property
     def registration(self) -> Registration:
         """Of the place in use."""
         return self._idle if self._current is None else self._current.registration

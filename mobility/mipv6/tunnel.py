@@ -72,13 +72,14 @@ def _layers(association: OutboundSA | InboundSA | OutboundAH | InboundAH | None)
 
 
 def terminal_policies(
-    home_address: IPv6Address,
+    home_address: IPv6Address | IPv6Network,
     home_agent: IPv6Address,
     form: TunnelForm,
     associations: MobileAssociations,
     networks: Iterable[IPv6Network] = (),
 ) -> IpsecProcessing:
-    """The second IPsec processing part of a terminal; ``networks``: that it takes along.
+    """The second IPsec processing part of a terminal; ``networks``: that it takes along. A network in place of the home
+    address: any address of it may turn out to be the terminal's.
 
     Raises `ValueError` as `MobileAssociations.check`.
     """
@@ -89,7 +90,7 @@ def terminal_policies(
 
 def agent_policies(
     home_agent: IPv6Address,
-    terminals: Iterable[tuple[IPv6Address, TunnelForm, MobileAssociations, Iterable[IPv6Network]]],
+    terminals: Iterable[tuple[IPv6Address | IPv6Network, TunnelForm, MobileAssociations, Iterable[IPv6Network]]],
 ) -> IpsecProcessing:
     """The IPsec processing of a home agent for all its terminals, each with the networks that it may take along.
 
@@ -104,7 +105,7 @@ def agent_policies(
 
 def _policies(
     home_agent: IPv6Address,
-    home_address: IPv6Address,
+    home_address: IPv6Address | IPv6Network,
     form: TunnelForm,
     associations: MobileAssociations,
     networks: Iterable[IPv6Network],

@@ -37,6 +37,7 @@ class RouterInterface:
     advertise_mtu: bool = False
     preference: Preference = Preference.MEDIUM
     home_agent: bool = False
+    maps: tuple[ndisc.MapOption, ...] = ()
 
 
 class SimRouter:
@@ -135,6 +136,7 @@ class SimRouter:
             )
             for prefix in interface.advertised
         )
+        options += interface.maps
         message = ndisc.RouterAdvertisement(
             interface.lifetime,
             64,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mobility.discards import Discard, Reason
 from mobility.outputs import Event, Output
 from mobility.scenario.no_translation import NoTranslation, NoTranslationIpsec
+from mobility.scenario.regional import MapType1, MapType2, MapType3
 from mobility.scenario.route_optimization import RouteOptimized, TranslationRouteOptimized
 from mobility.scenario.situation import HandedOn, Scenario, Situation, Tunnels
 from mobility.scenario.translation import Translation, TranslationIpsec
@@ -19,6 +20,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     NoTranslationIpsec(),
     TranslationRouteOptimized(),
     RouteOptimized(),
+    MapType1(),
+    MapType2(),
+    MapType3(),
 )
 "All of ours. A new scenario is added here and nowhere else; those of third parties: docs/scenarios.md."
 
@@ -51,6 +55,8 @@ class ScenarioPolicy:
         "There is a translation table; without one the scenarios with translation do not apply."
         self.of_correspondents: int | None = None
         "The same of the correspondents; None: none has acknowledged."
+        self.of_map: int | None = None
+        "The same of the MAP in use."
 
     def enable(self, number: int, status: bool) -> None:
         """Switch a row on or off; the next acknowledgement is judged by it. Raises `ValueError`: no such row."""
@@ -80,6 +86,8 @@ class ScenarioPolicy:
 
     def _why_none(self, situation: Situation) -> str:
         who = "home agent" if situation.from_home_agent else "correspondent"
+        if situation.registration is not None:
+            who = f"MAP of type {int(situation.registration)}"
         how = "under IPsec" if situation.under_ipsec else "without IPsec"
         none = f"no enabled scenario for an acknowledgement of the {who} {how}"
         fitting = [number for number, scenario in self._scenarios.items() if scenario.applies(situation)]
@@ -99,6 +107,8 @@ class ScenarioPolicy:
         outputs = self._known(handed_on.number).acknowledged(handed_on.situation, tunnels)
         if handed_on.situation.from_home_agent:
             self.present, self.lacking = handed_on.number, None
+        elif handed_on.situation.registration is not None:
+            self.of_map = handed_on.number
         else:
             self.of_correspondents = handed_on.number
         return outputs
@@ -127,7 +137,7 @@ class ScenarioPolicy:
                 "number": number,
                 "substance": scenario.substance,
                 "status": "enabled" if number in self._enabled else "disabled",
-                "in_use": number in (self.present, self.of_correspondents),
+                "in_use": number in (self.present, self.of_correspondents, self.of_map),
             }
             for number, scenario in self._scenarios.items()
         ]

@@ -24,6 +24,10 @@ def binding_error(correspondent: IPv6Address, tunnels: Tunnels) -> None:
     tunnels.clear_route(correspondent)
 
 
+def _of_correspondent(situation: Situation) -> bool:
+    return not situation.from_home_agent and situation.registration is None
+
+
 class TranslationRouteOptimized:
     """Fig. 20: programs speak IPv4. Rows of the translation table live on by the packets that need them (step 82)."""
 
@@ -31,7 +35,7 @@ class TranslationRouteOptimized:
     substance = "IPv4-IPv6 translation and route optimization"
 
     def applies(self, situation: Situation) -> bool:
-        return not situation.from_home_agent and situation.translated
+        return _of_correspondent(situation) and situation.translated
 
     def acknowledged(self, situation: Situation, tunnels: Tunnels) -> list[Output]:
         return acknowledged(situation, tunnels)
@@ -44,7 +48,7 @@ class RouteOptimized:
     substance = "no translation and route optimization"
 
     def applies(self, situation: Situation) -> bool:
-        return not situation.from_home_agent and not situation.translated
+        return _of_correspondent(situation) and not situation.translated
 
     def acknowledged(self, situation: Situation, tunnels: Tunnels) -> list[Output]:
         return acknowledged(situation, tunnels)

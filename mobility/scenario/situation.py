@@ -9,6 +9,7 @@ from typing import Protocol
 from mobility.mipv6.binding_update_list import ListEntry
 from mobility.outputs import Output
 from mobility.wire import mh
+from mobility.wire.map_option import RegistrationType
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Situation:
     "Programs speak IPv4: the scenario of the home agent's acknowledgement translates."
     route: ListEntry | None = None
     "Of a correspondent that accepted: the row for the binding update list."
+    registration: RegistrationType | None = None
+    "Of a MAP: the type of registration that it wants; then the home address is the RCoA, the care-of address the LCoA."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,9 @@ class Tunnels(Protocol):
 
     def clear_route(self, correspondent: IPv6Address) -> None:
         """They go through the tunnel again (steps 85, 94)."""
+
+    def set_regional(self, anchor: IPv6Address, rcoa: IPv6Address, lcoa: IPv6Address) -> bool:
+        """Where the terminal is in the domain of a MAP (steps 95, 98, 99); whether the RCoA is a new one (step 96)."""
 
 
 class Scenario(Protocol):

@@ -157,6 +157,14 @@ def check(packet: bytes) -> bytes:
     return packet[:end]
 
 
+def forwardable(address: bytes) -> bool:
+    """Whether packets from or to this address may leave the link: not multicast, link-local, unspecified, loopback."""
+    first = address[0]
+    if first == 0xFF or (first == 0xFE and address[1] & 0xC0 == 0x80):
+        return False
+    return address[:15] != bytes(15) or address[15] > 1
+
+
 def checksum(source: bytes, destination: bytes, next_header: int, payload: bytes) -> int:
     """The upper-layer checksum over pseudo header and payload (RFC 8200 section 8.1).
 

@@ -37,7 +37,7 @@ class MapOption:
     distance: int = 1
     "1: on this link; at most 15."
     preference: int = HIGHEST_PREFERENCE
-    "0: not to be used by those who do not use it yet."
+    "0: not to be used; 15: the best."
     prefix_usable: bool = True
     "R: an RCoA is to be formed from the prefix."
     may_use_source: bool = False

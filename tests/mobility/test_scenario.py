@@ -26,6 +26,7 @@ class Recorder:
     def __init__(self) -> None:
         self.tunnels: list[tuple[IPv6Address, IPv6Address]] = []
         self.routes: dict[IPv6Address, IPv6Address] = {}
+        self.regional: dict[IPv6Address, tuple[IPv6Address, IPv6Address]] = {}
 
     def set_tunnel(self, home_agent: IPv6Address, care_of_address: IPv6Address) -> None:
         self.tunnels.append((home_agent, care_of_address))
@@ -35,6 +36,10 @@ class Recorder:
 
     def clear_route(self, correspondent: IPv6Address) -> None:
         self.routes.pop(correspondent, None)
+
+    def set_regional(self, anchor: IPv6Address, rcoa: IPv6Address, lcoa: IPv6Address) -> bool:
+        before, self.regional[anchor] = self.regional.get(anchor), (rcoa, lcoa)
+        return before is None or before[0] != rcoa
 
 
 def situation(*, status: int = 0, from_home_agent: bool = True, under_ipsec: bool = True) -> Situation:

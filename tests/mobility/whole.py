@@ -12,6 +12,7 @@ from random import Random
 
 from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
+from mobility.hmipv6.regional_settings import RegionalSettings
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA, SequenceState
@@ -150,7 +151,9 @@ class Network:
         algorithm: Algorithm = Algorithm.AES_GCM_16,
         overlap: float = 0.5,
         home_address4: IPv4Address | None = None,
+        regional: RegionalSettings | None = None,
     ) -> None:
+        self.regional = regional
         self.world = world = World(seed)
         self.overlap = overlap
         self.home_address4 = home_address4
@@ -162,6 +165,7 @@ class Network:
         self.b = world.segment("visited-b", delay=0.001)
         self.office = world.segment("office")
         self.b_prefix = VISITED_B
+        self.routers: dict[str, SimRouter] = {}
         self._routers()
         self.internet = world.internet("internet", delay=0.005)
         self.hotspot = world.nat("hotspot", self.internet, NAT4, delay=0.002)
@@ -201,9 +205,18 @@ class Network:
         settings = TerminalSettings(
             home_address, HA, (LinkSettings("wlan0", mac), LinkSettings("wlan1", mac[:5] + b"\xf1")),
             tunnel=self.form, lifetime=self.lifetime, home_agent4=HA4, overlap=self.overlap,
-            home_address4=self.home_address4,
+            home_address4=self.home_address4, regional=self.regional,
         )  # fmt: skip
         return Terminal(settings, application, associations, self.world.random_bytes(str(home_address)))
+
+    def _places(self) -> list[tuple[str, Segment, IPv6Network, int]]:
+        """Routers with the segment, the prefix and the number of each."""
+        return [
+            ("r-home", self.home, HOME, 1),
+            ("r-a", self.a, VISITED_A, 2),
+            ("r-b", self.b, VISITED_B, 3),
+            ("r-office", self.office, CORRESPONDENT, 4),
+        ]
 
     def _routers(self) -> None:
         def interface(link: str, number: int, network: IPv6Network, *, advertised: bool = True) -> RouterInterface:
@@ -214,19 +227,14 @@ class Network:
         def mac_of(router: SimRouter, link: str) -> bytes:
             return router.interfaces[link].mac
 
-        places = [
-            ("r-home", self.home, HOME, 1),
-            ("r-a", self.a, VISITED_A, 2),
-            ("r-b", self.b, VISITED_B, 3),
-            ("r-office", self.office, CORRESPONDENT, 4),
-        ]
+        places = self._places()
         for name, segment, network, number in places:
             others = {other: CORE.network_address + n for _, _, other, n in places if n != number}
             edge = interface("edge", number, network)
             edge.mac = bytes((2, 0, 0, 0, 0x10 + number, 1))
             core = interface("core", number, CORE, advertised=False)
             core.mac = bytes((2, 0, 0, 0, 0x10 + number, 2))
-            router = SimRouter([edge, core], self.world.random_bytes(name), others)
+            router = self.routers[name] = SimRouter([edge, core], self.world.random_bytes(name), others)
             self.world.add(name, router)
             self.world.attach(name, "edge", segment, edge.mac)
             self.world.attach(name, "core", self.core, core.mac)
