@@ -10,7 +10,9 @@ from pathlib import Path
 
 from softphone.errors import ConfigError
 from softphone.media.codecs import codec_named
-from softphone.media.offer_answer import SrtpMode
+from softphone.media.ice_description import IceSettings
+from softphone.media.keying import Keying, SrtpMode
+from softphone.media.settings import MediaSettings
 from softphone.sip.errors import SipParseError
 from softphone.sip.session_timer import SHORTEST
 from softphone.sip.transport import Transport
@@ -70,6 +72,16 @@ class Account:
     codecs: tuple[str, ...] = ("opus", "G722", "PCMA", "PCMU")
     "Names, best first."
     srtp: SrtpMode = SrtpMode.OPTIONAL
+    srtp_keying: tuple[Keying, ...] = (Keying.SDES, Keying.DTLS)
+    "Ways to SRTP keys that are accepted, best first."
+    srtp_offer: tuple[Keying, ...] = (Keying.SDES,)
+    "Those that our offers contain, of ``srtp_keying``."
+    ice: IceSettings | None = None
+    "Find the way of the sound by connectivity checks, with these servers; None: no ICE."
+    dtx: bool = False
+    "Send next to nothing while nobody speaks."
+    media_timeout: float | None = 30.0
+    "Seconds without sound and reports after which the other side counts as gone; None: never."
     max_calls: int = 8
     "Further incoming calls are answered with 486."
     session_expires: int = 1800
@@ -107,6 +119,22 @@ class Account:
                 codec_named(name)
         except ValueError as exc:
             raise ConfigError(f"account {self.user}: {exc}") from exc
+
+        if not self.srtp_offer or not set(self.srtp_offer) <= set(self.srtp_keying):
+            raise ConfigError(f"account {self.user}: srtp_offer needs at least one of srtp_keying, and no other")
+
+    @property
+    def media(self) -> MediaSettings:
+        """How the audio of the account's calls is to be."""
+        return MediaSettings(
+            codecs=tuple(map(codec_named, self.codecs)),
+            srtp=self.srtp,
+            keying=self.srtp_keying,
+            offered_keying=self.srtp_offer,
+            ice=self.ice,
+            dtx=self.dtx,
+            timeout=self.media_timeout,
+        )
 
     @property
     def aor(self) -> SipUri:

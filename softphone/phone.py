@@ -20,8 +20,7 @@ from softphone.config import Account
 from softphone.errors import CallError, CallRejected, SoftphoneError
 from softphone.events import CallIncoming, CallRefused, EventHub, Listener
 from softphone.incoming import IncomingCall
-from softphone.media.codecs import codec_named
-from softphone.media.session import MediaSession, MediaSettings
+from softphone.media.session import MediaSession
 from softphone.outgoing import DialOptions, OutgoingCall
 from softphone.registration import Registration
 from softphone.sip.auth import Authenticator, Credentials
@@ -233,8 +232,7 @@ class Softphone:
         return self._agent
 
     async def _open_session(self, sockets: Sockets, host: str) -> Media:
-        settings = MediaSettings(codecs=tuple(map(codec_named, self.account.codecs)), srtp=self.account.srtp)
-        return await MediaSession.open(sockets, host, settings)
+        return await MediaSession.open(sockets, host, self.account.media)
 
     # from the endpoint
 

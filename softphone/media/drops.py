@@ -43,6 +43,8 @@ class Drop(StrEnum):
     "A datagram of DTLS where there is no handshake, or none that can still succeed."
     STUN_UNEXPECTED = "stun-unexpected"
     "A datagram of STUN where there is no ICE (RFC 7983)."
+    MALFORMED_STUN = "malformed-stun"
+    "It begins like STUN (RFC 8489) and is none."
     NOT_READY = "not-ready"
     "Arrived before the sessions were negotiated, or their keys made."
     SEND_FAILED = "send-failed"

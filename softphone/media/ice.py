@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import Callable
+from typing import Any
 
 import aioice
 from aioice.candidate import candidate_foundation, candidate_priority
@@ -26,8 +28,26 @@ CONNECTING = 15.0
 "Seconds for the checks."
 
 
+class _Protocol(StunProtocol):
+    """Hands on at once what is no STUN (RFC 7983), and lets nothing that is malformed out."""
+
+    receiver: _OnSocket
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        if not isinstance(data, bytes) or not data:
+            return
+        if data[0] > 3:
+            self.receiver.on_data(data)
+            return
+        try:
+            super().datagram_received(data, addr)
+        except (AssertionError, IndexError, KeyError, UnicodeError, struct.error):
+            # aioice reads some attributes without a look at their length.
+            self.receiver.malformed += 1
+
+
 class _OnSocket(aioice.Connection):
-    """aioice's connection on a socket that is there already, with data handed on at once instead of queued."""
+    """aioice's connection on a socket that is there already."""
 
     def __init__(self, sock: socket.socket, settings: IceSettings) -> None:
         super().__init__(
@@ -40,12 +60,13 @@ class _OnSocket(aioice.Connection):
         )
         self.sock = sock
         self.on_data: Callable[[bytes], None] = lambda data: None
+        self.malformed = 0
 
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5
     ) -> list[aioice.Candidate]:
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_datagram_endpoint(lambda: StunProtocol(self), sock=self.sock)
+        _, protocol = await loop.create_datagram_endpoint(lambda: _Protocol(self), sock=self.sock)
         host, port = self.sock.getsockname()[:2]
         protocol.local_candidate = aioice.Candidate(
             candidate_foundation("host", "udp", host), component, "udp", candidate_priority(component, "host"),
@@ -60,7 +81,7 @@ class _OnSocket(aioice.Connection):
             relay = relayed_candidate(
                 component=component,
                 hide_related_address=False,
-                protocol_factory=lambda: StunProtocol(self),
+                protocol_factory=lambda: _Protocol(self),
                 turn_server=self.turn_server,
                 turn_username=self.turn_username,
                 turn_password=self.turn_password,
@@ -84,7 +105,8 @@ class _OnSocket(aioice.Connection):
         return candidates
 
     def data_received(self, data: bytes, component: int) -> None:
-        self.on_data(data)
+        """What begins like STUN and is none."""
+        self.malformed += 1
 
     def send_now(self, data: bytes) -> bool:
         """Send by the chosen pair; False: there is none."""
@@ -133,6 +155,11 @@ class IceAgent:
     def send(self, data: bytes) -> bool:
         """False: there is no way (yet)."""
         return self._connection.send_now(data)
+
+    @property
+    def malformed(self) -> int:
+        """Datagrams that began like STUN and were none, or malformed."""
+        return self._connection.malformed
 
     @property
     def path(self) -> str:

@@ -131,7 +131,7 @@ class CallRecorder:
                 self._writer.write(frame)
                 frames += 1
                 if frames * PACKET_TIME >= self._greatest:
-                    why = f"the recording is {frames * PACKET_TIME:.0f} s long"
+                    why = f"the recording has its greatest length, {self._greatest:g} s"
                     break
         except Exception as exc:  # whatever it was: it must be told, and the call goes on
             why = f"{self.path} cannot be written any more: {exc}"
@@ -184,7 +184,9 @@ class _WavWriter:
 class _OpusWriter:
     def __init__(self, path: Path, channels: int) -> None:
         self._layout = "stereo" if channels == 2 else "mono"
-        self._container = av.open(str(path), "w", format="ogg")
+        # A file of our own: FFmpeg would open it with the first packet only.
+        self._raw: BinaryIO = open(path, "wb")
+        self._container = av.open(self._raw, "w", format="ogg")
         stream = self._container.add_stream("libopus", rate=_OPUS_RATE, layout=self._layout)
         assert isinstance(stream, AudioStream)
         self._stream = stream
@@ -205,7 +207,10 @@ class _OpusWriter:
         try:
             self._container.mux(self._stream.encode(None))
         finally:
-            self._container.close()
+            try:
+                self._container.close()
+            finally:
+                self._raw.close()
 
 
 def _free(path: Path) -> int:

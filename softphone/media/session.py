@@ -490,6 +490,8 @@ class MediaSession:
     def statistics(self) -> MediaStatistics:
         """The counters as they are now."""
         stream = self._stream
+        if self._ice is not None and self._ice.malformed:
+            self._drops[Drop.MALFORMED_STUN] = self._ice.malformed
         drops = MappingProxyType(dict(self._drops))
         if stream is None:
             return MediaStatistics("", "", 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, None, 0, drops, None, None)

@@ -12,6 +12,7 @@ import pytest
 from mobility.client import HostClient, HostError
 from softphone.config import Account
 from softphone.errors import ConfigError, TransportError
+from softphone.media.keying import Keying
 from softphone.sockets import DirectSockets, HomeSockets, connect
 
 
@@ -128,3 +129,13 @@ def test_direct_sockets_say_what_is_wrong() -> None:
             await connect(silent, "::1", 9, 5)
 
     asyncio.run(work())
+
+
+def test_the_media_of_an_account() -> None:
+    account = Account(user="a", domain="example.com", srtp_offer=(Keying.DTLS,), dtx=True, media_timeout=None)
+    settings = account.media
+    assert (settings.offered_keying, settings.dtx, settings.timeout, settings.ice) == ((Keying.DTLS,), True, None, None)
+    assert [codec.name for codec in settings.codecs] == list(account.codecs)
+    for offer in ((), (Keying.SDES, Keying.DTLS)):
+        with pytest.raises(ConfigError, match="srtp_offer"):
+            Account(user="a", domain="example.com", srtp_keying=(Keying.DTLS,), srtp_offer=offer)
