@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from softphone.config import Account
@@ -84,6 +85,12 @@ class Agent:
         self.calls: set[Call] = set()
         self.service_route: tuple[NameAddr, ...] = ()
         "From the registrar (RFC 3608)."
+        self.flow: Flow | None = None
+        "That of the registration: what goes to the same server goes this way (RFC 5626 section 4.3)."
+        self.outbound = False
+        "The registrar sends over the flow (RFC 5626)."
+        self.gruu: SipUri | None = None
+        "The address that leads to this phone and no other of the account (RFC 5627), if the account wants it."
         self.path: tuple[NameAddr, ...] = ()
         "The way from the registrar to us as it was stored (RFC 3327)."
         self._proxies: set[str] = set()
@@ -170,6 +177,9 @@ class Agent:
         return flow
 
     async def _first_flow(self, targets: Sequence[Target]) -> Flow:
+        registered = self.flow
+        if registered is not None and _leads_to(registered, targets) and not self.endpoint.failed(registered):
+            return registered
         for target in targets[:-1]:
             try:
                 return await self.endpoint.flow(target)
@@ -186,14 +196,14 @@ class Agent:
         return await self.endpoint.request(request, flow, await self._alternatives(hop, flow))
 
     async def _alternatives(self, hop: Uri, flow: Flow) -> list[Target]:
-        """The targets of a hop after the one that the flow leads to."""
+        """The targets of a hop besides the one that the flow leads to."""
         try:
             targets = await self.endpoint.locate(hop, self.account.transport)
         except TransportError:
             return []  # a flow of the peer's making, to a name that only the peer knows
-        where = [(target.transport, target.address) for target in targets]
-        used = flow.transport, flow.peer
-        return targets[where.index(used) + 1 :] if used in where else []
+        if _leads_to(flow, targets):
+            return [target for target in targets if (target.transport, target.address) != (flow.transport, flow.peer)]
+        return []
 
     def challenged(self, transaction: ClientTransaction, response: Response) -> bool:
         """Take the challenges of a 401 or 407; False: trying again is pointless."""
@@ -204,6 +214,10 @@ class Agent:
 
         ``hop`` is where it goes first; None: as its Route says. Raises TransportError.
         """
+        return (await self.exchange(make, hop))[0]
+
+    async def exchange(self, make: Callable[[], Request], hop: Uri | None = None) -> tuple[Response, Flow]:
+        """As `complete`, with the flow of the response."""
         for _ in range(MAX_CHALLENGES):
             transaction = await self.send(make(), hop=hop)
             response = await transaction.final()
@@ -211,7 +225,17 @@ class Agent:
                 break
         if response.success:
             self.authenticator.accepted()
-        return response
+        return response, transaction.flow
+
+    def contact(self, flow: Flow, user: str | None = None) -> SipUri:
+        """Where peers reach us in calls: the GRUU, else our address, over the registered flow if there is one.
+
+        ``user`` stands in for that of the account, and for the GRUU, which names it.
+        """
+        if self.gruu is not None and user is None:
+            return self.gruu
+        uri = self.endpoint.contact(self.account.aor.user if user is None else user, flow)
+        return replace(uri, parameters=(*uri.parameters, ("ob", None))) if self.outbound else uri
 
     def peer_uri(self, text: str) -> SipUri:
         """What a person typed: a SIP URI, ``user@host``, or a user or number at our own domain.
@@ -229,6 +253,10 @@ class Agent:
         if not text or any(char.isspace() for char in text):
             raise TransportError(f"{text!r} is nobody to call: give a SIP URI or a number")
         return SipUri(self.account.domain.lower(), escape(text, "&=+$,;?/"))
+
+
+def _leads_to(flow: Flow, targets: list[Target]) -> bool:
+    return (flow.transport, flow.peer) in [(target.transport, target.address) for target in targets]
 
 
 def loose(uri: SipUri) -> SipUri:

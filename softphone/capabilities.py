@@ -58,8 +58,10 @@ def flow_contact(agent: Agent, flow: Flow, *, secure: bool, user: str | None = N
 
     ``user`` stands in for that of the account.
     """
-    uri = agent.endpoint.contact(agent.account.aor.user if user is None else user, flow)
-    return NameAddr(replace(uri, scheme="sips", parameters=()) if secure else uri)
+    if secure:
+        uri = agent.endpoint.contact(agent.account.aor.user if user is None else user, flow)
+        return NameAddr(replace(uri, scheme="sips", parameters=()))
+    return NameAddr(agent.contact(flow, user))
 
 
 def reason_of(response: Response) -> str:

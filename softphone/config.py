@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
@@ -17,6 +19,8 @@ from softphone.sip.errors import SipParseError
 from softphone.sip.session_timer import SHORTEST
 from softphone.sip.transport import Transport
 from softphone.sip.uri import SipUri, escape, parse_host
+
+MACHINE_ID = Path("/etc/machine-id")
 
 
 class AutoAnswer(StrEnum):
@@ -57,6 +61,12 @@ class Account:
     transport: Transport = Transport.UDP
     expires: int = 300
     "Seconds of registration to ask for."
+    outbound: bool = True
+    "Ask the registrar to send over the connection, or the NAT mapping, that we keep open (RFC 5626)."
+    gruu: bool = False
+    "Ask for an address of this phone alone (RFC 5627) and give it to peers; proxies have to know it in mid call."
+    instance: str | None = None
+    "``urn:uuid:...``, of this phone for ever (RFC 5626 section 4.1); None: made from this machine and the account."
     local_host: str | None = None
     "Numeric address of this phone; None: what the socket factory says, the home address on a mobile terminal."
     local_port: int = 0
@@ -112,6 +122,8 @@ class Account:
             )
         if (self.certificate is None) != (self.private_key is None):
             raise ConfigError(f"account {self.user}: set both certificate and private_key or neither")
+        if self.instance is not None and not re.fullmatch(r"urn:[A-Za-z0-9:._-]+", self.instance):
+            raise ConfigError(f"account {self.user}: instance must be a URN such as urn:uuid:... ")
         if not self.codecs:
             raise ConfigError(f"account {self.user}: set at least one codec")
         try:
@@ -140,6 +152,17 @@ class Account:
     def aor(self) -> SipUri:
         """The address of record."""
         return SipUri(self.domain.lower(), escape(self.user, "&=+$,;?/"))
+
+    @property
+    def instance_urn(self) -> str:
+        """The name of this phone among those of the account: the same after every start."""
+        if self.instance is not None:
+            return self.instance
+        try:
+            machine = MACHINE_ID.read_text().strip()
+        except OSError:
+            machine = f"{uuid.getnode():x}"
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"{self.aor} {self.local_port} {machine}").urn
 
     @property
     def registrar_uri(self) -> SipUri:

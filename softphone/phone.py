@@ -122,6 +122,8 @@ class Softphone:
             self._agent = None
             for call in list(agent.calls):
                 call.abandon()
+            if self._registration is not None:
+                self._registration.close()
             await agent.close()
             self._arrived.put_nowait(None)
             self._hub.close()
@@ -312,7 +314,7 @@ class Softphone:
 
     def _on_connection_lost(self, flow: Flow, why: str) -> None:
         if self._registration is not None:
-            self._registration.connection_lost(flow)
+            self._registration.connection_lost(flow, why)
 
 
 def _replaceable(old: Call | None, *, early_only: bool) -> int | None:

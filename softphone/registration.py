@@ -6,22 +6,30 @@ import asyncio
 from collections.abc import Callable
 from enum import Enum
 
-from softphone.agent import SUPPORTED, Agent
+from softphone.agent import Agent
 from softphone.errors import RegistrationError, TransportError
 from softphone.events import Registered, RegistrationFailed, Unregistered
+from softphone.flow_keeper import FlowKeeper
 from softphone.sip.auth import retry_after
 from softphone.sip.dialog import next_hop
 from softphone.sip.errors import SipParseError
 from softphone.sip.headers import Headers, NameAddr, parse_addresses, parse_number
 from softphone.sip.message import Request, Response
 from softphone.sip.transport import Flow
+from softphone.sip.uri import SipUri
 
 BACKOFF_FIRST = 1.0
 "Seconds; doubles with every failure."
 BACKOFF_LONGEST = 60.0
+FLOW_BACKOFF_FIRST = 60.0
+"Where the registrar uses flows: many phones lose theirs at once (RFC 5626 section 4.5, its base time doubled once)."
+FLOW_BACKOFF_LONGEST = 1800.0
+REG_ID = "1"
+"We keep one flow."
 REFRESH_AT = 0.75
 "Fraction of the granted time after which we register again."
 UNREGISTER_SECONDS = 3.0
+FIRST_HOP_LACKS_OUTBOUND = 439
 FINAL = frozenset([400, 401, 402, 403, 404, 405, 407, 410, 416, 420, 501, 505, 604])
 "Refusals that asking again does not change."
 
@@ -48,7 +56,8 @@ class Registration:
         self._call_id = agent.new_call_id()
         self._tag = agent.endpoint.new_tag()
         self._sequence = 0
-        self._flow: Flow | None = None
+        self._keeper: FlowKeeper | None = None
+        self._ask_outbound = agent.account.outbound
         self._contact = ""
         self._asked = agent.account.expires
         self._wake = asyncio.Event()
@@ -95,10 +104,25 @@ class Registration:
                 return
             await self._sleep(wait)
 
-    def connection_lost(self, flow: Flow) -> None:
+    def connection_lost(self, flow: Flow, why: str) -> None:
         """A connection broke: if the registrar reaches us over it, register again at once."""
-        if flow is self._flow:
-            self._wake.set()
+        if self._keeper is not None and self._keeper.same(flow):
+            self._flow_failed(why)
+
+    def _flow_failed(self, why: str) -> None:
+        self._agent.endpoint.counters["flow-failed"] += 1
+        self._drop_flow()
+        self._wake.set()
+
+    def _drop_flow(self) -> None:
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+        self._agent.flow = None
+
+    def close(self) -> None:
+        """Stop looking after the flow."""
+        self._drop_flow()
 
     async def unregister(self) -> None:
         """Take the contact back, for at most a few seconds; a registrar that is gone does not matter."""
@@ -122,19 +146,26 @@ class Registration:
 
     def _backoff(self, failures: int, at_least: float) -> float:
         """Exponential with jitter (RFC 5626 section 4.5): from half the bound to the bound."""
-        bound = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(failures, 16))
+        first, longest = BACKOFF_FIRST, BACKOFF_LONGEST
+        if self._agent.outbound:
+            first, longest = FLOW_BACKOFF_FIRST, FLOW_BACKOFF_LONGEST
+        bound = min(longest, first * 2.0 ** min(failures, 16))
         return max(at_least, bound * (0.5 + 0.5 * self._jitter()))
 
     async def _register(self, expires: int) -> Response:
         flow = await self._agent.flow_to(next_hop(self._request(expires, None)))
         contact = NameAddr(self._agent.endpoint.contact(self._agent.account.aor.user, flow))
-        response = await self._agent.complete(lambda: self._request(expires, contact))
-        if response.status == 423 and (least := response.number("Min-Expires")) and least > expires > 0:
-            self._asked = expires = least
-            response = await self._agent.complete(lambda: self._request(least, contact))
+        while True:
+            asked = expires
+            response, flow = await self._agent.exchange(lambda: self._request(asked, contact))  # noqa: B023 - used at once
+            if response.status == 423 and (least := response.number("Min-Expires")) and least > expires > 0:
+                self._asked = expires = least
+            elif response.status == FIRST_HOP_LACKS_OUTBOUND and self._ask_outbound:
+                self._ask_outbound = False
+            else:
+                break
         if response.success and expires:
-            self._flow = flow
-            self._accept(response, contact, expires)
+            self._accept(response, contact, expires, flow)
         return response
 
     def _request(self, expires: int, contact: NameAddr | None) -> Request:
@@ -156,15 +187,32 @@ class Registration:
             headers = headers.without("Route")
             headers = Headers.of(*(("Route", str(hop)) for hop in proxy), *headers)
         if contact is not None:
-            headers = headers.add("Contact", str(contact.with_parameter("expires", str(expires))))
-            headers = headers.add("Expires", str(expires)).add("Supported", SUPPORTED)
+            headers = headers.add("Contact", str(self._registered(contact, expires))).add("Expires", str(expires))
+            headers = headers.add("Supported", ", ".join(self._options()))
         return Request(method="REGISTER", uri=request.uri, headers=headers)
 
-    def _accept(self, response: Response, contact: NameAddr, asked: int) -> None:
+    def _options(self) -> list[str]:
+        account = self._agent.account
+        return ["path", *(["outbound"] if self._ask_outbound else []), *(["gruu"] if account.gruu else [])]
+
+    def _registered(self, contact: NameAddr, expires: int) -> NameAddr:
+        """The contact as it is registered: which phone it is (RFC 5626 section 4.2)."""
+        if self._ask_outbound or self._agent.account.gruu:
+            contact = contact.with_parameter("+sip.instance", f'"<{self._agent.account.instance_urn}>"')
+        if self._ask_outbound:
+            contact = contact.with_parameter("reg-id", REG_ID)
+        return contact.with_parameter("expires", str(expires))
+
+    def _accept(self, response: Response, contact: NameAddr, asked: int, flow: Flow) -> None:
         granted = response.number("Expires")
         for other in response.contacts:
-            if other.uri.matches(contact.uri) and (text := other.parameter("expires")) is not None:
+            if not other.uri.matches(contact.uri):
+                continue
+            if (text := other.parameter("expires")) is not None:
                 granted = parse_number(text, "Contact expires")
+            if self._agent.account.gruu and (text := other.parameter("pub-gruu")):
+                self._agent.gruu = SipUri.parse(text)
+        self._keep(response, flow)
         self.granted = max(1, asked if granted is None else granted)
         self._contact = str(contact.uri)
         self._agent.service_route = tuple(parse_addresses(response.headers, "Service-Route"))
@@ -172,6 +220,22 @@ class Registration:
         self.failure = None
         self._set(RegistrationState.REGISTERED)
         self._agent.hub.emit(Registered(self._contact, self.granted))
+
+    def _keep(self, response: Response, flow: Flow) -> None:
+        """Look after the flow of the registration."""
+        agent = self._agent
+        agent.outbound = self._ask_outbound and "outbound" in response.headers.values("Require")
+        agent.flow = flow
+        if self._keeper is not None and self._keeper.same(flow):
+            return
+        self._drop_flow()
+        agent.flow = flow
+        via = response.via
+        self._keeper = FlowKeeper(
+            agent.endpoint, flow, outbound=agent.outbound, seconds=response.number("Flow-Timer"),
+            translated=via.received not in (None, flow.local.host) or via.rport not in (None, flow.local.port),
+            random=agent.endpoint.random, jitter=self._jitter, failed=self._flow_failed,
+        )  # fmt: skip
 
     def _set(self, state: RegistrationState) -> None:
         self.state = state

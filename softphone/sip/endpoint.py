@@ -14,6 +14,7 @@ from softphone.sip.connections import CONNECT_SECONDS, Connections
 from softphone.sip.errors import SipError, SipParseError
 from softphone.sip.handles import ClientTransaction, ServerTransaction
 from softphone.sip.headers import Headers, Via
+from softphone.sip.keepalive import is_stun
 from softphone.sip.location import Names, locate
 from softphone.sip.message import MAGIC_COOKIE, Message, Request, Response, parse_message, refuse, respond
 from softphone.sip.tls import TlsSettings, proves
@@ -77,8 +78,10 @@ class Endpoint:
         self.layer = TransactionLayer()
         self.counters: Counter[str] = self.layer.counters
         self.connections = Connections(sockets, host, port, TlsSettings() if tls is None else tls, self, websocket_path)
+        self.keepers: dict[Address, Callable[[bytes], None]] = {}
+        "Who gets the STUN messages of a peer."
         self._sockets = sockets
-        self._random = random
+        self.random = random
         self._names = names
         self._on_request = on_request
         self._on_ack = on_ack
@@ -125,7 +128,7 @@ class Endpoint:
     # sending
 
     def new_tag(self) -> str:
-        return self._random(8).hex()
+        return self.random(8).hex()
 
     async def locate(self, uri: Uri, prefer: Transport) -> list[Target]:
         """Where a URI leads, best first, targets that failed lately last (RFC 3263). Raises TransportError."""
@@ -154,11 +157,15 @@ class Endpoint:
             self._failed_target(target)
             raise
 
+    def failed(self, flow: Flow) -> bool:
+        """Whether a flow is closed, or requests over it went unanswered lately."""
+        return flow.closed or (flow.transport, flow.peer) in {(t.transport, t.address) for t in self._down}
+
     def _failed_target(self, target: Target, seconds: float = DOWN_SECONDS) -> None:
         self._down[target] = self._now() + seconds
 
     def _draw(self) -> float:
-        return int.from_bytes(self._random(4), "big") / 2**32
+        return int.from_bytes(self.random(4), "big") / 2**32
 
     def listener_port(self, transport: Transport) -> int | None:
         """The port where peers can reach us over that transport, or None."""
@@ -235,7 +242,7 @@ class Endpoint:
                 f"{request.uri} demands TLS, but its way leads over {flow.transport}: "
                 "use TLS, or a sips: URI, for the proxy"
             )
-        branch = MAGIC_COOKIE + self._random(12).hex()
+        branch = MAGIC_COOKIE + self.random(12).hex()
         parameters: tuple[tuple[str, str | None], ...] = (("branch", branch), ("rport", None))
         if flow.transport is Transport.TLS and self.connections.tls.certificate is not None:
             parameters += (("alias", None),)
@@ -245,6 +252,12 @@ class Endpoint:
 
     def received(self, data: bytes, flow: Flow) -> None:
         """Bytes of one message from the wire, whatever they are."""
+        if isinstance(flow, UdpFlow) and is_stun(data):
+            if (keeper := self.keepers.get(flow.peer)) is not None:
+                keeper(data)
+            else:
+                self.counters["stun-stray"] += 1
+            return
         if not data.strip(b"\r\n\0"):
             self.counters["keepalive"] += 1
             return

@@ -167,6 +167,8 @@ class Connection(asyncio.Protocol, Flow):
         "Of the TLS peer, verified."
         self.refused = ""
         "Why the peer is not the one we wanted."
+        self.keepalive = KEEPALIVE
+        "Seconds between two pings."
         self.alias: Address | None = None
         "Where this peer also can be reached: over this connection (RFC 5923)."
         self.peer = self.local = Address("", 0)
@@ -196,7 +198,7 @@ class Connection(asyncio.Protocol, Flow):
                 self.refused = f"it stands for {', '.join(identities(self.certificate)) or 'nobody'}"
                 self._wire.abort()
                 return
-            self._arm(KEEPALIVE)
+            self._arm(self.keepalive)
         else:
             self._arm(SILENT_PEER)
             if not self._receiver.opened(self):
@@ -297,7 +299,7 @@ class Connection(asyncio.Protocol, Flow):
                 self.abort()
                 return
             self._pinged = False
-            self._arm(KEEPALIVE - PONG_WAIT)
+            self._arm(max(self.keepalive - PONG_WAIT, 0.0))
             return
         self._pinged, self._pong_came = True, False
         try:
