@@ -178,7 +178,7 @@ class Agent:
 
     async def _first_flow(self, targets: Sequence[Target]) -> Flow:
         registered = self.flow
-        if registered is not None and _leads_to(registered, targets) and not self.endpoint.failed(registered):
+        if registered is not None and not self.endpoint.failed(registered) and any(map(registered.leads_to, targets)):
             return registered
         for target in targets[:-1]:
             try:
@@ -201,9 +201,8 @@ class Agent:
             targets = await self.endpoint.locate(hop, self.account.transport)
         except TransportError:
             return []  # a flow of the peer's making, to a name that only the peer knows
-        if _leads_to(flow, targets):
-            return [target for target in targets if (target.transport, target.address) != (flow.transport, flow.peer)]
-        return []
+        others = [target for target in targets if not flow.leads_to(target)]
+        return others if len(others) < len(targets) else []
 
     def challenged(self, transaction: ClientTransaction, response: Response) -> bool:
         """Take the challenges of a 401 or 407; False: trying again is pointless."""
@@ -253,10 +252,6 @@ class Agent:
         if not text or any(char.isspace() for char in text):
             raise TransportError(f"{text!r} is nobody to call: give a SIP URI or a number")
         return SipUri(self.account.domain.lower(), escape(text, "&=+$,;?/"))
-
-
-def _leads_to(flow: Flow, targets: list[Target]) -> bool:
-    return (flow.transport, flow.peer) in [(target.transport, target.address) for target in targets]
 
 
 def loose(uri: SipUri) -> SipUri:

@@ -159,7 +159,7 @@ class Endpoint:
 
     def failed(self, flow: Flow) -> bool:
         """Whether a flow is closed, or requests over it went unanswered lately."""
-        return flow.closed or (flow.transport, flow.peer) in {(t.transport, t.address) for t in self._down}
+        return flow.closed or any(map(flow.leads_to, self._down))
 
     def _failed_target(self, target: Target, seconds: float = DOWN_SECONDS) -> None:
         self._down[target] = self._now() + seconds

@@ -90,6 +90,13 @@ class Flow(ABC):
     @abstractmethod
     def closed(self) -> bool: ...
 
+    def leads_to(self, target: Target) -> bool:
+        """Whether its peer is that target. URIs say ``sip:`` and ``ws`` also where they mean WebSocket over TLS."""
+        same = self.transport is target.transport
+        return self.peer == target.address and (
+            same or (self.transport is Transport.WSS and target.transport is Transport.WS)
+        )
+
     def __str__(self) -> str:
         return f"{self.transport} {self.peer.host} port {self.peer.port}"
 
@@ -248,12 +255,12 @@ class Connection(asyncio.Protocol, Flow):
 
     def reaches(self, target: Target) -> bool:
         """Whether what goes to that target may go this way."""
-        if self.closed or self.transport is not target.transport:
+        if self.closed:
             return False
-        if target.address == self.alias:
+        if self.transport is target.transport and target.address == self.alias:
             return proves(self.certificate, target.name)
         # Routes and contacts name addresses; there a peer that was verified under another name will do.
-        return target.address == self.peer and (
+        return self.leads_to(target) and (
             not self.transport.secure or numeric(target.name) or proves(self.certificate, target.name)
         )
 
