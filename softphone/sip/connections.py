@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 
 from softphone.errors import TransportError
@@ -13,6 +14,8 @@ from softphone.sockets import Sockets, connect
 
 CONNECT_SECONDS = 10.0
 MAX_CONNECTIONS = 100
+PORT_ATTEMPTS = 8
+"To find one that is free for UDP and TCP."
 
 
 class Connections:
@@ -36,20 +39,37 @@ class Connections:
 
     async def start(self) -> None:
         """Bind UDP, and TCP (with a certificate also TLS) listeners. Raises TransportError, ConfigError."""
-        sock = await self._sockets.udp(self.host, self.port)
+        datagrams, streams = await self._pair()
         _, self.udp = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: UdpSocket(self._receiver), sock=sock
+            lambda: UdpSocket(self._receiver), sock=datagrams
         )
-        self.port = self.udp.local.port
-        await self._listen(Transport.TCP, self.port, None)
+        any_port, self.port = self.port == 0, self.udp.local.port
+        await self._serve(Transport.TCP, streams, None)
         if (context := self.tls.server()) is not None:
-            await self._listen(Transport.TLS, 0 if self.port == 0 else self.port + 1, context)
+            await self._serve(Transport.TLS, await self._listen(0 if any_port else self.port + 1), context)
 
-    async def _listen(self, transport: Transport, port: int, context: ssl.SSLContext | None) -> None:
+    async def _pair(self) -> tuple[socket.socket, socket.socket]:
+        """Sockets for UDP and TCP, on one port if any can be had."""
+        for _ in range(PORT_ATTEMPTS if self.port == 0 else 0):
+            datagrams = await self._sockets.udp(self.host, 0)
+            try:
+                return datagrams, await self._sockets.listen(self.host, int(datagrams.getsockname()[1]))
+            except TransportError:
+                datagrams.close()
+        datagrams = await self._sockets.udp(self.host, self.port)
         try:
-            sock = await self._sockets.listen(self.host, port)
+            return datagrams, await self._listen(int(datagrams.getsockname()[1]))
+        except BaseException:
+            datagrams.close()
+            raise
+
+    async def _listen(self, port: int) -> socket.socket:
+        try:
+            return await self._sockets.listen(self.host, port)
         except TransportError:
-            sock = await self._sockets.listen(self.host, 0)  # taken by someone else; Contact names the real one
+            return await self._sockets.listen(self.host, 0)  # taken by someone else; Contact names the real one
+
+    async def _serve(self, transport: Transport, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         bound = int(sock.getsockname()[1])
         server = await asyncio.get_running_loop().create_server(
             lambda: Connection(transport, self._receiver, outgoing=False), sock=sock, ssl=context

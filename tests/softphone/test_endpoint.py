@@ -441,6 +441,34 @@ def test_a_call_with_real_audio(host: str) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_port_that_is_taken_for_tcp(chosen: bool) -> None:
+    """Any port: another one. A chosen one: TCP has to go elsewhere."""
+
+    class Taken(DirectSockets):
+        refused = 0
+
+        async def listen(self, host: str, port: int) -> socket.socket:
+            if port and self.refused < 2:
+                self.refused += 1
+                raise TransportError("taken")
+            return await super().listen(host, port)
+
+    async def work() -> None:
+        async with Station() as before:
+            port = before.port
+        sockets = Taken()
+        endpoint = Endpoint(
+            sockets, "::1", port if chosen else 0, on_request=lambda transaction: None, on_ack=lambda ack: None
+        )
+        await endpoint.start()
+        assert sockets.refused == (1 if chosen else 2)
+        assert (endpoint.listener_port(Transport.TCP) == endpoint.port) is not chosen
+        await endpoint.close()
+
+    simulate(work)
+
+
 def test_contact_names_the_listener_or_the_connection() -> None:
     async def work() -> None:
         async with Station() as a, Station() as b:
