@@ -49,7 +49,7 @@ class OutgoingCall(Call):
     """A call to somebody."""
 
     def __init__(self, agent: Agent, uri: SipUri, options: DialOptions | None = None) -> None:
-        super().__init__(agent, agent.new_call_id(), NameAddr(uri.bare()))
+        super().__init__(agent, agent.new_call_id(), NameAddr(uri.name()))
         self._uri = uri
         self._options = DialOptions() if options is None else options
         self._targets = Targets(uri)

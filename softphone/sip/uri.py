@@ -169,6 +169,11 @@ class SipUri:
         kept = tuple(p for p in self.parameters if p[0] not in ("method", "ttl", "lr"))
         return replace(self, parameters=kept, headers=())
 
+    def name(self) -> SipUri:
+        """What may stand in From and To (RFC 3261 table 1), and the port, which tells phones on one host apart."""
+        bare = self.bare()
+        return replace(bare, parameters=tuple(p for p in bare.parameters if p[0] not in ("transport", "maddr")))
+
     def aor(self) -> SipUri:
         """Only scheme, user and host: an address of record."""
         return SipUri(self.host, self.user, None, (), (), self.scheme)
