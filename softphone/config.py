@@ -103,6 +103,9 @@ class Account:
     transfers: Consent = Consent.ASK
     auto_answer: AutoAnswer = AutoAnswer.NEVER
 
+    ignore_strangers: bool = False
+    "Outside of calls only our own proxy, or registrar, is answered: scanners hear nothing."
+
     def __post_init__(self) -> None:
         if not self.user:
             raise ConfigError("the account has no user: set user to the part before the @ of your SIP address")
@@ -122,6 +125,11 @@ class Account:
             )
         if (self.certificate is None) != (self.private_key is None):
             raise ConfigError(f"account {self.user}: set both certificate and private_key or neither")
+        if self.ignore_strangers and not self.register and self.outbound_proxy is None:
+            raise ConfigError(
+                f"account {self.user}: without registration and outbound_proxy everybody is a stranger; "
+                "unset ignore_strangers"
+            )
         if self.instance is not None and not re.fullmatch(r"urn:[A-Za-z0-9:._-]+", self.instance):
             raise ConfigError(f"account {self.user}: instance must be a URN such as urn:uuid:... ")
         if not self.codecs:

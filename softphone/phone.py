@@ -25,7 +25,7 @@ from softphone.outgoing import DialOptions, OutgoingCall
 from softphone.registration import Registration
 from softphone.sip.auth import Authenticator, Credentials
 from softphone.sip.dialog import DialogId
-from softphone.sip.endpoint import Endpoint, ServerTransaction, Traced
+from softphone.sip.endpoint import Admission, Endpoint, ServerTransaction, Traced
 from softphone.sip.errors import SipParseError
 from softphone.sip.headers import Headers, NameAddr
 from softphone.sip.location import Names
@@ -54,7 +54,7 @@ class Softphone:
     def __init__(
         self, account: Account, sockets: Sockets | None = None, *,
         media: MediaFactory | None = None, random: Callable[[int], bytes] = os.urandom,
-        jitter: Callable[[], float] = dice.random, names: Names | None = None,
+        jitter: Callable[[], float] = dice.random, names: Callable[[], Names] | None = None,
         trace: Callable[[Traced], None] | None = None,
     ) -> None:  # fmt: skip
         self.account = account
@@ -92,6 +92,7 @@ class Softphone:
             websocket_path=account.websocket_path,
             random=self._random, names=self._names, trace=self._trace,
             on_request=self._on_request, on_ack=self._on_ack, on_connection_lost=self._on_connection_lost,
+            admission=self._admission,
         )  # fmt: skip
         await endpoint.start()
         auth_user = account.user if account.auth_user is None else account.auth_user
@@ -237,6 +238,18 @@ class Softphone:
         return await MediaSession.open(sockets, host, self.account.media)
 
     # from the endpoint
+
+    def _admission(self, request: Request, flow: Flow) -> Admission:
+        agent = self._agent
+        if agent is None:
+            return Admission.NEW
+        try:
+            if DialogId.of_request(request) in agent.dialogs:
+                return Admission.KNOWN
+        except SipParseError:
+            pass  # too malformed to belong to a call
+        strange = self.account.ignore_strangers and not agent.trusts(flow)
+        return Admission.IGNORED if strange else Admission.NEW
 
     def _on_request(self, transaction: ServerTransaction) -> None:
         agent = self._agent

@@ -7,15 +7,17 @@ import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import NamedTuple
 
 from softphone.errors import TransportError
+from softphone.sip.auth import retry_after
 from softphone.sip.connections import CONNECT_SECONDS, Connections
 from softphone.sip.errors import SipError, SipParseError
 from softphone.sip.handles import ClientTransaction, ServerTransaction
 from softphone.sip.headers import Headers, Via
 from softphone.sip.keepalive import is_stun
-from softphone.sip.location import Names, locate
+from softphone.sip.location import Locator, Names
 from softphone.sip.message import MAGIC_COOKIE, Message, Request, Response, parse_message, refuse, respond
 from softphone.sip.tls import TlsSettings, proves
 from softphone.sip.transaction import (
@@ -25,16 +27,15 @@ from softphone.sip.transaction import (
     ResponseArrived,
     Send,
     Terminated,
-    TransactionLayer,
     Unanswered,
     Unreachable,
-    cancel_for,
 )
+from softphone.sip.transaction_layer import TransactionLayer, cancel_for
 from softphone.sip.transport import Address, Connection, Flow, Target, Transport, UdpFlow
 from softphone.sip.uri import SipUri, Uri
 from softphone.sockets import Sockets
 
-__all__ = ["ClientTransaction", "Endpoint", "ServerTransaction", "Traced"]
+__all__ = ["Admission", "ClientTransaction", "Endpoint", "ServerTransaction", "Traced"]
 
 SWITCH_SECONDS = 2.0
 "How long the switch of a large request from UDP to TCP may take before it goes over UDP after all."
@@ -42,8 +43,6 @@ NO_TCP_SECONDS = 300.0
 "How long a peer that refused TCP is not asked again."
 LARGE = 1300
 "Bytes; larger requests leave UDP (RFC 3261 section 18.1.1)."
-LOCATION_SECONDS = 30.0
-"How long what the DNS said about a name is used."
 DOWN_SECONDS = 60.0
 "How long a target that failed is tried after all others."
 
@@ -59,37 +58,46 @@ class Traced(NamedTuple):
     data: bytes
 
 
+class Admission(Enum):
+    """What a request is to us before anything is done about it."""
+
+    IGNORED = "ignored"
+    "Its sender hears nothing."
+    NEW = "new"
+    KNOWN = "known"
+    "It belongs to a call that we have: a flood of others does not keep it out."
+
+
 class Endpoint:
     """Sockets on one local address and the transactions that run over them.
 
     ``on_request`` gets every new request but CANCEL and ACK, ``on_ack`` every ACK for a 2xx, ``on_connection_lost``
-    every flow that broke. ``counters`` counts everything that was dropped, by name. ``names`` replaces the DNS of
-    ``sockets``.
+    every flow that broke. ``admission`` looks at every request first. ``counters`` counts everything that was
+    dropped, by name. ``names`` replaces the DNS of ``sockets``.
     """
 
     def __init__(
         self, sockets: Sockets, host: str, port: int = 0, *, tls: TlsSettings | None = None, websocket_path: str = "/",
-        random: Callable[[int], bytes] = os.urandom, names: Names | None = None,
+        random: Callable[[int], bytes] = os.urandom, names: Callable[[], Names] | None = None,
         on_request: Callable[[ServerTransaction], None], on_ack: Callable[[Request], None],
         on_connection_lost: Callable[[Flow, str], None] = lambda flow, why: None,
+        admission: Callable[[Request, Flow], Admission] = lambda request, flow: Admission.NEW,
         trace: Callable[[Traced], None] | None = None,
     ) -> None:  # fmt: skip
         self.host = host
         self.layer = TransactionLayer()
         self.counters: Counter[str] = self.layer.counters
         self.connections = Connections(sockets, host, port, TlsSettings() if tls is None else tls, self, websocket_path)
+        self.locator = Locator(names or sockets.names, 6 if ":" in host else 4, random)
         self.keepers: dict[Address, Callable[[bytes], None]] = {}
         "Who gets the STUN messages of a peer."
-        self._sockets = sockets
         self.random = random
-        self._names = names
         self._on_request = on_request
         self._on_ack = on_ack
         self._on_connection_lost = on_connection_lost
+        self._admission = admission
         self._trace = trace
         self._no_tcp: dict[Address, float] = {}
-        self._located: dict[tuple[SipUri, Transport], tuple[float, list[Target]]] = {}
-        self._down: dict[Target, float] = {}
         self._clients: dict[Key, ClientTransaction] = {}
         self._answering: dict[Key, ServerTransaction] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -134,16 +142,7 @@ class Endpoint:
         """Where a URI leads, best first, targets that failed lately last (RFC 3263). Raises TransportError."""
         if not isinstance(uri, SipUri):
             raise TransportError(f"{uri} does not say where to send to; set an outbound proxy or use a sip: URI")
-        now = self._now()
-        known = SipUri(uri.host, None, uri.port, uri.parameters, (), uri.scheme), prefer
-        until, targets = self._located.get(known, (now, []))
-        if until <= now:
-            names = self._sockets.names() if self._names is None else self._names
-            targets = await locate(uri, names, 6 if ":" in self.host else 4, prefer, self._draw)
-            self._located = {key: entry for key, entry in self._located.items() if entry[0] > now}
-            self._located[known] = (now + LOCATION_SECONDS, targets)
-        self._down = {target: until for target, until in self._down.items() if until > now}
-        return sorted(targets, key=lambda target: target in self._down)
+        return await self.locator.targets(uri, prefer, self._now())
 
     async def resolve(self, uri: Uri, prefer: Transport) -> Target:
         """The first of `locate`."""
@@ -154,18 +153,12 @@ class Endpoint:
         try:
             return await self.connections.flow(target, seconds)
         except TransportError:
-            self._failed_target(target)
+            self.locator.failed(target, self._now() + DOWN_SECONDS)
             raise
 
     def failed(self, flow: Flow) -> bool:
         """Whether a flow is closed, or requests over it went unanswered lately."""
-        return flow.closed or any(map(flow.leads_to, self._down))
-
-    def _failed_target(self, target: Target, seconds: float = DOWN_SECONDS) -> None:
-        self._down[target] = self._now() + seconds
-
-    def _draw(self) -> float:
-        return int.from_bytes(self.random(4), "big") / 2**32
+        return flow.closed or any(map(flow.leads_to, self.locator.down))
 
     def listener_port(self, transport: Transport) -> int | None:
         """The port where peers can reach us over that transport, or None."""
@@ -297,7 +290,7 @@ class Endpoint:
 
     def _malformed(self, exc: SipParseError, flow: Flow) -> None:
         self.counters["message-malformed"] += 1
-        if exc.request is None:
+        if exc.request is None or self._admission(exc.request, flow) is Admission.IGNORED:
             return
         try:
             request = _seen_from(exc.request, flow)
@@ -314,10 +307,17 @@ class Endpoint:
         self._carry_out(self.layer.received(response, flow.transport.reliable, self._now()))
 
     def _request(self, request: Request, flow: Flow) -> None:
+        admission = self._admission(request, flow)
+        if admission is Admission.IGNORED:
+            self.counters["stranger-ignored"] += 1
+            return
         if isinstance(flow, Connection):
             _learn_alias(request.via, flow)
         request = _seen_from(request, flow)
-        for output in self.layer.received(request, flow.transport.reliable, self._now()):
+        known = admission is Admission.KNOWN or (
+            request.method == "CANCEL" and self.layer.find_cancelled(request) is not None
+        )
+        for output in self.layer.received(request, flow.transport.reliable, self._now(), known=known):
             if isinstance(output, RequestArrived) and output.key is not None and output.key not in self._answering:
                 self._answering[output.key] = ServerTransaction(output.key, output.request, self, flow)
             self._carry_out([output], flow)
@@ -384,7 +384,8 @@ class Endpoint:
         """The next target (RFC 3263 section 4.3); ``outcome`` is told if there is none."""
         self.counters["target-failed"] += 1
         name = client.alternatives[0].name
-        self._failed_target(Target(client.flow.transport, client.flow.peer, name))
+        until = self._now() + max(DOWN_SECONDS, retry_after(outcome))
+        self.locator.failed(Target(client.flow.transport, client.flow.peer, name), until)
         client.key = Key(True, "", "", "")  # what still comes for the old transaction concerns nobody
         self._spawn(self._next_target(client, outcome))
 

@@ -10,6 +10,8 @@ from softphone.errors import TransportError
 from softphone.sip.transport import Address, Target, Transport
 from softphone.sip.uri import SipUri
 
+LOCATION_SECONDS = 30.0
+"How long what the DNS said about a name is used."
 MAX_TARGETS = 16
 "More addresses of one name are not tried."
 
@@ -178,3 +180,36 @@ def ordered(records: Iterable[Srv], draw: Callable[[], float]) -> list[Srv]:
         found.append(record)
         rest.remove(record)
     return found
+
+
+class Locator:
+    """Remembers for a while what the DNS said, and which targets failed.
+
+    ``names`` gives the DNS when it is needed, ``version`` is that of our addresses, ``random`` the dice.
+    """
+
+    def __init__(self, names: Callable[[], Names], version: int, random: Callable[[int], bytes]) -> None:
+        self.names = names
+        self.down: dict[Target, float] = {}
+        "Targets that are tried after all others, until then."
+        self._version = version
+        self._random = random
+        self._known: dict[tuple[SipUri, Transport], tuple[float, list[Target]]] = {}
+
+    async def targets(self, uri: SipUri, prefer: Transport, now: float) -> list[Target]:
+        """As `locate`, targets that failed lately last. Raises TransportError."""
+        key = SipUri(uri.host, None, uri.port, uri.parameters, (), uri.scheme), prefer
+        until, targets = self._known.get(key, (now, []))
+        if until <= now:
+            targets = await locate(uri, self.names(), self._version, prefer, self._draw)
+            self._known = {key: entry for key, entry in self._known.items() if entry[0] > now}
+            self._known[key] = (now + LOCATION_SECONDS, targets)
+        self.down = {target: until for target, until in self.down.items() if until > now}
+        return sorted(targets, key=lambda target: target in self.down)
+
+    def failed(self, target: Target, until: float) -> None:
+        """Do not try it first before then."""
+        self.down[target] = until
+
+    def _draw(self) -> float:
+        return int.from_bytes(self._random(4), "big") / 2**32

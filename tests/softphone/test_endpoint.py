@@ -283,7 +283,8 @@ def test_tls_verifies_name_and_issuer(tmp_path: Path, host: str) -> None:
         tls = settings(tmp_path / "good", "sip.example.org", host)
 
         async with Station(host, tls) as b, Station(host, tls) as a, Station(host) as stranger:
-            a._names = stranger._names = FixedNames(addresses={"sip.example.org": [host], "other.example.org": [host]})
+            names = FixedNames(addresses={"sip.example.org": [host], "other.example.org": [host]})
+            a.locator.names = stranger.locator.names = lambda: names
             port = b.listener_port(Transport.TLS)
             assert (await a.options(SipUri(host, None, port, scheme="sips"))).status == 200
             assert (await a.options(SipUri("sip.example.org", None, port, scheme="sips"))).status == 200

@@ -24,7 +24,7 @@ def servers(*ports: int, transport: str = "udp") -> FixedNames:
 
 
 def phone(names: FixedNames, **settings: Any) -> Softphone:
-    return Softphone(account(**settings), media=FakeMedia.factory([]), random=counting(), names=names)
+    return Softphone(account(**settings), media=FakeMedia.factory([]), random=counting(), names=lambda: names)
 
 
 @pytest.mark.parametrize("failure", ["silent", "503", "refused"])
@@ -129,7 +129,7 @@ def test_what_the_dns_said_is_remembered_for_a_while() -> None:
     async def work() -> None:
         async with Station() as server:
             names = servers(server.port)
-            server._names = names
+            server.locator.names = lambda: names
             for pause in (0, 10, 40):
                 await asyncio.sleep(pause)
                 await server.resolve(SipUri("example.org", "bob"), Transport.UDP)

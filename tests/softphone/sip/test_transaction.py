@@ -22,12 +22,10 @@ from softphone.sip.transaction import (
     State,
     Terminated,
     Transaction,
-    TransactionLayer,
     Unanswered,
     Unreachable,
-    cancel_for,
-    server_key,
 )
+from softphone.sip.transaction_layer import TransactionLayer, cancel_for, server_key
 from softphone.sip.uri import SipUri
 
 
