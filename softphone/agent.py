@@ -29,7 +29,6 @@ METHODS = (
     "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "PRACK", "UPDATE", "REFER", "NOTIFY", "INFO", "MESSAGE",
 )  # fmt: skip
 ALLOW = ", ".join(METHODS)
-SUPPORTED = "path"
 EXTENSIONS = (reliable.OPTION, "replaces", "norefersub", session_timer.OPTION)
 "Option tags of calls."
 MAX_CHALLENGES = 5
@@ -80,7 +79,6 @@ class Agent:
         self.random = random
         self.jitter = jitter
         "A number from 0 to 1."
-        self.extensions = tuple(tag for tag in EXTENSIONS if tag != session_timer.OPTION or account.session_expires)
         self.dialogs: dict[DialogId, Call] = {}
         self.calls: set[Call] = set()
         self.service_route: tuple[NameAddr, ...] = ()
@@ -163,6 +161,14 @@ class Agent:
     def new_rseq(self) -> int:
         """The first RSeq of a call (RFC 3262 section 3)."""
         return 1 + (int.from_bytes(self.random(4)) >> 2)
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Option tags of what we understand, for Supported."""
+        left_out = () if self.account.session_expires else (session_timer.OPTION,)
+        flows = ("outbound",) if self.outbound else ()
+        gruu = ("gruu",) if self.gruu is not None else ()
+        return (*(tag for tag in EXTENSIONS if tag not in left_out), *flows, *gruu)
 
     def trusts(self, flow: Flow) -> bool:
         """Whether a request came from our own proxy: only there is an asserted identity worth something (RFC 3325)."""

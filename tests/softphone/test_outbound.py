@@ -142,6 +142,7 @@ def test_calls_go_over_the_registered_flow_and_say_so() -> None:
             assert len(alice.endpoint.connections.open) == 1
             [invite] = seen
             assert str(invite.request.contacts[0].uri).endswith(";transport=tcp;ob")
+            assert "outbound" in invite.request.headers.values("Supported")
             invite.respond(603)
             await call.ended(5)
         await registrar.endpoint.close()
