@@ -11,7 +11,10 @@ from softphone.config import Account
 from softphone.errors import TransportError
 from softphone.events import EventHub, MessageReceived
 from softphone.media.audio import AudioSink, AudioSource
+from softphone.media.dtmf import DURATION, DigitMethod
+from softphone.media.events import MediaEvent
 from softphone.media.offer_answer import Direction
+from softphone.media.recorder import CallRecorder
 from softphone.sip import reliable, session_timer
 from softphone.sip.auth import Authenticator
 from softphone.sip.dialog import DialogId, next_hop
@@ -39,6 +42,8 @@ FREE_SECONDS = 2.0
 class Media(Protocol):
     """The audio of a call as the user agent sees it; `softphone.media.session.MediaSession` is one."""
 
+    on_event: Callable[[MediaEvent], None]
+
     def offer(self, direction: Direction = Direction.SENDRECV) -> str: ...
 
     def answer(self, offer: str, direction: Direction = Direction.SENDRECV) -> str: ...
@@ -57,6 +62,12 @@ class Media(Protocol):
     def play(self, source: AudioSource | None) -> None: ...
 
     def record(self, sink: AudioSink | None) -> None: ...
+
+    def record_call(self, recorder: CallRecorder | None) -> None: ...
+
+    def send_dtmf(self, digits: str, method: DigitMethod | None = None, duration: float = DURATION) -> DigitMethod: ...
+
+    def take_info(self, content_type: str, body: str) -> None: ...
 
     def statistics(self) -> object: ...
 

@@ -15,10 +15,23 @@ from softphone.agent import Agent, Media
 from softphone.alarm import Alarm, reached
 from softphone.capabilities import SDP, capabilities, refuse_early, warning
 from softphone.errors import CallError, CallRejected, TransportError
-from softphone.events import CallAnswered, CallChanged, CallEnded, CallHold, EndedBy, InfoReceived
+from softphone.events import (
+    CallAnswered,
+    CallChanged,
+    CallDigit,
+    CallEnded,
+    CallHold,
+    CallMedia,
+    EndedBy,
+    InfoReceived,
+)
 from softphone.leg import Leg
 from softphone.media.audio import AudioSink, AudioSource
+from softphone.media.dtmf import DURATION, INFO_TYPES, DigitMethod, DigitReceived, checked, info_body
+from softphone.media.events import MediaEvent, MediaFailed
+from softphone.media.monitor import MediaTimeout
 from softphone.media.offer_answer import NotAcceptable
+from softphone.media.recorder import CallRecorder
 from softphone.media.sdp import SdpError
 from softphone.renegotiation import Renegotiation
 from softphone.sip.dialog import Dialog, DialogId
@@ -30,6 +43,7 @@ from softphone.sip.identity import Reason, reasons
 from softphone.sip.message import Request
 from softphone.sip.reliable import SuccessKeeper
 from softphone.sip.session_timer import Due, SessionTimer, TooSmall
+from softphone.sound import Sound
 from softphone.transfer import TransferRequest, Transfers
 
 BYE_SECONDS = 32.0
@@ -58,16 +72,11 @@ class Call(ABC):
         "How the call ended, once it has."
         self.replaced_by: Call | None = None
         "The call that took the place of this one (RFC 3891)."
-        self.media: Media | None = None
         self._agent = agent
         self._leg: Leg | None = None
         "The dialog that counts."
         self._legs: dict[DialogId, Leg] = {}
-        self._media_started = False
-        self._closed_media: Media | None = None
-        self._source: AudioSource | None = None
-        self._sink: AudioSink | None = None
-        self._hold_source: AudioSource | None = None
+        self._sound = Sound(self._on_media)
         self._waiters: set[asyncio.Future[None]] = set()
         self._on_end: list[Callable[[Call], None]] = []
         self._keeper: SuccessKeeper | None = None
@@ -117,26 +126,31 @@ class Call(ABC):
 
     def statistics(self) -> object:
         """Those of the media session; after the end the last ones. None before media was opened."""
-        media = self._closed_media if self.media is None else self.media
-        return None if media is None else media.statistics()
+        return self._sound.statistics()
+
+    @property
+    def media(self) -> Media | None:
+        """The media session; None before it is open and after the end."""
+        return self._sound.media
 
     def play(self, source: AudioSource | None) -> None:
         """Send this sound from now on (while the other side is on hold: when it is resumed); None: silence.
 
         Raises CallError after the end.
         """
-        self._source = source
-        self._apply_source()
+        self._sound.play(source)
 
     def record(self, sink: AudioSink | None) -> None:
         """Give the received sound to this sink; None: to nobody. Raises CallError after the end."""
-        self._sink = sink
-        self._open_media().record(sink)
+        self._sound.record(sink)
+
+    def record_call(self, recorder: CallRecorder | None) -> None:
+        """Record both sides from now on; None: end it. Raises CallError after the end."""
+        self._sound.record_call(recorder)
 
     def take_sound_of(self, other: Call) -> None:
         """Play and record here what the other call plays and records. Raises CallError after the end."""
-        self.play(other._source)
-        self.record(other._sink)
+        self._sound.take(other._sound)
 
     def on_end(self, tell: Callable[[Call], None]) -> None:
         """Call this when the call is over."""
@@ -189,6 +203,20 @@ class Call(ABC):
         """
         await self._transfers.attended(other)
 
+    async def send_dtmf(
+        self, digits: str, method: DigitMethod | None = None, duration: float = DURATION
+    ) -> DigitMethod:
+        """Send digits of the keypad; returns how they go. None: by telephone events (RFC 4733), else as tones.
+
+        ``duration`` is that of one, seconds. Raises ValueError for what is no digit, CallError; with INFO also
+        ChangeRefused and TransportError.
+        """
+        if method is not DigitMethod.INFO:
+            return self._sound.session.send_dtmf(digits, method, duration)
+        for digit in checked(digits):
+            await self.info(INFO_TYPES[0], info_body(digit, duration).encode())
+        return method
+
     async def info(self, content_type: str, body: bytes) -> None:
         """Send a SIP INFO (RFC 6086). Raises ChangeRefused, CallError, TransportError."""
         await self._renegotiation.info(content_type, body)
@@ -238,8 +266,7 @@ class Call(ABC):
             case "INFO" if "Info-Package" in request.headers:
                 transaction.respond(469, "Bad Info Package", headers=NO_PACKAGE)
             case "INFO":
-                transaction.respond(200)
-                self._agent.hub.emit(InfoReceived(self.id, request.content_type, request.body))
+                self._on_info(transaction)
             case "MESSAGE":
                 self._agent.take_message(transaction)
             case _:
@@ -249,6 +276,37 @@ class Call(ABC):
         told = reasons(bye)
         text = next((cause.text for cause in told if cause.text), "hung up")
         self._end(EndedBy.REMOTE, 200, text, causes=told)
+
+    def _on_info(self, transaction: ServerTransaction) -> None:
+        request = transaction.request
+        if request.content_type not in INFO_TYPES or self.media is None:
+            transaction.respond(200)
+            self._agent.hub.emit(InfoReceived(self.id, request.content_type, request.body))
+            return
+        try:
+            self.media.take_info(request.content_type, request.body.decode("utf-8", "replace"))
+        except ValueError as exc:
+            transaction.respond(400, headers=warning(self._agent.endpoint.host, str(exc)))
+        else:
+            transaction.respond(200)
+
+    def _on_media(self, event: MediaEvent) -> None:
+        """The media session tells something."""
+        match event:
+            case DigitReceived(digit, duration, method):
+                self._agent.hub.emit(CallDigit(self.id, digit, duration, method))
+                return
+            case MediaTimeout(seconds) if not (self.on_hold or self.held):
+                self._lost(f"the other side is gone: nothing came for {seconds:.0f} s")
+            case MediaFailed(why):
+                self._lost(f"no sound is possible: {why}")
+            case _:
+                pass
+        self._agent.hub.emit(CallMedia(self.id, event))
+
+    def _lost(self, why: str) -> None:
+        if self.state is CallState.CONFIRMED:
+            self._agent.spawn(self._bye(why, EndedBy.FAILURE, 408), f"BYE {self.id}")
 
     def _on_prack(self, transaction: ServerTransaction, leg: Leg) -> None:
         transaction.respond(481)
@@ -264,7 +322,7 @@ class Call(ABC):
         self._changed()
 
     async def _answer_in_ack(self, ack: Request, leg: Leg) -> None:
-        held, first = leg.held, not self._media_started
+        held, first = leg.held, not self._sound.flows
         try:
             leg.accept(ack.body)
             await self._start_media()
@@ -354,8 +412,7 @@ class Call(ABC):
         if due is Due.REFRESH:
             self._agent.spawn(self._renegotiation.refresh(), f"refresh {self.id}")
         elif due is Due.EXPIRED:
-            gone = self._bye("the other side is gone: the session expired", EndedBy.FAILURE, 408)
-            self._agent.spawn(gone, f"expired {self.id}")
+            self._lost("the other side is gone: the session expired")
 
     async def _bye(
         self, text: str, by: EndedBy = EndedBy.LOCAL, status: int = 200, reason: Reason | None = None
@@ -381,22 +438,12 @@ class Call(ABC):
     @property
     def _talking(self) -> bool:
         """Answered, and media flows."""
-        return self.state is CallState.CONFIRMED and self._media_started
-
-    def _open_media(self) -> Media:
-        if self.media is None:
-            raise CallError(f"the call has no audio: it is {self.state.value}")
-        return self.media
-
-    def _apply_source(self) -> None:
-        self._open_media().play(self._hold_source if self.on_hold else self._source)
+        return self.state is CallState.CONFIRMED and self._sound.flows
 
     async def _start_media(self) -> None:
-        if self.media is None or self._media_started or self.state is CallState.ENDED:
-            return
-        await self.media.start()
-        self._media_started = True
-        self._changed()
+        if self.state is not CallState.ENDED:
+            await self._sound.start()
+            self._changed()
 
     def _session_changed(self, held: bool) -> None:
         """Offer and answer were exchanged anew; ``held``: whether the other side held us before."""
@@ -423,7 +470,7 @@ class Call(ABC):
         leg.dialog.end()
         self._legs.pop(leg.dialog.id, None)
         self._agent.dialogs.pop(leg.dialog.id, None)
-        if leg.media is not None and leg.media not in (self.media, self._closed_media):
+        if leg.media is not None and not self._sound.belongs(leg.media):
             self._agent.free(leg.media)
             leg.media = None
 
@@ -439,9 +486,8 @@ class Call(ABC):
         for leg in list(self._legs.values()):
             if leg is not self._leg or (dialog_ends and not self._transfers.notifying):
                 self._drop(leg)
-        if self.media is not None:
-            self._closed_media, self.media = self.media, None
-            self._agent.free(self._closed_media)
+        if (media := self._sound.end()) is not None:
+            self._agent.free(media)
         self._agent.calls.discard(self)
         self.ended_event = CallEnded(self.id, by, status, reason, causes)
         self._agent.hub.emit(self.ended_event)

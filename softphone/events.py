@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import TypeVar
 
 from softphone.errors import SoftphoneError
+from softphone.media.dtmf import DigitMethod
+from softphone.media.events import MediaEvent
 from softphone.sip.identity import ELSEWHERE, Reason
 
 BACKLOG = 1000
@@ -151,8 +153,26 @@ class CallReplaced(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CallDigit(CallEvent):
+    """The other side pressed a key."""
+
+    digit: str
+    duration: float
+    "Seconds."
+    method: DigitMethod
+    "How it came."
+
+
+@dataclass(frozen=True, slots=True)
+class CallMedia(CallEvent):
+    """What else the media session tells: playback that ended, audio in one direction only, recordings..."""
+
+    event: MediaEvent
+
+
+@dataclass(frozen=True, slots=True)
 class InfoReceived(CallEvent):
-    """A SIP INFO (RFC 6086, the usage without package)."""
+    """A SIP INFO (RFC 6086, the usage without package) that is no digit."""
 
     content_type: str
     body: bytes

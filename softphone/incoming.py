@@ -86,7 +86,8 @@ class IncomingCall(Call):
         if self.state is CallState.ENDED:  # cancelled meanwhile
             await media.close()
             return False
-        self.media = self._own.media = media
+        self._own.media = media
+        self._sound.use(media)
         try:
             self._timer.check(request)
             if request.body:

@@ -74,9 +74,10 @@ class OutgoingCall(Call):
     async def begin(self) -> None:
         """Open media and send the INVITE; the rest happens in the background. Raises TransportError."""
         try:
-            self.media = await self._agent.open_media()
+            media = await self._agent.open_media()
+            self._sound.use(media)
             if not self._options.late_offer:
-                self._offer = self.media.offer()
+                self._offer = media.offer()
             transaction, contact = await self._send(self._first(self._uri))
         except BaseException as exc:
             self._end(EndedBy.FAILURE, 503, str(exc) or type(exc).__name__)
@@ -328,7 +329,7 @@ class OutgoingCall(Call):
             await self._unwanted(leg, transaction, response)
             return
         try:
-            answer = await self._agree(leg, response)
+            answer = self._agree(leg, response)
         except (NotAcceptable, SdpError) as exc:
             answer, refusal = self._refusal(response), str(exc)
         else:
@@ -348,7 +349,7 @@ class OutgoingCall(Call):
         if refusal:
             self._agent.spawn(self._bye(refusal, EndedBy.FAILURE, 488), f"BYE {self.id}")
 
-    async def _agree(self, leg: Leg, response: Response) -> str:
+    def _agree(self, leg: Leg, response: Response) -> str:
         """What offer and answer came to; our answer if the 2xx has the offer. Raises NotAcceptable, SdpError."""
         answer = ""
         if leg.exchange.turn is Turn.OURS:
@@ -360,17 +361,10 @@ class OutgoingCall(Call):
         elif leg is not self._heard and leg.media is self.media and leg.media is not None and self._offer:
             leg.media.accept(leg.remote_sdp)  # agreed before, but then another leg was listened to
         if leg.media is not self.media:  # several offered, and this one is it
-            await self._change_media(leg.media)
+            before = self._sound.use(leg.media)
+            if before is not None and not any(other.media is before for other in self._legs.values()):
+                self._agent.free(before)
         return answer
-
-    async def _change_media(self, media: Media | None) -> None:
-        before, self.media = self.media, media
-        self._media_started = False
-        if media is not None:
-            media.play(self._source)
-            media.record(self._sink)
-        if before is not None and not any(leg.media is before for leg in self._legs.values()):
-            self._agent.free(before)
 
     def _refusal(self, response: Response) -> str:
         """The answer to an offer in a 2xx that we cannot use: ACK has to carry one all the same."""

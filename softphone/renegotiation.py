@@ -69,9 +69,11 @@ class Renegotiation:
                 except BaseException:
                     leg.wish = before
                     raise
-            self.on_hold, call._hold_source = wish is Direction.SENDONLY, music
-            if call.media is not None:
-                call._apply_source()
+            self.on_hold = wish is Direction.SENDONLY
+            if self.on_hold:
+                call._sound.hold(music)
+            else:
+                call._sound.resume()
             call._agent.hub.emit(CallHold(call.id, self.on_hold, call.held))
 
     async def refresh(self) -> None:

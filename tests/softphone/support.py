@@ -10,7 +10,10 @@ from typing import Any, Self, TypeVar
 
 from softphone.config import Account
 from softphone.media.audio import AudioSink, AudioSource
+from softphone.media.dtmf import DURATION, DigitMethod, parse_info
+from softphone.media.events import MediaEvent
 from softphone.media.offer_answer import Direction, NotAcceptable
+from softphone.media.recorder import CallRecorder
 from softphone.media.sdp import SdpError
 from softphone.sip.auth import Challenge, Credentials, verify
 from softphone.sip.endpoint import Endpoint, ServerTransaction
@@ -83,6 +86,7 @@ class FakeMedia:
         self.running = False
         self.closed = False
         self.remote_direction = Direction.SENDRECV
+        self.on_event: Callable[[MediaEvent], None] = lambda event: None
         self.source: AudioSource | None = None
         self.sink: AudioSink | None = None
         self._version = 0
@@ -131,6 +135,17 @@ class FakeMedia:
 
     def record(self, sink: AudioSink | None) -> None:
         self.sink = sink
+
+    def record_call(self, recorder: CallRecorder | None) -> None:
+        if recorder is not None:
+            self.log.append("record_call")
+
+    def send_dtmf(self, digits: str, method: DigitMethod | None = None, duration: float = DURATION) -> DigitMethod:
+        self.log.append(f"dtmf {digits}")
+        return DigitMethod.EVENT if method is None else method
+
+    def take_info(self, content_type: str, body: str) -> None:
+        self.on_event(parse_info(content_type, body))
 
     def statistics(self) -> object:
         return {"closed": self.closed}

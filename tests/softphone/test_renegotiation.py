@@ -9,9 +9,12 @@ import pytest
 
 from softphone.call import Call, CallState
 from softphone.errors import CallError, CallRejected, ChangeRefused
-from softphone.events import CallHold, EndedBy, InfoReceived
+from softphone.events import CallDigit, CallHold, CallMedia, EndedBy, InfoReceived
 from softphone.incoming import IncomingCall
 from softphone.media.codecs import Samples
+from softphone.media.dtmf import DigitMethod
+from softphone.media.events import MediaEvent, MediaFailed, PlaybackEnded
+from softphone.media.monitor import MediaTimeout
 from softphone.media.session import MediaSession
 from softphone.phone import Softphone
 from softphone.sip.dialog import Dialog
@@ -365,17 +368,24 @@ def test_two_phones_of_ours_stay_in_a_long_call_and_notice_when_one_is_gone() ->
     between(test, session_expires=100)
 
 
-# INFO
+# INFO, digits, what media tells
 
 
-def test_info() -> None:
+def test_info_and_digits() -> None:
     async def test(pair: Pair) -> None:
         events = pair.bob.events()
         call, incoming = await pair.talk()
-        await call.info("application/dtmf-relay", b"Signal=5\r\n")
-        assert await events.wait_for(InfoReceived) == InfoReceived(
-            incoming.id, "application/dtmf-relay", b"Signal=5\r\n"
-        )
+        await call.info("text/plain", b"hello")
+        assert await events.wait_for(InfoReceived) == InfoReceived(incoming.id, "text/plain", b"hello")
+        assert await call.send_dtmf("1#") is DigitMethod.EVENT
+        assert pair.a_media[0].log[-1] == "dtmf 1#"
+        assert await call.send_dtmf("5*", DigitMethod.INFO, 0.25) is DigitMethod.INFO
+        for digit in "5*":
+            assert await events.wait_for(CallDigit) == CallDigit(incoming.id, digit, 0.25, DigitMethod.INFO)
+        with pytest.raises(ValueError, match="not on the keypad"):
+            await call.send_dtmf("x", DigitMethod.INFO)
+        with pytest.raises(ChangeRefused, match="400"):
+            await call.info("application/dtmf-relay", b"Signal=nonsense")
 
     between(test)
 
@@ -385,3 +395,39 @@ def test_info() -> None:
         assert (response.status, response.headers.get("Recv-Info")) == (469, "")
 
     with_peer(package)
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [(MediaTimeout(30.0), "nothing came for 30 s"), (MediaFailed("no way"), "no sound is possible: no way")],
+)
+def test_a_call_without_sound_ends(event: MediaEvent, why: str) -> None:
+    async def test(pair: Pair) -> None:
+        events = pair.alice.events()
+        call, incoming = await pair.talk()
+        await incoming.hold()
+        if isinstance(event, MediaTimeout):
+            pair.a_media[0].on_event(event)  # who is on hold may hear nothing
+            await asyncio.sleep(1)
+            assert call.state is CallState.CONFIRMED
+        await incoming.resume()
+        pair.a_media[0].on_event(event)
+        end = await call.ended(1)
+        assert (end.by, why in end.reason) == (EndedBy.FAILURE, True)
+        assert (await events.wait_for(CallMedia)).event == event
+        assert (await incoming.ended(1)).by is EndedBy.REMOTE
+
+    between(test)
+
+
+def test_a_source_that_has_ended_does_not_begin_again_after_a_hold() -> None:
+    async def test(pair: Pair) -> None:
+        call, _ = await pair.talk()
+        speech = Tone()
+        call.play(speech)
+        await call.hold()
+        pair.a_media[0].on_event(PlaybackEnded(speech, 1))
+        await call.resume()
+        assert pair.a_media[0].source is None
+
+    between(test)
