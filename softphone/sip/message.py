@@ -260,9 +260,6 @@ def _header_lines(lines: list[str], trouble: list[SipParseError]) -> Headers:
         if not colon or not TOKEN.match(name):
             trouble.append(SipParseError("header line", number, f"{line[:40]!r} is not 'name: value'"))
             continue
-        if not control_free(value):
-            trouble.append(SipParseError(name, number, "control character in the value"))
-            continue
         name = canonical(name)
         if name in SINGLE:
             if name in seen:
@@ -273,7 +270,10 @@ def _header_lines(lines: list[str], trouble: list[SipParseError]) -> Headers:
         if len(found) > MAX_HEADER_LINES:
             trouble.append(SipParseError("message", number, f"more than {MAX_HEADER_LINES} header lines", status=513))
             break
-    return Headers(tuple(found))
+    for name, value in found:
+        if not control_free(value):
+            trouble.append(SipParseError(name, 0, "control character in the value"))
+    return Headers(tuple(header for header in found if control_free(header.value)))
 
 
 def _body(headers: Headers, rest: bytes, stream: bool, trouble: list[SipParseError]) -> bytes:

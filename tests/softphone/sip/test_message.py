@@ -223,6 +223,7 @@ ANSWERED_WITH = {
     "two Froms": (400, message("OPTIONS sip:b@example.org SIP/2.0", "From: <sip:c@example.org>;tag=3")),
     "header line without colon": (400, message("OPTIONS sip:b@example.org SIP/2.0", "nonsense")),
     "body without type": (400, message(body="hello")),
+    "NUL in a folded value": (400, message(Subject="a\r\n b\0c")),
     "NUL in a value": (400, message(Subject="a\0b")),
     "bad route": (400, message(Route="<sip:x")),
     "no From": (400, message(From=None)),
