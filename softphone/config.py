@@ -59,6 +59,7 @@ class Account:
     outbound_proxy: str | None = None
     "URI that all requests outside dialogs go to first."
     transport: Transport = Transport.UDP
+    "Where a URI names none; with UDP the DNS of the domain may choose another (RFC 3263)."
     expires: int = 300
     "Seconds of registration to ask for."
     outbound: bool = True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from softphone.errors import TransportError
 from softphone.sip.endpoint import Endpoint
-from softphone.sip.keepalive import INTERVAL, Ask, Failed, StunKeepalive
+from softphone.sip.keepalive import INTERVAL, Ask, Failed, Output, Silent, StunKeepalive
 from softphone.sip.transport import KEEPALIVE, Connection, Flow, UdpFlow
 
 CRLF = b"\r\n\r\n"
@@ -16,8 +16,9 @@ CRLF = b"\r\n\r\n"
 class FlowKeeper:
     """Keeps one flow; ``failed`` hears when it is not what it was. Connections look after themselves.
 
-    Datagrams: where the server understands outbound (``outbound``) it is asked by STUN where it sees us, else empty
-    lines keep a NAT open, if there is one. ``seconds`` is the Flow-Timer of the server.
+    Datagrams: where the server understands outbound (``outbound``) it is asked by STUN where it sees us; if it does
+    not answer, and else if there is a NAT (``translated``), empty lines keep it open. ``seconds`` is the server's
+    Flow-Timer.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class FlowKeeper:
         if self._stun is not None and self._stun.timer is not None:
             self._carry_out(self._stun.handle_timer(max(self._now(), self._stun.timer)))
 
-    def _carry_out(self, outputs: list[Ask | Failed]) -> None:
+    def _carry_out(self, outputs: list[Output]) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
         if self._stun is not None and self._stun.timer is not None:
@@ -82,3 +83,5 @@ class FlowKeeper:
                         self._failed(str(exc))
                 case Failed(why):
                     self._failed(why)
+                case Silent():
+                    self._crlf()

@@ -211,7 +211,7 @@ class Registration:
             if (text := other.parameter("expires")) is not None:
                 granted = parse_number(text, "Contact expires")
             if self._agent.account.gruu and (text := other.parameter("pub-gruu")):
-                self._agent.gruu = SipUri.parse(text)
+                self._agent.gruu = self._gruu(text)
         self._keep(response, flow)
         self.granted = max(1, asked if granted is None else granted)
         self._contact = str(contact.uri)
@@ -220,6 +220,13 @@ class Registration:
         self.failure = None
         self._set(RegistrationState.REGISTERED)
         self._agent.hub.emit(Registered(self._contact, self.granted))
+
+    def _gruu(self, text: str) -> SipUri | None:
+        try:
+            return SipUri.parse(text)
+        except SipParseError:
+            self._agent.endpoint.counters["gruu-malformed"] += 1
+            return None
 
     def _keep(self, response: Response, flow: Flow) -> None:
         """Look after the flow of the registration."""
@@ -231,8 +238,12 @@ class Registration:
         self._drop_flow()
         agent.flow = flow
         via = response.via
+        try:
+            seconds = response.number("Flow-Timer")
+        except SipParseError:
+            seconds = None
         self._keeper = FlowKeeper(
-            agent.endpoint, flow, outbound=agent.outbound, seconds=response.number("Flow-Timer"),
+            agent.endpoint, flow, outbound=agent.outbound, seconds=seconds,
             translated=via.received not in (None, flow.local.host) or via.rport not in (None, flow.local.port),
             random=agent.endpoint.random, jitter=self._jitter, failed=self._flow_failed,
         )  # fmt: skip

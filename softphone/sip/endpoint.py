@@ -477,10 +477,11 @@ class Endpoint:
 def _seen_from(request: Request, flow: Flow) -> Request:
     """The request with the true source in its Via (section 18.2.1, RFC 3581)."""
     via = request.via
+    source = flow.peer.host.partition("%")[0]  # a zone means nothing to others
     if "rport" in dict(via.parameters):
-        via = via.with_parameter("received", flow.peer.host).with_parameter("rport", str(flow.peer.port))
-    elif via.host != flow.peer.host:
-        via = via.with_parameter("received", flow.peer.host)
+        via = via.with_parameter("received", source).with_parameter("rport", str(flow.peer.port))
+    elif via.host != source:
+        via = via.with_parameter("received", source)
     else:
         return request
     others = request.headers.values("Via")[1:]

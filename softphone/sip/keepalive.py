@@ -32,6 +32,14 @@ class Failed:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """The server has never answered: it knows no STUN, whatever it says."""
+
+
+Output = Ask | Failed | Silent
+
+
 class StunKeepalive:
     """One flow. ``random`` makes transaction ids, ``jitter`` gives numbers from 0 to 1."""
 
@@ -46,7 +54,7 @@ class StunKeepalive:
         self._transaction = b""
         self._attempt = 0
 
-    def begin(self, now: float) -> list[Ask | Failed]:
+    def begin(self, now: float) -> list[Output]:
         """The first question, at once: its answer is what later ones are compared with."""
         self._transaction = self._random(12)
         message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, self._transaction)
@@ -54,7 +62,7 @@ class StunKeepalive:
         self._attempt = 0
         return self._ask(now)
 
-    def handle_timer(self, now: float) -> list[Ask | Failed]:
+    def handle_timer(self, now: float) -> list[Output]:
         """Something is due."""
         if self.timer is None or now < self.timer:
             return []
@@ -62,10 +70,10 @@ class StunKeepalive:
             return self.begin(now)
         if self._attempt == len(RETRANSMISSIONS):
             self.timer = None
-            return [Failed("the server does not answer keepalives")]
+            return [Silent() if self.mapped is None else Failed("the server does not answer keepalives any more")]
         return self._ask(now)
 
-    def received(self, data: bytes, now: float) -> list[Ask | Failed] | None:
+    def received(self, data: bytes, now: float) -> list[Output] | None:
         """A STUN message from the server; None: it is no answer to our question."""
         try:
             message = stun.parse_message(data)
@@ -86,7 +94,7 @@ class StunKeepalive:
             return [Failed(f"the server sees us at {self.mapped.host} port {self.mapped.port} now")]
         return []
 
-    def _ask(self, now: float) -> list[Ask | Failed]:
+    def _ask(self, now: float) -> list[Output]:
         self.timer = now + RETRANSMISSIONS[self._attempt]
         self._attempt += 1
         return [Ask(self._question)]

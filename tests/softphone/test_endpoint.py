@@ -183,6 +183,16 @@ def test_responses_go_to_the_source_port_only_if_asked(rport: bool) -> None:
     simulate(work)
 
 
+def test_the_zone_of_a_link_local_source_stays_here() -> None:
+    async def work() -> None:
+        async with Station() as b:
+            data = OPTIONS % (b";rport", b"")
+            b.received(data, b.connections.udp_flow("fe80::1%lo", 7))
+            assert (b.seen[0].request.via.received, b.seen[0].request.via.rport) == ("fe80::1", 7)
+
+    simulate(work)
+
+
 def test_large_requests_move_to_tcp() -> None:
     async def work() -> None:
         async with Station() as a, Station() as b:

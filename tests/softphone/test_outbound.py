@@ -103,6 +103,20 @@ def test_a_datagram_flow_is_watched_by_stun(change: str) -> None:
     simulate(work)
 
 
+def test_a_server_that_only_says_that_it_knows_outbound_gets_empty_lines() -> None:
+    async def work() -> None:
+        registrar = await Registrar("secret", granted=3000).start()
+        registrar.extra = Headers.of(*OUTBOUND, ("Flow-Timer", "soon"))
+        async with phone(registrar) as alice:
+            await alice.registered(5)
+            await asyncio.sleep(39 + 3 * KEEPALIVE)
+            assert registrar.endpoint.counters == {"stun-stray": 7, "keepalive": 3}
+            assert alice.counters["flow-failed"] == 0
+        await registrar.endpoint.close()
+
+    simulate(work)
+
+
 def test_a_lost_flow_is_made_anew_at_once_and_then_with_the_pauses_of_outbound() -> None:
     async def work() -> None:
         registrar = await Registrar("secret").start()

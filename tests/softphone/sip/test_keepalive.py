@@ -10,7 +10,7 @@ from aioice import stun
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softphone.sip.keepalive import INTERVAL, RETRANSMISSIONS, Ask, Failed, StunKeepalive, is_stun
+from softphone.sip.keepalive import INTERVAL, RETRANSMISSIONS, Ask, Failed, Silent, StunKeepalive, is_stun
 
 US = ("2001:db8::1", 5060)
 
@@ -56,16 +56,21 @@ def test_another_address_means_another_flow() -> None:
     assert engine.timer is None
 
 
-def test_a_lost_question_is_repeated_and_silence_is_failure_in_the_end() -> None:
-    engine, now = keepalive(), 0.0
+@pytest.mark.parametrize("known", [True, False])
+def test_a_lost_question_is_repeated_and_silence_is_failure_in_the_end(known: bool) -> None:
+    engine = keepalive()
+    if known:
+        engine.received(answer(question(engine, 0.0)), 0.0)
+    now = engine.timer or 0.0
     first = question(engine, now)
     for pause in RETRANSMISSIONS[:-1]:
         assert engine.handle_timer(now + pause - 0.01) == []
         now += pause
         assert engine.handle_timer(now) == [Ask(first)]
     now += RETRANSMISSIONS[-1]
-    assert engine.handle_timer(now) == [Failed("the server does not answer keepalives")]
-    assert now == 39.5
+    lost = Failed("the server does not answer keepalives any more") if known else Silent()
+    assert engine.handle_timer(now) == [lost]
+    assert now == 39.5 + known * INTERVAL
 
 
 @pytest.mark.parametrize(
