@@ -104,6 +104,15 @@ class KeyDescriptions:
             return "RTP/AVP", attributes
         return ("RTP/SAVP" if Keying.SDES in self._offered else "UDP/TLS/RTP/SAVP"), attributes
 
+    def offer_again(self, keys: Keys, protocol: str) -> tuple[str, list[Attribute]]:
+        """The same for a changed offer in a running session: keys and transport go on as they were agreed on.
+
+        Not all phones that choose another suite then really use it.
+        """
+        if keys.send is not None:
+            return protocol, [Attribute("crypto", str(self._own(keys.send.suite, 1)))]
+        return protocol, self._dtls_attributes("actpass") if keys.dtls is not None else []
+
     def answered(self, ours: Media, theirs: Media, session: SessionDescription) -> Keys:
         """The keys of an answer to our offer. Raises `NotAcceptable`."""
         if secure(theirs.protocol) != secure(ours.protocol):

@@ -167,9 +167,14 @@ class Negotiation:
     # -- offering -----------------------------------------------------------------------------------------------------
 
     def offer(self, direction: Direction = Direction.SENDRECV) -> str:
-        """A description to offer, the first or a changed one."""
-        protocol, attributes = self._keys.offer()
-        numbered = [_Numbered(codec.payload_type, codec) for codec in self.local.codecs]
+        """A description to offer, the first or a changed one; a changed one begins with what is in use."""
+        agreed, codecs = self.result, list(self.local.codecs)
+        if agreed is None or self._remote is None:
+            protocol, attributes = self._keys.offer()
+        else:
+            protocol, attributes = self._keys.offer_again(agreed.keys, self._remote.media[self._place].protocol)
+            codecs.sort(key=lambda codec: codec is not agreed.codec)
+        numbered = [_Numbered(codec.payload_type, codec) for codec in codecs]
         events = dict(
             zip(dict.fromkeys(c.clock_rate for c in self.local.codecs), range(_FIRST_EVENT_PAYLOAD, 128), strict=False)
         )

@@ -20,19 +20,12 @@ from softphone.media.offer_answer import SrtpMode
 from softphone.phone import Softphone
 from softphone.sip import session_timer
 from softphone.sip.transport import Transport
+from tests.interop.loopback import free_port
 
 pytestmark = pytest.mark.interop
 SCENARIOS = Path(__file__).with_name("sipp")
 SECONDS = 12
 "For one scenario; the longest takes 6."
-
-
-def free_port() -> int:
-    """A port that nobody has for UDP and TCP just now."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
-        udp.bind(("::1", 0))
-        port: int = udp.getsockname()[1]
-    return port
 
 
 def phone(host: str = "::1", **settings: Any) -> Softphone:

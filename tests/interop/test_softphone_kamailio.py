@@ -3,91 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Literal
 
 import pytest
 
-from sip_test_env import kamailio
 from softphone.call import CallState
-from softphone.config import Account
 from softphone.errors import CallRejected, RegistrationError
 from softphone.events import EndedBy
-from softphone.media.offer_answer import SrtpMode
 from softphone.media.session import MediaStatistics
-from softphone.phone import Softphone
 from softphone.sip.transport import Transport
-from softphone.sockets import DirectSockets, connect
+from tests.interop.loopback import DOMAIN, Proxy, run_proxy
 
 pytestmark = pytest.mark.interop
-DOMAIN = "home.test"
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """A running Kamailio."""
-
-    directory: Path
-    sip_port: int
-    sips_port: int
-
-    def account(self, user: str, password: str, transport: Transport, host: str) -> Account:
-        port = self.sips_port if transport is Transport.TLS else self.sip_port
-        address = f"[{host}]" if ":" in host else host
-        return Account(
-            user=user,
-            domain=DOMAIN,
-            password=password,
-            outbound_proxy=f"sip:{address}:{port};transport={transport}",
-            transport=transport,
-            local_host=host,
-            ca_file=self.directory / "ca.pem",
-            srtp=SrtpMode.MANDATORY,
-        )
-
-    def phone(
-        self, user: str, transport: Transport = Transport.UDP, host: str = "::1", password: str = ""
-    ) -> Softphone:
-        return Softphone(self.account(user, password or f"secret-{user}", transport, host))
-
-
-def run_proxy(directory: Path, sip_port: int, digest: Literal["MD5", "SHA-256"]) -> Iterator[Proxy]:
-    settings = kamailio.ProxySettings(
-        DOMAIN,
-        (ip_address("::1"), ip_address("127.0.0.1")),
-        {"alice": "secret-alice", "bob": "secret-bob"},
-        sip_port,
-        sip_port + 1,
-        digest,
-    )
-    command = kamailio.command(kamailio.write(settings, directory))
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            asyncio.run(wait_for_port(sip_port + 1, process))
-            yield Proxy(directory, sip_port, sip_port + 1)
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-async def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
-    while process.poll() is None and time.monotonic() < deadline:
-        sock = await DirectSockets().tcp("::1")
-        try:
-            await connect(sock, "::1", port, 1)
-        except Exception:
-            await asyncio.sleep(0.05)
-            continue
-        sock.close()
-        return
-    raise RuntimeError(f"kamailio did not start: see its log; status {process.poll()}")
 
 
 @pytest.fixture(scope="module")

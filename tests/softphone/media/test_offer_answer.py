@@ -290,6 +290,21 @@ def test_the_version_grows_with_every_change_and_only_then() -> None:
     assert version(a.offer()) == first + 2
 
 
+@pytest.mark.parametrize("answerer_offers", [True, False])
+@pytest.mark.parametrize("srtp", SrtpMode)
+def test_a_changed_offer_begins_with_what_is_in_use(srtp: SrtpMode, answerer_offers: bool) -> None:
+    """Keys, transport and codec go on: a hold is no occasion to change them."""
+    a, b = side(srtp=srtp), side(PEER, seed=2, codecs=(G722, PCMA), suites=(AES_CM_80,), srtp=srtp)
+    agree(b, a) if answerer_offers else agree(a, b)
+    assert a.result is not None
+    again = SessionDescription.parse(a.offer(Direction.SENDONLY)).media[0]
+    first = SessionDescription.parse(b.offer()).media[0]
+    assert (again.protocol, again.formats[0]) == (first.protocol, "9")
+    assert len(again.formats) > len(first.formats)
+    keys = [] if srtp is SrtpMode.OFF else [str(replace(a.result.send_key, tag=1))]  # type: ignore[type-var]
+    assert list(again.values("crypto")) == keys
+
+
 def test_keys_stay_when_the_offer_is_renewed() -> None:
     a, b = side(), side(PEER, seed=2)
     first, _ = agree(a, b)
