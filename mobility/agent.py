@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
+from mobility.host.advertiser import Advertiser
 from mobility.host.events import AddressConflict
 from mobility.host.host import Host
 from mobility.links import LinkSettings, endpoint, is_udp
 from mobility.mipv6.binding_records import BindingRecord
+from mobility.mipv6.home_advertising import advertising, farewell
 from mobility.mipv6.home_agent import HomeAgent, HopLimitExceeded
 from mobility.mipv6.home_link_watch import HomeLinkWatch
 from mobility.mipv6.home_paths import Reply
@@ -82,6 +84,13 @@ class HomeAgentNode:
         "Link-layer address of the packet that is being handled."
         self._inside = 0
         "Tunnels that the packet that is being handled has come out of."
+        self._advertiser: Advertiser | None = None
+        agent = settings.home_agent
+        if agent.advertise > 0:
+            told = advertising(agent.address, agent.prefix_length, agent.preference, agent.advertise)
+            host = self.host
+            self._advertiser = Advertiser(link.name, link.link_address, told, lambda: host.link_local, random)
+            self._advertising = told
         self._announcements = 0
         self._announce_at: float | None = None
         self._taken_at = 0.0
@@ -93,7 +102,9 @@ class HomeAgentNode:
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = (self.host.timer, self.engine.timer, self.watch.timer, self._announce_at, self._retake_at)
+        advertiser = None if self._advertiser is None else self._advertiser.timer
+        parts = (self.host.timer, self.engine.timer, self.watch.timer, advertiser)
+        times = (*parts, self._announce_at, self._retake_at)
         return min((time for time in times if time is not None), default=None)
 
     def start(self, now: float) -> list[Output]:
@@ -107,6 +118,10 @@ class HomeAgentNode:
         if link != self.settings.link.name:
             return self._absorb([Discarded(Reason.NO_SUCH_LINK, "home-agent", link)], now)
         outputs = self._absorb(self.host.link_changed(up, now), now)
+        if self._advertiser is not None and not up:
+            self._advertiser.link_down()
+        elif up and self.active:
+            outputs += self._advertise(now)
         if up and self._announcements:
             outputs += self._announce(now)
         return outputs
@@ -133,6 +148,8 @@ class HomeAgentNode:
         outputs = self._absorb(self.host.handle_timer(now), now)
         outputs += self._absorb(self.engine.handle_timer(now), now)
         outputs += self._absorb(self.watch.handle_timer(now), now)
+        if self._advertiser is not None:
+            outputs += self._advertiser.handle_timer(now)
         if self._announce_at is not None and self._announce_at <= now:
             outputs += self._announce(now)
         if self._retake_at is not None and self._retake_at <= now:
@@ -166,6 +183,8 @@ class HomeAgentNode:
         outputs += self.engine.stand_in(now)
         outputs.append(ServiceChanged(True, len(self.engine.cache)))
         self._announcements = ANNOUNCEMENTS
+        if self.host.up:
+            outputs += self._advertise(now)
         return self._absorb(outputs, now) + self._announce(now)
 
     def deactivate(self, now: float) -> list[Output]:
@@ -175,6 +194,9 @@ class HomeAgentNode:
         self.active = False
         self._announcements, self._announce_at = 0, None
         outputs = self.engine.stand_by(now)
+        if self._advertiser is not None:
+            self._advertiser.advertising = farewell(self._advertising)
+            outputs += self._advertiser.stop(now)
         outputs += self.host.remove_address(self.settings.home_agent.address, now)
         if self.watch.anycast is not None:
             outputs += self.host.remove_address(self.watch.anycast, now)
@@ -218,6 +240,13 @@ class HomeAgentNode:
             return []
         prefix_length = self.settings.home_agent.prefix_length
         return self.host.add_address(self.watch.anycast, now, prefix_length=prefix_length, quiet=True)
+
+    def _advertise(self, now: float) -> list[Output]:
+        """Other home agents of the link hear of this one from now on."""
+        if self._advertiser is None:
+            return []
+        self._advertiser.advertising = self._advertising
+        return self._advertiser.start(now)
 
     def _announce(self, now: float) -> list[Output]:
         """The message may be lost, and the link may not be up yet."""

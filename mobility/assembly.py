@@ -12,18 +12,21 @@ from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.config import AssociationPair, Configuration, ConfigurationError, StoreKind, Use
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
 from mobility.extensions import scenarios_of_third_parties
+from mobility.homes import Equip, Homes
 from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.algorithms import KeyingError
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
 from mobility.links import LinkSettings
+from mobility.mipv6.home_agents_list import anycast
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
-from mobility.mipv6.tunnel import MobileAssociations
+from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
 from mobility.net.netlink import LinkState
 from mobility.node import Node
+from mobility.residence import Equipment, Home
 from mobility.sequences import SequenceFile
-from mobility.settings import MOBILE_USES
+from mobility.settings import MOBILE_USES, MobileNodeSettings, Signalling, When
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.translating import TranslatingTerminal
 from mobility.translation.translation import Translation
@@ -50,40 +53,77 @@ def build(configuration: Configuration, interfaces: Mapping[str, LinkState], seq
 
 def _terminal(
     configuration: Configuration, links: Mapping[str, LinkSettings], sequences: SequenceFile
-) -> Terminal | TranslatingTerminal:
+) -> Terminal | TranslatingTerminal | Homes:
     settings = configuration.mobile_node
     if settings is None:
         raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
     extensions = scenarios_of_third_parties()
+    shared = anycast(settings.home_address.network) if settings.home_agent is None else settings.home_agent
+    node = TerminalSettings(
+        home_address=settings.home_address.ip,
+        home_agent=shared,
+        links=tuple(links[name] for name in settings.interfaces if name in links),
+        interfaces=settings.interfaces,
+        home_prefix_length=settings.home_address.network.prefixlen,
+        tunnel=settings.tunnel,
+        lifetime=settings.lifetime,
+        scenarios=extensions.enabled(settings.scenarios),
+        more_scenarios=extensions.scenarios,
+        home_agent4=settings.home_agent4,
+        udp_port=settings.udp_port,
+        overlap=settings.overlap,
+        home_address4=_ANY4 if settings.home_address4 == "request" else settings.home_address4,
+        keepalive=settings.keepalive,
+        route_optimization=settings.route_optimization,
+    )
+    # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
+    # behind the clock. Where it was set back meanwhile, the home agent's correction costs one round trip.
+    sequence = int(time.time() * 16) & 0xFFFF
+    secret = identifier_secret(sequences.directory)
+    if settings.home_agent is None or settings.further:
+        homes = [Home(each.address.ip, each.address.network.prefixlen, each.agent, each.when is When.RENUMBERED)
+                 for each in settings.homes]  # fmt: skip
+        equip = _equipment(configuration, settings, sequences)
+        return Homes(node, homes, equip, os.urandom, sequence=sequence, secret=secret)
     terminal = Terminal(
-        TerminalSettings(
-            home_address=settings.home_address.ip,
-            home_agent=settings.home_agent,
-            links=tuple(links[name] for name in settings.interfaces if name in links),
-            interfaces=settings.interfaces,
-            home_prefix_length=settings.home_address.network.prefixlen,
-            tunnel=settings.tunnel,
-            lifetime=settings.lifetime,
-            scenarios=extensions.enabled(settings.scenarios),
-            more_scenarios=extensions.scenarios,
-            home_agent4=settings.home_agent4,
-            udp_port=settings.udp_port,
-            overlap=settings.overlap,
-            home_address4=_ANY4 if settings.home_address4 == "request" else settings.home_address4,
-            keepalive=settings.keepalive,
-            route_optimization=settings.route_optimization,
-        ),
+        node,
         application_processing(configuration, settings.home_address.ip, sequences),
         mobile_associations(configuration, settings.home_agent, sequences),
         os.urandom,
-        # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
-        # behind the clock. Where it was set back meanwhile, the home agent's correction costs one round trip.
-        sequence=int(time.time() * 16) & 0xFFFF,
-        secret=identifier_secret(sequences.directory),
+        sequence=sequence,
+        secret=secret,
     )
     if configuration.translation is None:
         return terminal
     return TranslatingTerminal(terminal, Translation(configuration.translation, os.urandom))
+
+
+def _equipment(configuration: Configuration, settings: MobileNodeSettings, sequences: SequenceFile) -> Equip:
+    """Both layers of IPsec for home addresses and home agents as they turn up.
+
+    What was made once is kept: two associations with the same keys would use numbers twice. Those of the application
+    are the same for all home addresses.
+    """
+    bare = settings.signalling is Signalling.NONE and settings.tunnel is TunnelForm.PLAIN
+    application = application_associations(configuration, sequences)
+    policies: dict[IPv6Address, IpsecProcessing] = {}
+    made: dict[tuple[IPv6Address, IPv6Address], MobileAssociations] = {}
+
+    def equip(home: IPv6Address, agent: IPv6Address) -> Equipment | None:
+        named = None if home == settings.home_address.ip else home
+        network = next((each.address.network for each in settings.homes if each.address.ip == home), None)
+        peers = [agent] if network is None else [agent, anycast(network)]
+        known = [peer for peer in peers for use in MOBILE_USES if configuration.pair(use, peer, named) is not None]
+        if not known and not bare:
+            return None
+        peer = known[0] if known else agent
+        if (home, peer) not in made:
+            made[home, peer] = mobile_associations(configuration, peer, sequences, named)
+        if home not in policies:
+            policies[home] = application_processing(configuration, home, sequences, application)
+        return Equipment(policies[home], made[home, peer])
+
+    return equip
 
 
 def identifier_secret(directory: Path) -> bytes:
@@ -118,6 +158,9 @@ def _home_agent(
         udp_port=settings.udp_port,
         overlap=settings.overlap,
         ipv4_pool=settings.ipv4_pool,
+        preference=settings.preference,
+        advertise=settings.advertise,
+        prefix_intervals=settings.prefix_intervals,
     )
     store = configuration.store
     standby = store is not None and store.kind is StoreKind.REDIS  # until it has the lease
@@ -188,18 +231,20 @@ def _correspondent(
     )
 
 
-def mobile_associations(configuration: Configuration, peer: IPv6Address, sequences: SequenceFile) -> MobileAssociations:
-    """The associations with a home agent or of a terminal, as far as configured."""
-    signalling_out, signalling_in = _signalling(configuration, peer, sequences)
-    tunnel_out, tunnel_in = _both(configuration.pair(Use.TUNNEL, peer), Mode.TUNNEL, sequences)
+def mobile_associations(
+    configuration: Configuration, peer: IPv6Address, sequences: SequenceFile, home: IPv6Address | None = None
+) -> MobileAssociations:
+    """The associations with a home agent or of a terminal, as far as configured; ``home``: if it is not the first."""
+    signalling_out, signalling_in = _signalling(configuration, peer, sequences, home)
+    tunnel_out, tunnel_in = _both(configuration.pair(Use.TUNNEL, peer, home), Mode.TUNNEL, sequences)
     return MobileAssociations(signalling_out, signalling_in, tunnel_out, tunnel_in)
 
 
 def _signalling(
-    configuration: Configuration, peer: IPv6Address, sequences: SequenceFile
+    configuration: Configuration, peer: IPv6Address, sequences: SequenceFile, home: IPv6Address | None
 ) -> tuple[OutboundSA | OutboundAH | None, InboundSA | InboundAH | None]:
-    esp_out, esp_in = _both(configuration.pair(Use.SIGNALLING, peer), Mode.TRANSPORT, sequences)
-    pair = configuration.pair(Use.SIGNALLING_AH, peer)
+    esp_out, esp_in = _both(configuration.pair(Use.SIGNALLING, peer, home), Mode.TRANSPORT, sequences)
+    pair = configuration.pair(Use.SIGNALLING_AH, peer, home)
     if pair is None:
         return esp_out, esp_in
     there, back = pair.outbound, pair.inbound
@@ -210,16 +255,30 @@ def _signalling(
     )
 
 
+Ends = tuple[OutboundSA, InboundSA] | tuple[None, None]
+"Of a pair of associations."
+
+
+def application_associations(configuration: Configuration, sequences: SequenceFile) -> dict[str, Ends]:
+    """Those with correspondents, by their names."""
+    pairs = (pair for pair in configuration.associations if pair.use is Use.APPLICATION)
+    return {pair.name: _both(pair, Mode.TRANSPORT, sequences) for pair in pairs}
+
+
 def application_processing(
-    configuration: Configuration, local: IPv6Address, sequences: SequenceFile
+    configuration: Configuration,
+    local: IPv6Address,
+    sequences: SequenceFile,
+    shared: Mapping[str, Ends] | None = None,
 ) -> IpsecProcessing:
     """The application's IPsec: the rows of ``[[policy]]``, then all traffic with the peers that no row names.
 
-    What no row and no association is about passes as it is.
+    What no row and no association is about passes as it is. ``shared``: the associations, where another address of
+    this node has them as well.
     """
     here = IPv6Network(local)
     pairs = {pair.name: pair for pair in configuration.associations if pair.use is Use.APPLICATION}
-    associations = {name: _both(pair, Mode.TRANSPORT, sequences) for name, pair in pairs.items()}
+    associations = application_associations(configuration, sequences) if shared is None else shared
     policies = []
     for row in configuration.policies:
         outbound, inbound = (None, None) if row.association is None else associations[row.association]
@@ -234,9 +293,7 @@ def application_processing(
     return IpsecProcessing(SecurityPolicyDatabase(policies, Action.BYPASS))
 
 
-def _both(
-    pair: AssociationPair | None, mode: Mode, sequences: SequenceFile
-) -> tuple[OutboundSA, InboundSA] | tuple[None, None]:
+def _both(pair: AssociationPair | None, mode: Mode, sequences: SequenceFile) -> Ends:
     if pair is None:
         return None, None
     there, back = pair.outbound, pair.inbound

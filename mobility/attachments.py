@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from mobility.config import Access, Configuration, MobileNodeSettings
+from mobility.mipv6.home_agents_list import anycast
 from mobility.net import netlink, tun
 from mobility.net.access import AccessSettings
 from mobility.net.netlink import LinkState
@@ -72,7 +73,9 @@ def _of_terminal(configuration: Configuration, node: MobileNodeSettings) -> Atta
             interfaces = {name: link for name, link in _present(node.interfaces).items() if link.ethernet}
         else:
             log.info("all interfaces are used by UDP: native Mobile IPv6 needs CAP_NET_RAW")
-    agents = (node.home_agent,) if node.home_agent4 is None else (node.home_agent4, node.home_agent)
+    # While the home agent is not known, the way to its network is the way to it.
+    agent = anycast(node.home_address.network) if node.home_agent is None else node.home_agent
+    agents = (agent,) if node.home_agent4 is None else (node.home_agent4, agent)
     access = AccessSettings(node.interfaces, node.others, agents, node.udp_port, frozenset(interfaces))
     return Attachments(interfaces, access)
 

@@ -12,10 +12,12 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
-from mobility import values
+from mobility import config_homes, values
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
 from mobility.ipsec.spd import Action
 from mobility.links import MOBILITY_PORT
+from mobility.mipv6.home_advertising import INTERVAL
+from mobility.mipv6.home_prefixes import MAX_INTERVAL, MIN_INTERVAL
 from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.settings import ANY_INTERFACE as ANY_INTERFACE
@@ -91,8 +93,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     logging = top.table("log", missing={})
     log = logging.optional("format", values.one_of(LogFormat), LogFormat.TEXT)
     logging.end()
-    peer = None if mobile_node is None else mobile_node.home_agent
-    pairs = tuple(_association_pair(table, peer) for table in top.tables("association"))
+    pairs = tuple(_association_pair(table, mobile_node) for table in top.tables("association"))
     policies = tuple(_policy(table, pairs) for table in top.tables("policy"))
     top.end()
     configuration = Configuration(
@@ -173,7 +174,7 @@ def _mobile_node(table: Table) -> MobileNodeSettings:
     interfaces = table.optional("interfaces", values.interfaces, any_interface)
     settings = MobileNodeSettings(
         home_address=table.required("home_address", values.address_with_prefix),
-        home_agent=table.required("home_agent", values.address),
+        home_agent=table.required("home_agent", values.home_agent),
         interfaces=tuple(name for name in interfaces if name != ANY_INTERFACE),
         others=ANY_INTERFACE in interfaces,
         access=table.optional("access", values.one_of(Access), Access.AUTO),
@@ -191,9 +192,9 @@ def _mobile_node(table: Table) -> MobileNodeSettings:
             tuple(_route_rule(row) for row in table.tables("correspondent")),
         ),
     )
+    settings = replace(settings, further=config_homes.further(table, settings))
     table.end()
-    if settings.home_agent == settings.home_address.ip:
-        raise table.error("home_agent", "is the home address itself")
+    config_homes.check(table, settings)
     if settings.access is Access.NATIVE and settings.others:
         raise table.error(
             "interfaces", f'has to name each interface where access = "native": "{ANY_INTERFACE}" is for UDP'
@@ -237,6 +238,9 @@ def _home_agent(table: Table, path: Path, files: Files, pairs: list[AssociationP
         ipv4_interface=table.optional("ipv4_interface", values.interface, "roam4"),
         directory=directory,
         terminals=tuple(terminals),
+        preference=table.optional("preference", values.preference, 0),
+        advertise=table.optional("advertise", values.advertise, INTERVAL),
+        prefix_intervals=table.optional("prefix_intervals", values.home_prefix_intervals, (MIN_INTERVAL, MAX_INTERVAL)),
     )
     table.end()
     if settings.address.ip in settings.udp:
@@ -353,6 +357,10 @@ def _host_os(table: Table, mobile_node: MobileNodeSettings | None) -> HostOsSett
 
 
 def _translation(table: Table, mobile_node: MobileNodeSettings, host_os: HostOsSettings) -> TranslationSettings:
+    if mobile_node.home_agent is None or mobile_node.further:
+        raise table.error(
+            "pool4", "translation wants one home address and a home agent that is named in mobile_node.home_agent"
+        )
     pool4 = table.optional("pool4", values.network4, POOL4)
     settings = TranslationSettings(
         home_address=mobile_node.home_address.ip,
@@ -373,21 +381,22 @@ def _translation(table: Table, mobile_node: MobileNodeSettings, host_os: HostOsS
     return settings
 
 
-def _association_pair(table: Table, home_agent: IPv6Address | None) -> AssociationPair:
+def _association_pair(table: Table, mobile_node: MobileNodeSettings | None) -> AssociationPair:
     use = table.required("use", values.one_of(Use))
-    implied = home_agent if use is not Use.APPLICATION else None
-    peer = (
-        table.required("peer", values.address) if implied is None else table.optional("peer", values.address, implied)
-    )
+    if mobile_node is None or use is Use.APPLICATION:
+        peer, home = table.required("peer", values.address), None
+    else:
+        peer, home = config_homes.ends(table, mobile_node)
     session_keys = table.optional("keys", values.one_of(KeyLife), KeyLife.STATIC) is KeyLife.SESSION
     pair = AssociationPair(
-        name=table.optional("name", values.text, f"{use}-{peer}"),
+        name=table.optional("name", values.text, f"{use}-{peer}" if home is None else f"{use}-{peer}-{home}"),
         use=use,
         peer=peer,
         outbound=_association(table.table("outbound"), session_keys),
         inbound=_association(table.table("inbound"), session_keys),
         session_keys=session_keys,
         where=table.where,
+        home=home,
     )
     table.end()
     for way, one in (("outbound", pair.outbound), ("inbound", pair.inbound)):
@@ -404,8 +413,6 @@ def _association_pair(table: Table, home_agent: IPv6Address | None) -> Associati
                     f"{one.spi:#010x} begins with the digit {one.spi >> 28} of eight, which in a datagram of the tunnel"
                     " means a packet of this version of IP: choose another",
                 )
-    if implied is not None and peer != implied:
-        raise table.error("peer", f"has to be the home agent {implied}, or to be left out")
     if pair.outbound.keys == pair.inbound.keys and (pair.outbound.keys.encryption or use is Use.SIGNALLING_AH):
         raise table.error("inbound", "has the keys of outbound; each direction needs its own (`mobility keys`)")
     return pair
@@ -458,18 +465,20 @@ def _policy(table: Table, pairs: tuple[AssociationPair, ...]) -> PolicyRow:
 
 def _check_whole(configuration: Configuration) -> None:
     """What only shows when all tables are known: every need has its pair, every pair its need, no SPI comes twice."""
-    needs: dict[tuple[Use, IPv6Address], str] = {}
+    needs: dict[tuple[Use, IPv6Address, IPv6Address | None], str] = {}
     node, agent = configuration.mobile_node, configuration.home_agent
-    if node is not None:
-        needs |= dict.fromkeys(_needs(node.home_agent, node.tunnel, node.signalling), str(configuration.path))
+    for peer, home in () if node is None else config_homes.peers(node, configuration.associations):
+        if node is not None:
+            needs |= dict.fromkeys(_needs(peer, node.tunnel, node.signalling, home), str(configuration.path))
     for terminal in () if agent is None else agent.terminals:
         file, _, _ = terminal.where.partition(": ")
         needs |= dict.fromkeys(_needs(terminal.home_address, terminal.tunnel, terminal.signalling), file)
-    for (use, peer), file in needs.items():
-        if configuration.pair(use, peer) is None:
+    for (use, peer, home), file in needs.items():
+        if configuration.pair(use, peer, home) is None:
             protocol = "AH" if use is Use.SIGNALLING_AH else "ESP"
+            whose = f'peer = "{peer}"' if home is None else f'peer = "{peer}", home_address = "{home}"'
             raise ConfigurationError(
-                f'{file}: association: one with use = "{use}" and peer = "{peer}" is missing; write one, or choose'
+                f'{file}: association: one with use = "{use}" and {whose} is missing; write one, or choose'
                 f" a {'tunnel' if use is Use.TUNNEL else 'signalling'} without {protocol}"
             )
     names: set[str] = set()
@@ -478,9 +487,9 @@ def _check_whole(configuration: Configuration) -> None:
         key = pair.where
         if pair.use is Use.APPLICATION and agent is not None:
             raise ConfigurationError(f"{key}.use: a home agent has no applications")
-        if pair.use is not Use.APPLICATION and (pair.use, pair.peer) not in needs:
+        if pair.use is not Use.APPLICATION and (pair.use, pair.peer, pair.home) not in needs:
             raise ConfigurationError(f"{key}.use: nothing here uses a {pair.use} association with {pair.peer}")
-        if configuration.pair(pair.use, pair.peer) is not pair and pair.use is not Use.APPLICATION:
+        if configuration.pair(pair.use, pair.peer, pair.home) is not pair and pair.use is not Use.APPLICATION:
             raise ConfigurationError(f"{key}.peer: there is a {pair.use} association with {pair.peer} already")
         if pair.name in names:
             raise ConfigurationError(f"{key}.name: {pair.name!r} is taken already")
@@ -491,10 +500,12 @@ def _check_whole(configuration: Configuration) -> None:
         spis.add(spi)
 
 
-def _needs(peer: IPv6Address, tunnel: TunnelForm, signalling: Signalling) -> list[tuple[Use, IPv6Address]]:
+def _needs(
+    peer: IPv6Address, tunnel: TunnelForm, signalling: Signalling, home: IPv6Address | None = None
+) -> list[tuple[Use, IPv6Address, IPv6Address | None]]:
     needs = []
     if signalling in (Signalling.ESP, Signalling.AH_ESP):
-        needs.append((Use.SIGNALLING, peer))
+        needs.append((Use.SIGNALLING, peer, home))
     if signalling in (Signalling.AH, Signalling.AH_ESP):
-        needs.append((Use.SIGNALLING_AH, peer))
-    return needs if tunnel is TunnelForm.PLAIN else [*needs, (Use.TUNNEL, peer)]
+        needs.append((Use.SIGNALLING_AH, peer, home))
+    return needs if tunnel is TunnelForm.PLAIN else [*needs, (Use.TUNNEL, peer, home)]

@@ -63,6 +63,8 @@ class Holder:
         "The network namespace belongs to a user namespace of ours."
         self._mtu = settings.tun.mtu
         self._address4 = settings.tun.address4
+        self._addresses: dict[IPv6Address, bool] = {settings.tun.address: False}
+        "Home addresses; True: for what began already."
         self._marker = settings.runtime / "namespace"
 
     def enter(self) -> None:
@@ -179,8 +181,11 @@ class Holder:
                 case "address4":
                     self._set_address4(asked.get("address4"))
                     return {"ok": True}, []
+                case "addresses":
+                    self._set_addresses(asked.get("addresses"))
+                    return {"ok": True}, []
                 case operation:
-                    known = "address4, info, mtu, namespaces, socket, tun"
+                    known = "address4, addresses, info, mtu, namespaces, socket, tun"
                     raise BadRequest(f"unknown operation {operation!r}; there are {known}")
         except BadRequest as bad:
             return {"ok": False, "error": str(bad)}, []
@@ -206,11 +211,27 @@ class Holder:
         tun.set_address4(self._settings.tun.name, self._address4, address)
         self._address4 = address
 
+    def _set_addresses(self, wanted: object) -> None:
+        match wanted:
+            case {"preferred": list(preferred), "deprecated": list(deprecated)}:
+                try:
+                    addresses = {IPv6Address(str(each)): False for each in preferred}
+                    addresses |= {IPv6Address(str(each)): True for each in deprecated}
+                except ValueError as error:
+                    raise BadRequest("addresses are IPv6 addresses") from error
+            case _:
+                raise BadRequest('addresses is {"preferred": [...], "deprecated": [...]}')
+        if not addresses:
+            raise BadRequest("the host OS has one home address at least")
+        tun.set_addresses(self._settings.tun.name, self._addresses, addresses)
+        self._addresses = addresses
+
     def _information(self) -> dict[str, object]:
         settings = self._settings
         address4 = self._address4
         return {
-            "address": str(settings.tun.address),
+            "address": str(next(iter(self._addresses))),
+            "addresses": [str(address) for address in self._addresses],
             "address4": None if address4 is None else str(address4),
             "mtu": self._mtu,
             "interface": settings.tun.name,

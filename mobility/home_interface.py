@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from mobility.homes import HostAddressesChanged
 from mobility.mipv6.place_binding import HomeAddress4Assigned, HomeAddress4Refused
 from mobility.net.loop import Loop
 from mobility.terminal import HostMtuChanged
@@ -18,7 +19,7 @@ from mobility.translation.translation import VirtualAddressSet
 
 log = logging.getLogger(__name__)
 
-_WHAT = {"mtu": "the MTU", "address4": "the IPv4 address"}
+_WHAT = {"mtu": "the MTU", "address4": "the IPv4 address", "addresses": "what home addresses there are"}
 
 
 class HomeInterface:
@@ -54,6 +55,8 @@ class HomeInterface:
                 self._set_mtu(mtu)
             case {"event": HomeAddress4Assigned.__name__ | VirtualAddressSet.__name__, "address": str(address)}:
                 self._want("address4", str(IPv4Address(address)))
+            case {"event": HostAddressesChanged.__name__, "preferred": str(preferred), "deprecated": str(deprecated)}:
+                self._want("addresses", {"preferred": preferred.split(), "deprecated": deprecated.split()})
             case {"event": HomeAddress4Refused.__name__}:
                 self._want("address4", None)
 

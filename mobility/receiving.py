@@ -22,6 +22,7 @@ from mobility.terminal_settings import TerminalSettings
 from mobility.uplinks import Uplinks
 from mobility.wire import icmp6, ip6
 from mobility.wire.errors import WireError
+from mobility.wire.mobile_icmp import PREFIX_ADVERTISEMENT
 
 
 class Receiving:
@@ -148,6 +149,8 @@ class Receiving:
             return packet[headers.offset : headers.offset + 4] == self._signalling_spi
         if headers.protocol == ip6.AH:
             return packet[8:24] == self._agent  # Figs. 14, 19 and 20: nothing else comes under AH
+        if headers.protocol == ip6.ICMPV6 and packet[headers.offset] == PREFIX_ADVERTISEMENT:
+            return packet[8:24] == self._agent
         return headers.protocol == ip6.MOBILITY
 
     def _signalling(self, packet: bytes, link: str, now: float) -> list[Output]:

@@ -10,6 +10,8 @@ from typing import Literal
 
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.spd import Action
+from mobility.mipv6.home_advertising import INTERVAL
+from mobility.mipv6.home_prefixes import MAX_INTERVAL, MIN_INTERVAL
 from mobility.mipv6.route_rules import RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.translation.settings import TranslationSettings
@@ -114,6 +116,8 @@ class AssociationPair:
     "The keys are made for this session, never used in another: the condition for AEAD algorithms."
     where: str = field(default="", compare=False)
     "File and key, for messages."
+    home: IPv6Address | None = None
+    "Of a terminal: the home address that it is for; None: the first."
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,29 @@ class PolicyRow:
     "Name of the pair that protects."
 
 
+class When(StrEnum):
+    """From when on a home address is used."""
+
+    ALWAYS = "always"
+    RENUMBERED = "renumbered"
+    "When the home agent tells that the home network has other addresses now."
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherHome:
+    """A home address beside the first, with a binding of its own."""
+
+    address: IPv6Interface
+    agent: IPv6Address | None
+    "None: it is discovered."
+    when: When = When.ALWAYS
+
+
 @dataclass(frozen=True, slots=True)
 class MobileNodeSettings:
     home_address: IPv6Interface
-    home_agent: IPv6Address
+    home_agent: IPv6Address | None
+    "None: it is discovered."
     interfaces: tuple[str, ...]
     "Those that are named, in order of preference."
     others: bool
@@ -155,6 +178,13 @@ class MobileNodeSettings:
     "Numbers of the enabled rows of the scenario policy table; None: all."
     route_optimization: RouteRules
     "With whom packets may go without the tunnel."
+    further: tuple[FurtherHome, ...] = ()
+    "Home addresses beside the first."
+
+    @property
+    def homes(self) -> tuple[FurtherHome, ...]:
+        """All home addresses, the first one first."""
+        return (FurtherHome(self.home_address, self.home_agent), *self.further)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +231,12 @@ class HomeAgentSettings:
     directory: Path
     "Where further files of terminals are; it need not exist."
     terminals: tuple[ServedTerminal, ...]
+    preference: int = 0
+    "Among the home agents of the home link."
+    advertise: float = INTERVAL
+    "Seconds between two messages that tell the home link of this home agent; 0: none."
+    prefix_intervals: tuple[float, float] = (MIN_INTERVAL, MAX_INTERVAL)
+    "Seconds between which terminals hear that the home network is renumbered."
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +302,13 @@ class Configuration:
     log: LogFormat = LogFormat.TEXT
     translation: TranslationSettings | None = None
     "Of a terminal whose programs speak IPv4."
-    _pairs: dict[tuple[Use, IPv6Address], AssociationPair] = field(init=False, repr=False, compare=False)
+    _pairs: dict[tuple[Use, IPv6Address, IPv6Address | None], AssociationPair] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         # The first of a kind counts; a home agent looks up thousands.
-        pairs = {(pair.use, pair.peer): pair for pair in reversed(self.associations)}
+        pairs = {(pair.use, pair.peer, pair.home): pair for pair in reversed(self.associations)}
         object.__setattr__(self, "_pairs", pairs)
 
     @property
@@ -289,6 +327,6 @@ class Configuration:
             return self.mobile_node.home_address.ip
         return None if self.correspondent is None else self.correspondent.address.ip
 
-    def pair(self, use: Use, peer: IPv6Address) -> AssociationPair | None:
-        """The pair for a use and a peer, or None."""
-        return self._pairs.get((use, peer))
+    def pair(self, use: Use, peer: IPv6Address, home: IPv6Address | None = None) -> AssociationPair | None:
+        """The pair for a use, a peer, and a home address that is not the first; or None."""
+        return self._pairs.get((use, peer, home))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -11,6 +11,7 @@ from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
 from mobility.hierarchy import Hierarchy
 from mobility.hmipv6.regional import Regional, Station
+from mobility.home_network_watch import HomeNetworkWatch
 from mobility.homecoming import Homecoming
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.host import Host
@@ -24,6 +25,7 @@ from mobility.mipv6.movement import Attachment
 from mobility.mipv6.place_binding import HomeAddress4Assigned, HomeAddress4Refused
 from mobility.mipv6.registration import HomeAgentUnreachable, ReturnedHome
 from mobility.mipv6.route_optimization import UNDECIDED, Route
+from mobility.mipv6.signalling import received, unwrap
 from mobility.mipv6.tunnel import (
     MobileAssociations,
     TunnelForm,
@@ -41,6 +43,7 @@ from mobility.sending import Sending
 from mobility.short_way import ShortWay, short_way
 from mobility.terminal_settings import TerminalSettings as TerminalSettings
 from mobility.uplinks import Uplinks
+from mobility.wire import ip6
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ class Terminal:
     ``application`` is the first IPsec processing part; the second, that of the mobile tunnel, is made from
     ``associations``. They share nothing. ``sequence`` is the number that the last binding update may have had; with the
     same ``secret`` a terminal has the same care-of address whenever it is in the same network (RFC 7217).
+
+    Where several terminals share their links (`mobility.homes`), ``hosts`` are those of all and run by whoever gives
+    them, and ``home_addresses`` are those of all: they are no care-of addresses.
     """
 
     def __init__(
@@ -67,6 +73,8 @@ class Terminal:
         *,
         sequence: int = 0,
         secret: bytes | None = None,
+        hosts: Mapping[str, Host] | None = None,
+        home_addresses: Collection[IPv6Address] = (),
     ) -> None:
         """Raises `ValueError`: no links, one twice, or associations that do not suit the form of the tunnel."""
         names = [link.name for link in settings.links]
@@ -80,9 +88,13 @@ class Terminal:
         self.forwarding = Forwarding(
             settings.home_address, settings.home_agent, settings.tunnel, tunnel_security, self.updates
         )
-        self.hosts = {
-            link.name: Host(link.name, link.link_address, link.mtu, random, secret=secret) for link in settings.links
-        }
+        self._own_hosts = (
+            {link.name: Host(link.name, link.link_address, link.mtu, random, secret=secret) for link in settings.links}
+            if hosts is None
+            else {}
+        )
+        self.hosts = self._own_hosts if hosts is None else hosts
+        self._home_addresses = home_addresses or (settings.home_address,)
         self.stations: dict[str, Station] = dict(self.hosts)
         "Those, and the domains of MAPs."
         self.uplinks = Uplinks(self.stations, settings.home_agent, settings.home_agent4, settings.udp_port)
@@ -140,6 +152,10 @@ class Terminal:
             above = self.mobile_node
             self.receiving.overlapping = lambda now: above.overlapping(now) or below.regional.overlapping(now)
         self._out_of_tunnel = self.receiving.out_of_tunnel
+        self._home_network = HomeNetworkWatch(settings, tunnel_security, self.mobile_node, self._put, random)
+        inbound = (associations.signalling_in, associations.tunnel_in)
+        self.inbound_spis = tuple(each.spi.to_bytes(4) for each in inbound if each is not None)
+        "Four octets each: what comes under these is for this terminal."
         self._security = tunnel_security
         self._form = settings.tunnel
         self._home = settings.home_address.packed
@@ -219,7 +235,7 @@ class Terminal:
     def resumed(self, now: float) -> list[Output]:
         """The machine was asleep: whether the links lead where they led is found out anew."""
         outputs: list[Output] = []
-        for host in self.hosts.values():
+        for host in self._own_hosts.values():
             if host.up:
                 outputs += self._absorb(host.link_changed(False, now), now)
                 outputs += self._absorb(host.link_changed(True, now), now)
@@ -306,7 +322,7 @@ class Terminal:
     def handle_timer(self, now: float) -> list[Output]:
         """The time in `timer` has come."""
         outputs: list[Output] = []
-        for host in self.hosts.values():
+        for host in self._own_hosts.values():
             if host.timer is not None and host.timer <= now:
                 outputs += self._absorb(host.handle_timer(now), now)
         if self._below is not None:
@@ -317,7 +333,25 @@ class Terminal:
         outputs += self._moved(now) if self.mobile_node.undecided else self._follow(now)
         outputs += self.waiting.expire(now)
         outputs += self._absorb(self._homecoming.handle_timer(now), now)
+        outputs += self._home_network.handle_timer(now)
         return self._finish(outputs)
+
+    # ------------------------------------------------------------ one of several (`mobility.homes`)
+
+    def heard(self, events: Sequence[Event], now: float) -> list[Output]:
+        """These things happened on the links; who tells it has told the outside already."""
+        outputs = self._absorb(events, now)
+        return self._finish([output for output in outputs if not any(output is event for event in events)])
+
+    def arrived(self, packet: bytes, link: str, now: float) -> list[Output]:
+        """A whole packet that the host of a link does not handle."""
+        return self._finish(self.receiving.packet(packet, link, now))
+
+    def retire(self, now: float) -> list[Output]:
+        """Another terminal takes its place, or none: the links do without its home address."""
+        return self._homecoming.leave(now)
+
+    # ------------------------------------------------------------ for people
 
     def command(self, name: str, now: float) -> list[Output]:
         """``reregister``, ``move LINK`` (prefer it), ``return-home``; ``optimize ADDRESS`` and ``tunnel ADDRESS``: how
@@ -362,6 +396,7 @@ class Terminal:
             "application": self.application.spd.describe(),
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
             "host_mtu": self.sending.host_mtu,
+            "home_network": self._home_network.discovery.snapshot(now),
             "waiting": len(self.waiting),
             "liveness": self._watch.snapshot(now),
             "sent_lately": self.sent_lately.snapshot(),
@@ -417,7 +452,10 @@ class Terminal:
     def _signalling(self, packet: bytes, link: str, now: float) -> list[Output]:
         """The home agent says something: routine 70, then routine 60 of scenario processing."""
         try:
-            outputs, handed_on = self.mobile_node.receive(packet, now, link)
+            clear, under_ipsec = unwrap(packet, self._security)  # steps 71 to 74
+            if clear[6] == ip6.ICMPV6:
+                return self._home_network.receive(clear, now)
+            outputs, handed_on = self.mobile_node.receive(received(packet, clear, under_ipsec), now, link)
         except Discard as discard:
             return [Discarded.of(discard, "ba-routine")]
         outputs = self._absorb(outputs, now)
@@ -436,7 +474,7 @@ class Terminal:
         """Acts on what the own parts say; the rest, and every event, goes on to the outside."""
         result: list[Output] = []
         moved = changed = False
-        movement, home, below = self.mobile_node.movement, self.settings.home_address, self._below
+        movement, homes, below = self.mobile_node.movement, self._home_addresses, self._below
         for output in outputs:
             if isinstance(output, Arrived):
                 result += self._from_below(output.packet, output.link, now)
@@ -446,10 +484,10 @@ class Terminal:
                 continue
             match output:
                 case AddressReady(link=link, address=address) | AddressDeprecated(link=link, address=address):
-                    if address != home:
+                    if address not in homes:
                         movement.address_ready(link, address, now, isinstance(output, AddressDeprecated))
                         moved = True
-                case AddressLost(link=link, address=address) if address != home:
+                case AddressLost(link=link, address=address) if address not in homes:
                     movement.address_lost(link, address, now)
                     moved = True
                 case RouterFound(link=link, router=router):
@@ -540,6 +578,7 @@ class Terminal:
             )
         if forwarding.ready:
             outputs += self.sending.what_waited(now)
+        self._home_network.follow(now)
         return outputs
 
     def _make_path(self, present: Attachment | None) -> ShortWay | None:
@@ -559,7 +598,8 @@ class Terminal:
             self._watch.timer,
             self.optimization.timer,
             None if self._below is None else self._below.timer,
-            *(host.timer for host in self.hosts.values()),
+            self._home_network.timer,
+            *(host.timer for host in self._own_hosts.values()),
         ):
             if time is not None and (earliest is None or time < earliest):
                 earliest = time

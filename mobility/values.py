@@ -139,6 +139,34 @@ def address(value: object) -> IPv6Address:
     return read
 
 
+def home_agent(value: object) -> IPv6Address | None:
+    """a unicast IPv6 address such as "2001:db8:1::a", or "discover\""""
+    return None if value == "discover" else address(value)
+
+
+def home_prefix_intervals(value: object) -> tuple[float, float]:
+    """two numbers of seconds, the shorter one first, such as [600, 86400]"""
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError
+    shortest, longest = (_number(each, 0.0, 10 * 86400.0) for each in value)
+    if shortest > longest:
+        raise ValueError
+    return shortest, longest
+
+
+def preference(value: object) -> int:
+    """a number from -32768 to 32767"""
+    return _integer(value, -0x8000, 0x7FFF)
+
+
+def advertise(value: object) -> float:
+    """a number of seconds from 4 to 1800, or 0: not at all"""
+    seconds = _number(value, 0.0, 1800.0)
+    if 0 < seconds < 4:
+        raise ValueError
+    return seconds
+
+
 def unicast_addresses(value: object) -> tuple[IPv4Address | IPv6Address, ...]:
     """a list of different unicast addresses such as ["192.0.2.1", "2001:db8::1"]"""
     if not isinstance(value, list):

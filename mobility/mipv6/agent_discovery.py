@@ -62,6 +62,8 @@ class AgentDiscovery:
         self._identifier: int | None = None
         "Of the request that is not answered yet."
         self._sent = 0
+        self._fruitless = 0
+        "So many replies in a row named nobody who serves."
         self._at: float | None = None
 
     @property
@@ -87,6 +89,15 @@ class AgentDiscovery:
         """There is no care-of address, or no more need to know."""
         self._care_of, self._identifier, self._at = None, None, None
 
+    def accepted(self) -> None:
+        """A home agent serves: nobody is asked until it is `refused`."""
+        self._fruitless = 0
+        self.stop()
+
+    def expects(self, reply: HomeAgentsReply) -> bool:
+        """Whether this answers the request that is under way."""
+        return self._identifier is not None and reply.identifier == self._identifier
+
     def handle_timer(self, now: float) -> list[Output]:
         """Repeats the request, gives up, begins anew."""
         if self._at is None or self._at > now:
@@ -110,12 +121,19 @@ class AgentDiscovery:
         self._identifier, self._at = None, None
         return [HomeAgentsFound(agents)]
 
-    def refused(self, agent: IPv6Address, now: float) -> list[Output]:
-        """This home agent does not serve, or does not answer: the next one; after the last, the link is asked anew."""
+    def refused(self, agent: IPv6Address, now: float, care_of: IPv6Address | None = None) -> list[Output]:
+        """This home agent does not serve, or does not answer: the next one; after the last, the link is asked anew.
+
+        ``care_of``: where the terminal is, if it may have moved since it asked last.
+        """
+        if not self.asking and care_of is not None:
+            self._care_of = care_of
         self.agents = tuple(each for each in self.agents if each != agent)
         if self.agents or self.asking or self._care_of is None or self._at is not None:
             return []
-        self._at = now + INITIAL_TIMEOUT  # not at once: agents that all refuse would be asked without end
+        # Not at once, and later each time: agents that all refuse would be asked without end.
+        self._at = now + min(INITIAL_TIMEOUT * 2.0**self._fruitless, PAUSE)
+        self._fruitless = min(self._fruitless + 1, 8)
         return []
 
     def _ask(self, now: float) -> list[Output]:

@@ -26,7 +26,7 @@ class HomeLinkWatch:
         self.anycast: IPv6Address | None = anycast(home) if home.prefixlen <= _ANYCAST_LIMIT else None
         "To which terminals send their requests."
         self.agents = HomeAgentsList(settings.address, home, random, settings.preference)
-        self.prefixes = HomePrefixes(settings.address, home, random)
+        self.prefixes = HomePrefixes(settings.address, home, random, settings.prefix_intervals)
 
     @property
     def timer(self) -> float | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from mobility.links import MOBILITY_PORT
+from mobility.mipv6.home_advertising import INTERVAL
+from mobility.mipv6.home_prefixes import MAX_INTERVAL, MIN_INTERVAL
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
 
 
@@ -54,3 +56,7 @@ class HomeAgentSettings:
     "IPv4 home addresses to hand out; the first host address is the home agent's own."
     preference: int = 0
     "Among the home agents of the home link, -32768 to 32767; more is better (RFC 6275 section 7.4)."
+    advertise: float = INTERVAL
+    "Seconds between two messages that tell the home link of this home agent; 0: none."
+    prefix_intervals: tuple[float, float] = (MIN_INTERVAL, MAX_INTERVAL)
+    "Seconds between which terminals hear that the home network is renumbered (MinMobPfxAdvInterval, Max...)."

@@ -41,7 +41,7 @@ from mobility.mipv6.registration import (
     RoundTrip,
     SequenceNumbers,
 )
-from mobility.mipv6.signalling import Protection, Received, from_terminal, open_message
+from mobility.mipv6.signalling import Protection, Received, from_terminal
 from mobility.outputs import Discarded, Output
 from mobility.scenario.policy import ScenarioPolicy
 from mobility.scenario.situation import HandedOn, Situation
@@ -357,13 +357,12 @@ class MobileNode:
 
     # ------------------------------------------------------------ acknowledgements
 
-    def receive(self, packet: bytes, now: float, link: str = "") -> tuple[list[Output], HandedOn | None]:
-        """Routine 70: a packet with a mobility message for this terminal. Raises `Discard` (step 77).
+    def receive(self, received: Received, now: float, link: str = "") -> tuple[list[Output], HandedOn | None]:
+        """Routine 70: a mobility message that passed IPsec (steps 71 to 74). Raises `Discard` (step 77).
 
         ``link``: where it came; for a packet that came in a datagram, its link of UDP.
         Returns what to do now, and what scenario processing has to judge.
         """
-        received = open_message(packet, self._protection)  # steps 71 to 74
         if received.destination != self.settings.home_address:
             raise Discard(Reason.HOME_ADDRESS_NOT_OURS, str(received.destination))
         if received.source != self.settings.home_agent:

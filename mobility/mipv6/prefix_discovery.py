@@ -43,6 +43,13 @@ class HomeNetworkRenumbered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HomeNetworkRestored(Event):
+    """The home prefix, which was not to be used any more, is a preferred one again."""
+
+    home_address: IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
 class HomeNetworkPrefixes(Event):
     """The home agent told the prefixes of the home link, and they are others than before."""
 
@@ -74,6 +81,7 @@ class PrefixDiscovery:
         self._at: float | None = None
         self._asked_at = -inf
         self._bound = False
+        self._unbound_at = -inf
         self._renumbered = False
 
     @property
@@ -86,13 +94,14 @@ class PrefixDiscovery:
         if self._bound:
             return []
         self._bound = True
-        if self._prefixes and self._at is not None and self._at > now:
-            return []
-        return self._ask(now)
+        # A handover is no reason to ask; who was away for longer may have missed what the home agent told.
+        known = bool(self._prefixes) and now < self._unbound_at + MIN_REFRESH
+        return [] if known and (self._at is None or self._at > now) else self._ask(now)
 
-    def unbound(self) -> None:
+    def unbound(self, now: float) -> None:
         """At home, where router advertisements are heard, or nowhere: nothing is asked."""
-        self._bound = False
+        if self._bound:
+            self._bound, self._unbound_at = False, now
         if self._identifier is not None:
             self._identifier, self._at = None, None
 
@@ -148,8 +157,8 @@ class PrefixDiscovery:
         """Whether the home address can still be used; told once each time that this ends."""
         own = self._own()
         if own is not None and own.preferred_until > now:
-            self._renumbered = False
-            return []
+            restored, self._renumbered = self._renumbered, False
+            return [HomeNetworkRestored(self._home)] if restored else []
         if self._renumbered:
             return []
         self._renumbered = True

@@ -31,6 +31,8 @@ REFRESH_AT = 0.8
 "Fraction of the lifetime after which the binding is refreshed."
 UNANSWERED_IS_UNREACHABLE = 2
 "So many binding updates without an answer, and the user is told."
+SILENCE_IS_UNREACHABLE = 4.0
+"Seconds without an answer that tell the same, however often it was begun anew meanwhile."
 OUTSTANDING_LIMIT = 8
 RENUMBER_LIMIT = 3
 "So many corrections of the sequence number are followed at once; beyond that the usual timer paces them."
@@ -210,6 +212,8 @@ class Registration:
         self.sent_at = 0.0
         self.transmissions = 0
         "Since the last answer."
+        self._asking_since: float | None = None
+        "When the first binding update since the last answer, or since the last move, was sent."
         self.timer: float | None = None
         self._outstanding: dict[int, float] = {}
         self._timeout = INITIAL_BINDACK_TIMEOUT
@@ -224,6 +228,7 @@ class Registration:
         """Register this care-of address, now."""
         if care_of_address != self.care_of_address:
             self._forget_binding()
+            self._asking_since = None
         self.care_of_address = care_of_address
         self._move(Move.BIND)
         return self._begin(now)
@@ -255,7 +260,7 @@ class Registration:
     def abandon(self) -> None:
         """No care-of address is left; nothing can be sent."""
         self._move(Move.ABANDON)
-        self.timer = None
+        self.timer, self._asking_since = None, None
         self._outstanding.clear()
 
     def refresh(self, now: float) -> list[Output]:
@@ -285,6 +290,7 @@ class Registration:
             raise Discard(Reason.SEQUENCE_UNEXPECTED, f"{ack.sequence} is not the number of an update under way")
         self.round_trip.measured(now - sent_at)
         self.transmissions = 0
+        self._asking_since = None
         self._renumbered = 0
         self._told_unreachable = False
         self._outstanding.clear()
@@ -352,6 +358,8 @@ class Registration:
         care_of_address = self._present_address()
         self.sequence = self._numbers.next()
         self.sent_at = now
+        if self._asking_since is None:
+            self._asking_since = now
         self.transmissions += 1
         self._outstanding[self.sequence] = now
         while len(self._outstanding) > OUTSTANDING_LIMIT:
@@ -364,8 +372,10 @@ class Registration:
         self._renumbered = 0
         self._timeout = min(self._timeout * 2, MAX_BINDACK_TIMEOUT)
         unanswered = self.transmissions
+        since = now if self._asking_since is None else self._asking_since
         outputs = self._send(now)
         patient = self._timeout > UNANSWERED_IS_UNREACHABLE * INITIAL_BINDACK_TIMEOUT  # not after the quick ones
+        patient = patient or now - since >= SILENCE_IS_UNREACHABLE
         if unanswered >= UNANSWERED_IS_UNREACHABLE and patient and not self._told_unreachable:
             self._told_unreachable = True
             outputs.append(HomeAgentUnreachable(self.home_agent, unanswered, self._timeout))

@@ -149,6 +149,13 @@ class RouteSocket:
         body = _address(index, address, prefix_length) + loan
         self._tell(rtnetlink.RTM_NEWADDR, rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE, body)
 
+    def age_address(self, index: int, address: str, prefix_length: int, *, deprecated: bool) -> None:
+        """Gives an interface an address without end, or one that is not for new communication any more."""
+        forever = 0xFFFFFFFF
+        life = rtnetlink.LIFETIMES.pack(0 if deprecated else forever, forever, 0, 0)
+        body = _address(index, address, prefix_length) + attribute(rtnetlink.IFA_CACHEINFO, life)
+        self._tell(rtnetlink.RTM_NEWADDR, rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE, body)
+
     def remove_address(self, index: int, address: str, prefix_length: int) -> None:
         """Takes an address from an interface. One that is not there is no error."""
         body = _address(index, address, prefix_length)

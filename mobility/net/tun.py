@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mobility.net.netlink import RouteSocket
@@ -95,6 +96,22 @@ def set_mtu(name: str, mtu: int) -> None:
     """Changes the MTU of an interface of the current network namespace. Raises OSError."""
     with RouteSocket() as route:
         route.set_properties(socket.if_nametoindex(name), mtu=mtu)
+
+
+def set_addresses(
+    name: str, former: Iterable[ipaddress.IPv6Address], wanted: Mapping[ipaddress.IPv6Address, bool]
+) -> None:
+    """Gives an interface of the current network namespace these home addresses; True: for what began already.
+
+    Raises OSError.
+    """
+    index = socket.if_nametoindex(name)
+    with RouteSocket() as route:
+        for address, deprecated in wanted.items():
+            route.age_address(index, str(address), 128, deprecated=deprecated)
+        for address in former:
+            if address not in wanted:
+                route.remove_address(index, str(address), 128)
 
 
 def set_address4(name: str, former: ipaddress.IPv4Address | None, address: ipaddress.IPv4Address | None) -> None:

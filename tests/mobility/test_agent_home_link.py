@@ -125,3 +125,26 @@ def test_nothing_is_asked_on_a_link_that_the_agent_does_not_have() -> None:
     home = Node()
     assert reasons(home.node.from_link("other0", other(7), ROUTER_MAC, 1.0)) == [Reason.NO_SUCH_LINK]
     assert len(home.node.watch.agents) == 0
+
+
+def told(outputs: list[Output]) -> list[ndisc.RouterAdvertisement]:
+    """Router advertisements of this home agent."""
+    found = [ndisc.parse(packet) for packet in sent(outputs) if packet[6] == ip6.ICMPV6 and packet[40] == 134]
+    return [message for message in found if isinstance(message, ndisc.RouterAdvertisement)]
+
+
+def test_a_home_agent_tells_the_others_and_takes_leave() -> None:
+    home = Node(preference=-3)
+    (message,) = told(home.first)
+    (prefix,) = message.prefixes
+    assert (message.home_agent, message.router_lifetime) == (True, 0)
+    assert (prefix.prefix, prefix.router_address, prefix.on_link, prefix.autonomous) == (HA, True, False, False)
+    assert ndisc.HomeAgentInformation(0xFFFD, 180) in message.options
+    listening = Node()
+    (packet,) = [each for each in sent(home.first) if each[6] == ip6.ICMPV6 and each[40] == 134]
+    listening.arrives(packet.replace(HA.packed, OTHER.packed))  # the checksum is wrong: nobody is heard
+    assert len(listening.node.watch.agents) == 0
+    (goodbye, *_) = told(home.node.deactivate(9.0))
+    assert not goodbye.home_agent
+    assert told(home.node.activate(10.0))[0].home_agent
+    assert told(Node(advertise=0.0).first) == []

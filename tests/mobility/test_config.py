@@ -117,6 +117,7 @@ def test_a_mobile_node() -> None:
     assert read.host_address == IPv6Address("2001:db8:1::100")
     assert read.host_os is not None
     assert (read.host_os.namespace, read.host_os.interface, read.host_os.mtu) == ("home", "home0", None)
+    assert node.home_agent is not None
     tunnel = read.pair(Use.TUNNEL, node.home_agent)
     assert tunnel is not None
     assert (tunnel.name, tunnel.outbound.spi, tunnel.inbound.spi) == ("tunnel-2001:db8:1::a", 0x2001, 0x2002)

@@ -17,6 +17,7 @@ from mobility.mipv6.signalling import open_message, to_terminal
 from mobility.mipv6.tunnel import TunnelForm, agent_policies, terminal_policies
 from mobility.outputs import Discarded, Output, Transmit
 from mobility.scenario.policy import ScenarioPolicy
+from mobility.scenario.situation import HandedOn
 from mobility.wire import ip6, mh
 from tests.mobility.whole import CN, HA, MN, mobile_pair
 
@@ -33,9 +34,10 @@ class Bench:
         pair = mobile_pair(TunnelForm.ESP, signalling=signalling)
         self.sent: list[tuple[str, bytes]] = []
         self.updates = BindingUpdateList()
+        self.security = terminal_policies(MN, HA, TunnelForm.ESP, pair.terminal)
         self.node = MobileNode(
             MobileNodeSettings(MN, HA, ("wlan0", "wlan1"), key_management=True, overlap=overlap),
-            terminal_policies(MN, HA, TunnelForm.ESP, pair.terminal),
+            self.security,
             self.updates,
             ScenarioPolicy(enabled=enabled),
             self._send,
@@ -53,11 +55,14 @@ class Bench:
     def ack(self, sequence: int, status: int = 0, *, to: IPv6Address = COA, lifetime: int = 400) -> bytes:
         return to_terminal(mh.BindingAcknowledgement(status, sequence, lifetime, NONE), HA, MN, to, self.agent)
 
+    def receive(self, packet: bytes, now: float) -> tuple[list[Output], HandedOn | None]:
+        return self.node.receive(open_message(packet, self.security), now)
+
     def rejects(self, packet: bytes, reason: Reason) -> None:
         """Dropped with this reason; no table changes."""
         before = self.node.snapshot(0.5)
         with pytest.raises(Discard) as caught:
-            self.node.receive(packet, 0.5)
+            self.receive(packet, 0.5)
         assert caught.value.reason is reason
         assert self.node.snapshot(0.5) == before
 
@@ -89,7 +94,7 @@ def test_update_at_home_comes_from_the_home_address_and_deregisters() -> None:
     assert isinstance(received.message, mh.BindingUpdate)
     assert received.message.lifetime == 0
     assert received.message.alternate_care_of == MN
-    outputs, handed_on = bench.node.receive(bench.ack(1, to=MN, lifetime=0), 0.5)
+    outputs, handed_on = bench.receive(bench.ack(1, to=MN, lifetime=0), 0.5)
     assert handed_on is None
     assert [type(output).__name__ for output in outputs] == ["ReturnedHome"]
     assert len(bench.updates) == 0
@@ -99,7 +104,7 @@ def test_unprotected_signalling_where_configured() -> None:
     bench = Bench(signalling=False)
     bench.arrive()
     assert ip6.walk(bench.sent[0][1]).protocol == ip6.MOBILITY
-    _, handed_on = bench.node.receive(bench.ack(1), 0.5)
+    _, handed_on = bench.receive(bench.ack(1), 0.5)
     assert handed_on is not None
     assert handed_on.number == 10001
 
@@ -107,7 +112,7 @@ def test_unprotected_signalling_where_configured() -> None:
 def test_acknowledgement() -> None:
     bench = Bench()
     bench.arrive()
-    outputs, handed_on = bench.node.receive(bench.ack(1), 0.5)
+    outputs, handed_on = bench.receive(bench.ack(1), 0.5)
     assert outputs == [Bound(HA, COA, 400, 0.5)]
     assert handed_on is not None
     assert handed_on.number == 10020
@@ -120,7 +125,7 @@ def test_acknowledgement() -> None:
 def test_no_scenario_for_it() -> None:
     bench = Bench(enabled=frozenset({10001}))
     bench.arrive()
-    outputs, handed_on = bench.node.receive(bench.ack(1), 0.5)
+    outputs, handed_on = bench.receive(bench.ack(1), 0.5)
     assert handed_on is None
     assert [output.reason for output in outputs if isinstance(output, Discarded)] == [Reason.SCENARIO_DISABLED]
 
@@ -128,21 +133,21 @@ def test_no_scenario_for_it() -> None:
 def test_movement_binds_anew_and_an_earlier_acknowledgement_counts_no_more() -> None:
     bench = Bench()
     bench.arrive()
-    bench.node.receive(bench.ack(1), 0.5)
+    bench.receive(bench.ack(1), 0.5)
     bench.node.movement.address_lost("wlan0", COA, 0.5)
     outputs = bench.arrive(COA2, "wlan1", 1.0)
     assert HandoverStarted("wlan0", COA, "wlan1") in outputs
     assert not bench.node.registration.bound
     bench.rejects(bench.ack(1), Reason.ACKNOWLEDGEMENT_UNEXPECTED)
     bench.rejects(bench.ack(1, to=COA2), Reason.SEQUENCE_UNEXPECTED)
-    bench.node.receive(bench.ack(2, to=COA2), 1.5)
+    bench.receive(bench.ack(2, to=COA2), 1.5)
     assert bench.node.registration.bound
 
 
 def test_number_out_of_window_is_followed_at_once() -> None:
     bench = Bench()
     bench.arrive()
-    outputs, handed_on = bench.node.receive(bench.ack(5000, 135), 0.5)
+    outputs, handed_on = bench.receive(bench.ack(5000, 135), 0.5)
     assert handed_on is None
     assert [output.sequence for output in outputs if isinstance(output, BindingRequested)] == [5001]
     assert len(bench.sent) == 2
@@ -151,7 +156,7 @@ def test_number_out_of_window_is_followed_at_once() -> None:
 def test_refusal_is_handed_to_scenario_processing() -> None:
     bench = Bench()
     bench.arrive()
-    outputs, handed_on = bench.node.receive(bench.ack(1, 129, lifetime=0), 0.5)
+    outputs, handed_on = bench.receive(bench.ack(1, 129, lifetime=0), 0.5)
     assert [type(output).__name__ for output in outputs] == ["BindingRefused"]
     assert handed_on is not None
     assert handed_on.situation.acknowledgement.status == 129
@@ -162,8 +167,8 @@ def test_refresh_request() -> None:
     request = to_terminal(mh.BindingRefreshRequest(), HA, MN, COA, bench.agent)
     bench.arrive()
     bench.rejects(request, Reason.MESSAGE_UNEXPECTED)  # nothing is bound yet
-    bench.node.receive(bench.ack(1), 0.5)
-    bench.node.receive(to_terminal(mh.BindingRefreshRequest(), HA, MN, COA, bench.agent), 1.0)
+    bench.receive(bench.ack(1), 0.5)
+    bench.receive(to_terminal(mh.BindingRefreshRequest(), HA, MN, COA, bench.agent), 1.0)
     assert bench.node.registration.state is State.REFRESHING
     assert len(bench.sent) == 2
 
@@ -210,7 +215,7 @@ def test_acknowledgement_by_somebody_else_without_protection() -> None:
     plain = ip6.packet(CN, MN, ip6.MOBILITY, mh.payload(message, CN, MN))
     packet = ip6.insert(plain, ip6.routing_header(MN, ip6.MOBILITY), ip6.ROUTING)
     with pytest.raises(Discard) as caught:
-        bench.node.receive(packet[:24] + COA.packed + packet[40:], 0.5)
+        bench.receive(packet[:24] + COA.packed + packet[40:], 0.5)
     assert caught.value.reason in (Reason.POLICY_VIOLATED, Reason.NOT_PROTECTED, Reason.ACKNOWLEDGEMENT_UNEXPECTED)
     assert not bench.node.registration.bound
 
@@ -219,7 +224,7 @@ def test_replayed_acknowledgement() -> None:
     bench = Bench()
     bench.arrive()
     packet = bench.ack(1)
-    bench.node.receive(packet, 0.5)
+    bench.receive(packet, 0.5)
     bench.rejects(packet, Reason.REPLAYED)
 
 
@@ -251,7 +256,7 @@ def test_every_truncation_of_an_acknowledgement() -> None:
 def test_noise_changes_nothing(body: bytes, protocol: int) -> None:
     before = _noise.node.snapshot(0.0)
     with pytest.raises(Discard):
-        _noise.node.receive(ip6.packet(HA, COA, protocol, body), 0.5)
+        _noise.receive(ip6.packet(HA, COA, protocol, body), 0.5)
     assert _noise.node.snapshot(0.0) == before
 
 

@@ -219,8 +219,10 @@ def test_without_end_nothing_is_asked_again_and_at_home_nothing_at_all() -> None
     mobile.receive(says(request.identifier, (OLD, ndisc.INFINITE, ndisc.INFINITE)), 0.0)
     assert mobile.timer is None
     assert mobile.bound(1.0) == []
-    mobile.unbound()
-    assert solicited(mobile.bound(5.0))
-    mobile.unbound()
+    mobile.unbound(1.0)
+    assert mobile.bound(5.0) == []  # a handover
+    mobile.unbound(5.0)
+    assert solicited(mobile.bound(70.0))
+    mobile.unbound(70.0)
     assert mobile.timer is None
     assert HomePrefixChanged(OLD, inf, inf).describe()["event"] == "HomePrefixChanged"

@@ -1,0 +1,78 @@
+"""What a terminal's configuration says of its home addresses and home agents, and whose keys are whose.
+
+Keys are for one home address and one home agent. A terminal that looks for its home agent has them for each that it
+may find (``peer``), or one pair for whichever it finds: then the home agents have to share their sequence numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv6Address
+
+from mobility import values
+from mobility.mipv6.home_agents_list import anycast
+from mobility.settings import MOBILE_USES, Access, AssociationPair, FurtherHome, MobileNodeSettings, When
+from mobility.values import Table
+
+
+def further(table: Table, settings: MobileNodeSettings) -> tuple[FurtherHome, ...]:
+    """The tables ``[[mobile_node.home]]``. Raises ConfigurationError."""
+    found: list[FurtherHome] = []
+    for row in table.tables("home"):
+        home = FurtherHome(
+            row.required("home_address", values.address_with_prefix),
+            row.optional("home_agent", values.home_agent, settings.home_agent),
+            row.optional("when", values.one_of(When), When.ALWAYS),
+        )
+        row.end()
+        if home.address.ip in (settings.home_address.ip, *(each.address.ip for each in found)):
+            raise row.error("home_address", f"{home.address.ip} is a home address already")
+        found.append(home)
+    return tuple(found)
+
+
+def check(table: Table, settings: MobileNodeSettings) -> None:
+    """Raises ConfigurationError: what does not go together."""
+    agents = {home.agent for home in settings.homes}
+    if any(home.address.ip in agents for home in settings.homes):
+        raise table.error("home_agent", "is the home address itself")
+    if None in agents and settings.access is Access.UDP:
+        raise table.error("home_agent", 'can be discovered with native access only: name it, or choose access = "auto"')
+    for home in settings.homes:
+        if home.agent is None and home.address.network.prefixlen > 120:
+            raise table.error("home_agent", f"{home.address.network} is too small a network to discover home agents in")
+
+
+def ends(table: Table, settings: MobileNodeSettings) -> tuple[IPv6Address, IPv6Address | None]:
+    """Home agent and home address of a pair; the anycast address stands for whichever home agent is found.
+
+    The home address is None for the first one. Raises ConfigurationError.
+    """
+    first = settings.home_address.ip
+    wanted = table.optional("home_address", values.address, first)
+    home = next((each for each in settings.homes if each.address.ip == wanted), None)
+    if home is None:
+        known = ", ".join(str(each.address.ip) for each in settings.homes)
+        raise table.error("home_address", f"has to be one of the home addresses {known}")
+    implied = anycast(home.address.network) if home.agent is None else home.agent
+    peer = table.optional("peer", values.address, implied)
+    if home.agent is not None and peer != home.agent:
+        raise table.error("peer", f"has to be the home agent {home.agent}, or to be left out")
+    if home.agent is None and peer not in home.address.network:
+        raise table.error("peer", f"is no home agent of the home network {home.address.network}")
+    return peer, None if wanted == first else wanted
+
+
+def peers(
+    settings: MobileNodeSettings, pairs: Iterable[AssociationPair]
+) -> list[tuple[IPv6Address, IPv6Address | None]]:
+    """Home agents with the home address (None: the first) for which all keys are needed."""
+    known = list(dict.fromkeys((pair.peer, pair.home) for pair in pairs if pair.use in MOBILE_USES))
+    needed: list[tuple[IPv6Address, IPv6Address | None]] = []
+    for number, home in enumerate(settings.homes):
+        named = home.address.ip if number else None
+        if home.agent is not None:
+            needed.append((home.agent, named))
+        else:
+            needed += [each for each in known if each[1] == named] or [(anycast(home.address.network), named)]
+    return needed
