@@ -18,7 +18,7 @@ from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, P
 from mobility.host.host import Host
 from mobility.link_news import LinkNews
 from mobility.links import is_udp
-from mobility.mipv6.agent_discovery import AskForHomeAgents, HomeAgentsFound
+from mobility.mipv6.agent_discovery import AskForHomeAgents, HomeAgentsFound, HomeAgentsNotFound
 from mobility.mipv6.prefix_discovery import HomeNetworkRenumbered, HomeNetworkRestored
 from mobility.mipv6.registration import BindingRefused, Bound, HomeAgentUnreachable, ReturnedHome
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
@@ -217,7 +217,7 @@ class Homes:
         owner = self._whose(packet, datagram=False)
         for terminal in self._terminals() if owner is None else [owner]:
             outputs = self._of(terminal, terminal.arrived(packet, arrived.link, now), now)
-            if not all(isinstance(output, Discarded) for output in outputs):
+            if not outputs or not all(isinstance(output, Discarded) for output in outputs):
                 break
         return outputs
 
@@ -258,10 +258,14 @@ class Homes:
         residence = next((each for each in self.residences if each.terminal is terminal), None)
         for output in outputs if residence is not None else ():
             match output:
-                case HomeAgentUnreachable() | BindingRefused() if residence is not None:
+                case HomeAgentUnreachable() if residence is not None:
+                    result += self._of_residence(residence, residence.give_up(now), now)
+                    result += self._stand_in(residence, now)
+                case BindingRefused() if residence is not None and not terminal.mobile_node.registration.bound:
                     result += self._of_residence(residence, residence.give_up(now), now)
                 case Bound() | ReturnedHome() if residence is not None:
                     residence.bound()
+                    result += self._relieve(residence, now)
                 case HomeNetworkRenumbered() if residence is not None:
                     result += self._renumbered(residence, output, now)
                 case HomeNetworkRestored() if residence is not None:
@@ -306,6 +310,9 @@ class Homes:
                     if place is not None:
                         request = icmp6.packet(output.care_of_address, output.to, output.message)
                         result += self._of_link(self.hosts[place[0]].send(request, now), now)
+                case HomeAgentsNotFound():
+                    result.append(output)
+                    result += self._stand_in(residence, now)
                 case HomeAgentsFound():
                     result.append(output)
                     result += self._of_residence(residence, residence.settle(output.agents, now), now)
@@ -353,26 +360,47 @@ class Homes:
         spares = [each for each in self._spares if each.address in home.network]
         if not spares and any(each.home.address in home.network for each in self.residences):
             return []
+        for each in self.residences:
+            each.stands_in = each.stands_in and each.home.address not in home.network
+        return [output for each in spares or [home] for output in self._add(each, now, stands_in=False)]
+
+    def _stand_in(self, residence: Residence, now: float) -> list[Output]:
+        """Nobody serves a home address. Perhaps the home network was renumbered while the terminal was away."""
+        terminal = residence.terminal
+        if residence.stands_in or (terminal is not None and terminal.forwarding.at_home):
+            return []
+        return [output for each in self._spares for output in self._add(each, now, stands_in=True)]
+
+    def _relieve(self, residence: Residence, now: float) -> list[Output]:
+        """A home address is served, so none that is spare has to stand in for it."""
+        if residence.stands_in or residence.deprecated:
+            return []
         outputs: list[Output] = []
-        for each in spares or [home]:
-            self._spares = [spare for spare in self._spares if spare is not each]
-            self._addresses.add(each.address)
-            new = Residence(each, self._terminal, self._random)
-            new.ready = False
-            self.residences.append(new)
-            outputs += self._moved_in(new, now)
+        for each in [each for each in self.residences if each.stands_in]:
+            self._spares.append(each.home)
+            outputs += self._remove(each, now)
         return outputs
+
+    def _add(self, home: Home, now: float, *, stands_in: bool) -> list[Output]:
+        self._spares = [spare for spare in self._spares if spare is not home]
+        self._addresses.add(home.address)
+        new = Residence(home, self._terminal, self._random)
+        new.ready, new.stands_in = False, stands_in
+        self.residences.append(new)
+        return self._moved_in(new, now)
 
     def _move_out(self, residence: Residence, now: float) -> list[Output]:
         """The valid lifetime of a home address is over."""
         residence.ends = None
-        if len(self.residences) == 1:
+        if not any(each.ready for each in self.residences if each is not residence):
             return []  # there is no other; the home agent may know better
+        return self._remove(residence, now)
+
+    def _remove(self, residence: Residence, now: float) -> list[Output]:
         self.residences.remove(residence)
         outputs: list[Output] = [*residence.waiting.expire(inf)]
         if residence.terminal is not None:
             outputs += self._of_link(residence.terminal.retire(now), now)
-        self._addresses.discard(residence.home.address)
         self._index()
         return outputs
 
@@ -429,7 +457,9 @@ class Homes:
     def _host_addresses(self) -> tuple[str, str]:
         """An old address is deprecated as soon as there is another that works."""
         ready = [each for each in self.residences if each.ready]
-        preferred = [each for each in ready if not each.deprecated] or ready
+        preferred = (
+            [each for each in ready if each.stands_in] or [each for each in ready if not each.deprecated] or ready
+        )
         deprecated = [each for each in ready if each not in preferred]
         return _text(preferred), _text(deprecated)
 

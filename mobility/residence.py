@@ -77,6 +77,8 @@ class Residence:
         "The home network said that the address is not for new communication any more."
         self.ready = True
         "Programs may use the address; False: it is new, and no home agent has taken it yet."
+        self.stands_in = False
+        "A spare one, used because nobody serves the others; until somebody does."
         self.ends: float | None = None
         "When its valid lifetime is over; None: never."
         self._make = make

@@ -60,6 +60,7 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
     registration = _object(mobile, "registration")
     tunnel = "" if forwarding.get("at_home") else f", tunnel of the form {forwarding.get('form', '?')}"
     lines += _entry("home agent", f"{registration.get('home_agent')}{tunnel}")
+    lines += _homes(node)
     liveness = _object(node, "liveness")
     if liveness.get("round_trip_ms") is not None:
         lines += _entry("", f"answers in {_milliseconds(liveness['round_trip_ms'])}")
@@ -70,6 +71,20 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
     lines += _translation(node)
     lines += _policies(node)
     return lines + _handovers(recent)
+
+
+def _homes(node: Object) -> list[str]:
+    """All home addresses of a terminal that has several, or that looks for its home agent."""
+    lines: list[str] = []
+    for home in _objects(node, "homes"):
+        agent = home.get("home_agent")
+        parts = [
+            f"{home.get('home_address')}: " + (f"home agent {agent}" if agent else "looking for a home agent"),
+            str(home.get("state") or ""),
+            f"deprecated, {_left(home.get('ends_in'))}".rstrip(", ") if home.get("deprecated") else "",
+        ]
+        lines += _entry("" if lines else "homes", ", ".join(part for part in parts if part))
+    return lines
 
 
 def _scenario(node: Object) -> list[str]:

@@ -15,7 +15,7 @@ from mobility.wire.mobile_icmp import PrefixAdvertisement, PrefixSolicitation
 LIMIT = 16
 "Prefixes of one home link."
 MIN_INTERVAL, MAX_INTERVAL = 600.0, 86400.0
-"Seconds (MinMobPfxAdvInterval, MaxMobPfxAdvInterval, section 12): when terminals hear of a change at the latest."
+"Seconds (MinMobPfxAdvInterval, MaxMobPfxAdvInterval, section 13): when terminals hear of a change at the latest."
 RETRIES = 3
 "Repetitions of what a terminal has not answered by a solicitation (PREFIX_ADV_RETRIES, section 12)."
 TIMEOUT = 3.0

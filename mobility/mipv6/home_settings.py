@@ -58,5 +58,7 @@ class HomeAgentSettings:
     "Among the home agents of the home link, -32768 to 32767; more is better (RFC 6275 section 7.4)."
     advertise: float = INTERVAL
     "Seconds between two messages that tell the home link of this home agent; 0: none."
+    key_management: bool = False
+    "The keys come from IKE, whose associations follow the care-of address: the K flag of updates is granted."
     prefix_intervals: tuple[float, float] = (MIN_INTERVAL, MAX_INTERVAL)
     "Seconds between which terminals hear that the home network is renumbered (MinMobPfxAdvInterval, Max...)."

@@ -273,9 +273,10 @@ class Registrar:
             return []
         if request.identifier:
             options = (mh.BindingIdentifier(request.identifier), *options)
-        # Associations are found by SPI alone, so key management survives every movement: the K flag is granted.
+        # Keys that were made by hand have no key management that could follow the terminal (section 6.1.8).
         flags = mh.NO_FLAGS
-        if status < 128 and request.flags & mh.UpdateFlag.KEY_MANAGEMENT:
+        managed = self._settings.key_management and request.flags & mh.UpdateFlag.KEY_MANAGEMENT
+        if status < 128 and managed:
             flags |= mh.AckFlag.KEY_MANAGEMENT
         if status < 128 and request.is_router:
             flags |= mh.AckFlag.MOBILE_ROUTER

@@ -21,7 +21,7 @@ from mobility.wire import mh
 INITIAL_BINDACK_TIMEOUT = 1.0
 "Seconds (section 12)."
 INITIAL_BINDACK_TIMEOUT_FIRST_REGISTRATION = 1.5
-"Seconds; the home agent may be doing duplicate address detection (section 11.8)."
+"Seconds; the home agent may be doing duplicate address detection (section 11.8; its name in section 13)."
 MAX_BINDACK_TIMEOUT = 32.0
 SHORTEST_TIMEOUT = 0.1
 "Seconds; the first timeout where the home agent is known to answer sooner."

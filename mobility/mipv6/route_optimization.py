@@ -451,9 +451,11 @@ class RouteOptimization:
         return outputs + (self._send_home(packet, now) if tunnelled else self._send_directly(packet, now))
 
     def problem(self, error: icmp6.Error, now: float) -> list[Output]:
-        """An ICMPv6 error for the care-of address: a correspondent without Mobile IPv6 answers a test so.
+        """An ICMPv6 error for the care-of address (section 11.3.5): a correspondent without Mobile IPv6 answers a test
+        so, and data that came directly, if it has forgotten what a home address option is.
 
-        Raises `Discard`: it is about nothing that is under way.
+        The second proves nothing, so it does no more than a binding error does. Raises `Discard`: it is about nothing
+        that is under way.
         """
         invoking = error.invoking
         ignored = Discard(Reason.ICMP_IGNORED, "an error for the care-of address")
@@ -465,6 +467,11 @@ class RouteOptimization:
         except WireError:
             raise ignored from None
         at = headers.offset
+        if error.code == icmp6.UNKNOWN_OPTION and headers.home_address == self._home:
+            doubt = peer.registration.error(now)
+            if not doubt:
+                raise ignored
+            return self._carry_out(peer, doubt, now)
         if headers.protocol != ip6.MOBILITY or not peer.registration.expects(invoking[at + 8 : at + 16]):
             raise ignored
         return self._carry_out(peer, peer.registration.unable("knows nothing of Mobile IPv6", now), now)

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 import pytest
 
 from mobility.agent import AgentSettings, HomeAgentNode
+from mobility.commands.view import overview
 from mobility.discards import Reason
 from mobility.homes import Homes, HostAddressesChanged
 from mobility.host import Host
@@ -347,6 +348,28 @@ def test_a_spare_address_is_used_when_its_time_has_come() -> None:
     network.run(20.0)
     assert network.bound() == {(MN, HA), (NEW[0x777], HA_NEW)}
     assert addresses(network)[-1] == (str(NEW[0x777]), str(MN))
+
+
+def test_a_spare_address_stands_in_for_one_that_nobody_serves() -> None:
+    spare = NEW[0x777]
+    network = World(Home(MN, agent=HA), Home(spare, agent=HA_NEW, spare=True), agents=((HA, 0), (HA_NEW, 0)),
+                    serves=(MN, spare))  # fmt: skip
+    network.renumber()
+    network.fail(HA)
+    network.plug(network.a)
+    network.run(20.0)
+    assert network.bound() == {(spare, HA_NEW)}
+    assert addresses(network)[-1] == (str(spare), str(MN))
+    assert network.exchange(spare) == (1, 1)
+    again = network.agents[HA] = HomeAgentNode(network.agents[HA].settings, network.world.random_bytes("again"))
+    network.world.add(str(HA), again)
+    network.world.attach(str(HA), "home0", network.home, again.settings.link.link_address)
+    network.edge.preferred_lifetime = 3600
+    network.run(60.0)
+    assert addresses(network)[-1] == (str(MN), "")
+    assert network.bound() == {(MN, HA)}
+    shown = "\n".join(overview({"node": network.homes.snapshot(network.world.now)}))
+    assert f"homes      {MN}: home agent {HA}, bound" in shown
 
 
 def test_a_prefix_that_is_preferred_again_is_preferred_again() -> None:

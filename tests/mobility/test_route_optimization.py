@@ -449,6 +449,26 @@ def test_refusal_is_told_with_its_reason_and_not_asked_again_soon() -> None:
     assert signalling(network).count(mh.Type.BINDING_UPDATE) == 1
 
 
+def test_correspondent_that_forgot_the_option_is_spoken_to_through_the_tunnel_until_it_answers() -> None:
+    network = Optimized()
+    network.start()
+    network.talk(6)
+    network.run(3)
+    care_of = network.care_of
+    assert care_of is not None
+    sent = [f.packet for f in network.a.frames if f.packet[24:40] == CN.packed and f.packet[6] == ip6.DEST_OPTIONS]
+    assert ip6.walk(sent[-1]).home_address == MN.packed
+    problem = icmp6.packet(CN, care_of, icmp6.ParameterProblem(icmp6.UNKNOWN_OPTION, 42, sent[-1]))
+    outputs = network.terminal.from_link("wlan0", problem, SENDER, network.world.now)
+    network.world.stations["mn"].carry_out(outputs)
+    assert [output.why for output in outputs if isinstance(output, RouteEnded)] == ["binding error"]
+    again = network.terminal.from_link("wlan0", problem, SENDER, network.world.now)
+    assert Reason.ICMP_IGNORED in [output.reason for output in again if isinstance(output, Discarded)]
+    network.run(4)
+    assert intact(network)
+    assert network.is_direct()
+
+
 def test_host_without_mobile_ipv6_answers_with_a_parameter_problem() -> None:
     network = Optimized()
     network.start_agent()

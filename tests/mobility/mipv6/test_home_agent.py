@@ -47,7 +47,14 @@ def test_granted_lifetime_and_flags() -> None:
     bench = Bench()
     bench.configure(refresh_advice=100)
     ack = bench.bind(1, lifetime=4000, flags=AH | K)
-    assert (ack.lifetime, ack.flags, ack.refresh_interval) == (600, mh.AckFlag.KEY_MANAGEMENT, 100)
+    assert (ack.lifetime, ack.flags, ack.refresh_interval) == (600, mh.NO_FLAGS, 100)
+
+
+@pytest.mark.parametrize(("asked", "granted"), [(AH, mh.NO_FLAGS), (AH | K, mh.AckFlag.KEY_MANAGEMENT)])
+def test_key_management_that_follows_the_terminal(asked: mh.UpdateFlag, granted: mh.AckFlag) -> None:
+    bench = Bench()
+    bench.configure(key_management=True)
+    assert bench.bind(1, flags=asked).flags == granted
 
 
 def test_update_that_wants_no_acknowledgement_gets_none() -> None:
