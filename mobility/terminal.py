@@ -345,7 +345,7 @@ class Terminal:
 
     def arrived(self, packet: bytes, link: str, now: float) -> list[Output]:
         """A whole packet that the host of a link does not handle."""
-        return self._finish(self.receiving.packet(packet, link, now))
+        return self._finish(self._from_below(packet, link, now))
 
     def retire(self, now: float) -> list[Output]:
         """Another terminal takes its place, or none: the links do without its home address."""
