@@ -56,11 +56,13 @@ class Homes:
     ) -> None:
         """``settings``: of all terminals; home address and home agent are those of ``homes``.
 
-        Raises `ValueError`: no home address, or one twice.
+        Raises `ValueError`: no home address, or one twice; with MAPs.
         """
         addresses = [home.address for home in homes]
         if len(set(addresses)) != len(addresses) or all(home.spare for home in homes):
             raise ValueError("a terminal has one home address at least that is not spare, and each only once")
+        if settings.regional is not None:
+            raise ValueError("MAPs are for a terminal with one home address and a home agent that is named")
         self.settings = settings
         self.hosts = {
             link.name: Host(link.name, link.link_address, link.mtu, random, secret=secret) for link in settings.links
