@@ -106,5 +106,7 @@ class DomainNetwork(Network):
             packet = frame.packet
             if len(packet) < 40 or packet[24:40] != HA.packed or packet[6] != ip6.DEST_OPTIONS:
                 continue
-            found += logical(packet)[1].protocol in (ip6.ESP, ip6.MOBILITY)
+            headers = logical(packet)[1]
+            # Under ESP a mobile prefix solicitation (8 octets) is told from an update by its length alone.
+            found += headers.protocol in (ip6.ESP, ip6.MOBILITY) and len(packet) - headers.offset > 48
         return found
