@@ -104,6 +104,14 @@ class Concealer:
         self._remember(samples)
         return samples
 
+    def waiting(self, about: int) -> Samples:
+        """Sound while what comes next is late: whole periods of about this length, so that it goes on in phase."""
+        if self._template is None:
+            self._begin()
+        assert self._template is not None
+        period = len(self._template)
+        return self.lost(max(1, round(about / period)) * period)
+
     def _begin(self) -> None:
         period, fit = period_of(self._history, self._rate)
         if fit < _VOICED:

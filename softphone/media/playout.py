@@ -21,10 +21,12 @@ from softphone.media.jitter import (
 )
 from softphone.media.voip_metrics import LossBursts
 
-QUIET = 150.0
-"Root mean square of sound that is quiet in any case; -47 dB of full scale."
+QUIET = 40.0
+"Mean amplitude of sound that is quiet in any case; -58 dB of full scale."
 QUIET_SHARE = 0.05
-"And of sound that is quiet in comparison with the loudest of the last seconds."
+"Of the loudest of the last seconds: what is louder is never quiet."
+NEAR_BACKGROUND = 1.5
+"And how much louder than the background a pause may be: soft consonants are louder, and are missed when cut."
 HURRY = 0.060
 "Seconds of excess above which speech itself is shortened; less waits for a pause between words."
 HASTE = 0.120
@@ -79,6 +81,7 @@ class Player:
         self._content_at = float("-inf")
         "When the delay was right last."
         self._loudest = 0.0
+        self._background = QUIET
 
     def put(self, packet: MediaPacket, now: float) -> bool:
         """A packet that arrived at ``now``; False: not wanted, and counted."""
@@ -109,6 +112,8 @@ class Player:
             case MediaPacket() as packet:
                 if self.buffer.skipped > skipped:
                     self._drops[Drop.LATE] += self.buffer.skipped - skipped
+                if self.buffer.made_up:
+                    self._catch_up()
                 return self._decoded(packet, excess, now)
             case Missing(ticks, following):
                 count = ticks * self.codec.sample_rate // self.codec.clock_rate
@@ -119,7 +124,7 @@ class Player:
                     self.bursts.missed()
                 return self._conceal(count)
             case Empty(started=True):
-                return self._conceal(self.codec.frame)
+                return self._wait()
             case _:
                 return np.zeros(self.codec.frame, np.int16)
 
@@ -140,16 +145,18 @@ class Player:
         self._missing = 0
         self.bursts.played()
         if excess < -TOO_SMALL:
-            self._stretch(samples, excess, now)
+            self._stretch(samples, now)
         samples = self._concealer.good(samples)
         return self._shortened(samples, excess, now)
 
-    def _stretch(self, samples: Samples, excess: float, now: float) -> None:
-        """Put a little sound in before the next, in a pause if there is time to wait for one."""
-        urgent = excess < -2 * TOO_SMALL
-        if now - self._adjusted >= REST and not self._concealer.in_gap and (urgent or self._is_quiet(samples)):
+    def _stretch(self, samples: Samples, now: float) -> None:
+        """Put a little sound in before the next, in a pause between words.
+
+        Within a word it would be heard, and for nothing if no packet is late; if one is, waiting does the same.
+        """
+        if now - self._adjusted >= REST and not self._concealer.in_gap and self._is_quiet(samples):
             self._adjusted = now
-            added = self._concealer.lost(round(STRETCH * self.codec.sample_rate))
+            added = self._concealer.waiting(round(STRETCH * self.codec.sample_rate))
             self.counters.stretched += len(added)
             self._append(added)
 
@@ -172,7 +179,8 @@ class Player:
     def _is_quiet(self, samples: Samples) -> bool:
         level = float(np.abs(samples).mean())
         self._loudest = max(level, self._loudest * 0.998)
-        return level < max(QUIET, QUIET_SHARE * self._loudest)
+        self._background = min(level, self._background * 1.005 + 0.01)
+        return level < max(QUIET, min(NEAR_BACKGROUND * self._background, QUIET_SHARE * self._loudest))
 
     def _recovered(self, count: int, following: MediaPacket | None) -> Samples | None:
         """A lost packet that the next one brings again."""
@@ -185,6 +193,29 @@ class Player:
             self._missing = 0
             self._concealer.spliced(samples)
         return samples
+
+    def _wait(self) -> Samples:
+        """Sound while nothing is there; the packets may only be late.
+
+        Not the codec's own concealment: it would take the decoder away from where the next packet finds it.
+        """
+        if self._resting or self._decoder.resting:
+            samples = self._conceal(self.codec.frame)
+        else:
+            samples = self._concealer.waiting(self.codec.frame)
+            self.counters.concealed += len(samples)
+        self.buffer.waited(len(samples) * self.codec.clock_rate // self.codec.sample_rate)
+        return samples
+
+    def _catch_up(self) -> None:
+        """What was waited for is lost after all: the decoder has to know, and whoever counts."""
+        lost, self.buffer.made_up = self.buffer.made_up // self.codec.ticks, 0
+        for n in range(lost):
+            if self._resting or self._decoder.resting:
+                return
+            self.bursts.missed()
+            if n < CODEC_CONCEALS:
+                self._decoder.conceal()
 
     def _conceal(self, count: int) -> Samples:
         if self._resting:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from softphone.media.codecs import CODECS, G722, OPUS, PCMU, Codec, Samples
 from softphone.media.drops import Drop
-from softphone.media.jitter import GREATEST_DELAY, Empty, JitterBuffer, MediaPacket, Missing
+from softphone.media.jitter import GREATEST_DELAY, LEAST_DELAY, Empty, JitterBuffer, MediaPacket, Missing
 from tests.softphone.media.support import Line, packets, voice, words
 
 FRAME = 160
@@ -37,12 +37,28 @@ def test_a_steady_line_is_unchanged_and_hardly_delayed(codec: Codec) -> None:
     rate = codec.sample_rate
     shift, fit = match(sound[rate : 2 * rate], heard[rate:], 0, rate // 5)
     assert fit > 0.8  # Opus changes phases, the others reach 0.98
-    # 30 ms of network, and at most 40 ms of buffer (plus the delay inside the codec).
-    assert shift / rate < 0.030 + 0.040 + 0.010
+    # 30 ms of network, and 40 ms of buffer give or take the listener's 20 ms (plus the delay inside the codec).
+    assert shift / rate < 0.030 + 0.040 + 0.014 + 0.010
     assert line.shortened == line.player.counters.stretched == 0
     # What is concealed is the time after the last packet.
-    assert line.concealed == pytest.approx(230 * 0.020 - 4.0 - 0.047, abs=0.021)
+    assert line.concealed == pytest.approx(230 * 0.020 - 4.0 - 0.067, abs=0.021)
     assert line.drops[Drop.LATE] == 0
+
+
+@pytest.mark.parametrize("codec", [OPUS, G722], ids=str)
+def test_a_busy_machine_that_sends_late_now_and_then_is_bridged(codec: Codec) -> None:
+    line, sound = Line(codec), words(codec.sample_rate, 12)
+    dice, free, arrivals = Random(6), 0.0, []
+    for t, packet in at(codec, sound):
+        # What is held up holds up what comes after it, too.
+        if dice.random() < 0.04:
+            free = t + dice.uniform(0.005, 0.035)
+        arrivals.append((max(t, free), packet))
+    line.run(arrivals, 600)
+    assert line.shortened == line.concealed == 0
+    # Pauses between words have become longer, once.
+    assert line.player.counters.stretched < 0.030 * codec.sample_rate
+    assert line.player.buffer.delay < 0.050
 
 
 @pytest.mark.parametrize("pause", [0.050, 0.100, 0.200, 0.300])
@@ -57,7 +73,7 @@ def test_a_handover_that_holds_packets_up_loses_none(codec: Codec, pause: float)
     heard = line.run(arrivals, 590)
     assert not line.drops
     # The wait was bridged by invented sound and made up for by shortened pauses.
-    assert line.concealed == pytest.approx(pause, abs=0.045)
+    assert line.concealed == pytest.approx(max(0, pause - 0.040), abs=0.035)
     assert line.shortened == pytest.approx(line.concealed, abs=0.045)
     # All speech was heard: before the handover, just after it, and at the end.
     rate = codec.sample_rate
@@ -67,7 +83,7 @@ def test_a_handover_that_holds_packets_up_loses_none(codec: Codec, pause: float)
         assert fit > 0.8
     # A single pause teaches nothing: the delay comes back.
     assert line.excess[-1] < 0.025
-    assert line.player.buffer.delay < 0.030
+    assert line.player.buffer.delay == pytest.approx(LEAST_DELAY)
 
 
 def test_after_a_handover_the_delay_is_small_again_soon() -> None:
