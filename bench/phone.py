@@ -1,7 +1,7 @@
 """Section ``phone``: processor time of one call (Opus, SRTP) at the phone and at the mobility process, and set-up time.
 
 ``phone_percent``, ``mobility_percent``: of one processor, over the middle of a call; ``set_up_ms``: INVITE to 200 OK,
-the callee answers at once.
+the callee answers at once; ``packet_us``: `bench.codecs`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from bench.codecs import by_codec
 from bench.laboratory import Laboratory, laboratory
 from sip_test_env.agents import PhoneProcess
 from sip_test_env.demo import VOICES
@@ -27,7 +28,8 @@ def measure() -> dict[str, object]:
 
 async def _measure() -> dict[str, object]:
     async with laboratory("bench-phone") as lab:
-        return await _call(lab)
+        figures = await _call(lab)
+        return {**figures, "packet_us": by_codec(speak(VOICES["to_cn"], SECONDS, lab.network.directory / "speech.wav"))}
 
 
 def processor_seconds(pid: int) -> float:
