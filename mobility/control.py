@@ -25,6 +25,8 @@ LONGEST_REQUEST = 1 << 16
 LARGEST_BACKLOG = 1 << 20
 MOST_CLIENTS = 64
 _READ_AT_ONCE = 1 << 16
+_ANSWERED_AT_ONCE = 16
+"Requests of one client; the packets of the node come in between."
 
 
 class Refused(Exception):
@@ -82,6 +84,10 @@ class ControlServer:
             line = _encode(event)
             for client in subscribers:
                 client.send(line)
+
+    def backlogs(self) -> list[int]:
+        """Octets of each client that were read and are not answered yet."""
+        return [client.unread for client in self._clients]
 
     def close(self) -> None:
         for client in list(self._clients):
@@ -156,6 +162,11 @@ class _Client:
         self._unsent = bytearray()
         loop.watch(connection, self._ready)
 
+    @property
+    def unread(self) -> int:
+        """Octets that were read and are not answered yet."""
+        return len(self._unread)
+
     def send(self, line: bytes) -> None:
         """Sends now or later; a client that lets too much pile up is dropped."""
         if self._closed:
@@ -180,7 +191,7 @@ class _Client:
             self._flush()
         if events & ~WRITE and not self._closed:
             self._read()
-        self._answer_all()
+        self._answer()
 
     def _read(self) -> None:
         try:
@@ -196,25 +207,27 @@ class _Client:
         if len(self._unread) > LONGEST_REQUEST and b"\n" not in self._unread:
             self.close(dropped=True)
 
-    def _answer_all(self) -> None:
+    def _answer(self) -> None:
         """Answers as long as the client reads the answers; what it asks beyond that stays in its socket."""
-        while not self._closed and not self._unsent and not self._waiting:
-            line, newline, rest = self._unread.partition(b"\n")
-            if not newline:
-                return
-            self._unread = rest
+        for _ in range(_ANSWERED_AT_ONCE):
+            end = self._unread.find(b"\n")
+            if self._closed or self._unsent or self._waiting or end < 0:
+                break
+            line = bytes(self._unread[:end])
+            del self._unread[: end + 1]
             if line.strip():
                 self._waiting = True
-                answer = self._server.answer(self, bytes(line))
+                answer = self._server.answer(self, line)
                 if answer is not None:
                     self._waiting = False
                     self.send(_encode(answer))
+        self._watch()
 
     def finish(self, answer: Mapping[str, object]) -> None:
         """The answer that was to come later; then the next requests."""
         self._waiting = False
         self.send(_encode(answer))
-        self._answer_all()
+        self._answer()
 
     def _flush(self) -> None:
         try:
@@ -225,7 +238,20 @@ class _Client:
             self.close()
             return
         del self._unsent[:sent]
-        self._loop.watch(self._socket, self._ready, WRITE if self._unsent else READ)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Nothing is read before what was read is answered."""
+        if self._closed:
+            return
+        events = READ
+        if self._unsent:
+            events = WRITE
+        elif self._waiting:
+            events = 0  # hears only that the client is gone
+        elif b"\n" in self._unread:
+            events = WRITE
+        self._loop.watch(self._socket, self._ready, events)
 
 
 QUEUE = 128

@@ -125,7 +125,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         reloads = Reloads(home, life)
         stack.callback(reloads.close)
         operations = {
-            **_operations(plane, trace, process),
+            **node_operations(plane, trace, process),
             "reload": lambda _request: reloads.reload(),
             "metrics": lambda _request: home.metrics(),
         }
@@ -190,7 +190,7 @@ class Reloads:
         self.wanted = True
 
 
-def _operations(plane: DataPlane, trace: Trace, process: Mapping[str, object]) -> dict[str, Operation]:
+def node_operations(plane: DataPlane, trace: Trace, process: Mapping[str, object]) -> dict[str, Operation]:
     """What the control socket offers; docs/configuration.md describes each."""
 
     def status(_request: Mapping[str, object]) -> object:

@@ -81,6 +81,9 @@ class Reassembly:
         if fragment.offset == 0:
             waiting.head, waiting.first = head, packet
         if waiting.total == waiting.octets and waiting.head:
+            if len(waiting.head) - ip6.HEADER_SIZE + waiting.total > 0xFFFF:  # others had shorter heads than the first
+                self._drop(key, Reason.FRAGMENT_INVALID)
+                return None
             self._forget(key)
             return _join(waiting.head, b"".join(waiting.pieces[offset] for offset in sorted(waiting.pieces)))
         while self._octets > OCTETS:

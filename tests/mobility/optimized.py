@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.mipv6.route_events import RouteOptimized
@@ -28,9 +28,10 @@ class Optimized(Network):
         overlap: float = 0.5,
         lifetime: int = 420,
         seed: int = 1,
+        home_address4: IPv4Address | None = None,
     ) -> None:
         self.rules = rules
-        super().__init__(form, overlap=overlap, lifetime=lifetime, seed=seed)
+        super().__init__(form, overlap=overlap, lifetime=lifetime, seed=seed, home_address4=home_address4)
 
     def _terminal(
         self, home_address: IPv6Address, mac: bytes, application: IpsecProcessing, associations: MobileAssociations

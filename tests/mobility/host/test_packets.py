@@ -254,6 +254,16 @@ def test_overlapping_fragments_discard_the_whole_packet(second: tuple[int, bool,
     assert rig.arrived == []
 
 
+def test_a_first_fragment_with_more_headers_than_the_others_may_not_make_the_packet_too_large() -> None:
+    rig, address = settled()
+    body = 1400
+    pieces = [piece(address, at, True, bytes(body)) for at in range(body, 46 * body, body)]
+    pieces.append(piece(address, 46 * body, False, bytes(0xFFFF - 46 * body)))
+    first = ip6.insert(piece(address, 0, True, bytes(body)), bytes((ip6.FRAGMENT, 0, 1, 4)) + bytes(4), ip6.HOP_BY_HOP)
+    assert reassemble(rig, [*pieces, first]) == []
+    assert rig.reasons == [Reason.FRAGMENT_INVALID]
+
+
 def test_impossible_fragments_are_told_to_the_sender() -> None:
     rig, address = settled()
     odd = piece(address, 0, True, bytes(9))
