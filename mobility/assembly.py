@@ -237,7 +237,8 @@ def mobile_associations(
     """The associations with a home agent or of a terminal, as far as configured; ``home``: if it is not the first."""
     signalling_out, signalling_in = _signalling(configuration, peer, sequences, home)
     tunnel_out, tunnel_in = _both(configuration.pair(Use.TUNNEL, peer, home), Mode.TUNNEL, sequences)
-    return MobileAssociations(signalling_out, signalling_in, tunnel_out, tunnel_in)
+    home_test_out, home_test_in = _both(configuration.pair(Use.HOME_TEST, peer, home), Mode.TUNNEL, sequences)
+    return MobileAssociations(signalling_out, signalling_in, tunnel_out, tunnel_in, home_test_out, home_test_in)
 
 
 def _signalling(

@@ -405,7 +405,7 @@ def _association_pair(table: Table, mobile_node: MobileNodeSettings | None) -> A
             raise table.error(
                 f"{way}.algorithm", f"{one.algorithm.value} is not for {use}, which takes {', '.join(known)}"
             )
-    if use is Use.TUNNEL:
+    if use in (Use.TUNNEL, Use.HOME_TEST):
         for way, one in (("outbound", pair.outbound), ("inbound", pair.inbound)):
             if one.spi >> 28 in (4, 6):
                 raise table.error(
@@ -466,13 +466,16 @@ def _policy(table: Table, pairs: tuple[AssociationPair, ...]) -> PolicyRow:
 def _check_whole(configuration: Configuration) -> None:
     """What only shows when all tables are known: every need has its pair, every pair its need, no SPI comes twice."""
     needs: dict[tuple[Use, IPv6Address, IPv6Address | None], str] = {}
+    may: set[tuple[Use, IPv6Address, IPv6Address | None]] = set()
     node, agent = configuration.mobile_node, configuration.home_agent
     for peer, home in () if node is None else config_homes.peers(node, configuration.associations):
         if node is not None:
             needs |= dict.fromkeys(_needs(peer, node.tunnel, node.signalling, home), str(configuration.path))
+            may |= _may(peer, node.tunnel, home)
     for terminal in () if agent is None else agent.terminals:
         file, _, _ = terminal.where.partition(": ")
         needs |= dict.fromkeys(_needs(terminal.home_address, terminal.tunnel, terminal.signalling), file)
+        may |= _may(terminal.home_address, terminal.tunnel)
     for (use, peer, home), file in needs.items():
         if configuration.pair(use, peer, home) is None:
             protocol = "AH" if use is Use.SIGNALLING_AH else "ESP"
@@ -487,7 +490,7 @@ def _check_whole(configuration: Configuration) -> None:
         key = pair.where
         if pair.use is Use.APPLICATION and agent is not None:
             raise ConfigurationError(f"{key}.use: a home agent has no applications")
-        if pair.use is not Use.APPLICATION and (pair.use, pair.peer, pair.home) not in needs:
+        if pair.use is not Use.APPLICATION and (pair.use, pair.peer, pair.home) not in needs.keys() | may:
             raise ConfigurationError(f"{key}.use: nothing here uses a {pair.use} association with {pair.peer}")
         if configuration.pair(pair.use, pair.peer, pair.home) is not pair and pair.use is not Use.APPLICATION:
             raise ConfigurationError(f"{key}.peer: there is a {pair.use} association with {pair.peer} already")
@@ -498,6 +501,13 @@ def _check_whole(configuration: Configuration) -> None:
             raise ConfigurationError(f"{key}.inbound.spi: {pair.inbound.spi:#x} is taken already")
         names.add(pair.name)
         spis.add(spi)
+
+
+def _may(
+    peer: IPv6Address, tunnel: TunnelForm, home: IPv6Address | None = None
+) -> set[tuple[Use, IPv6Address, IPv6Address | None]]:
+    """Home tests go under the tunnel's ESP where it has one; in the form ``plain`` they may have their own."""
+    return {(Use.HOME_TEST, peer, home)} if tunnel is TunnelForm.PLAIN else set()
 
 
 def _needs(

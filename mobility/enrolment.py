@@ -77,7 +77,7 @@ def enrol(configuration: Configuration, wishes: Wishes, random: Random = os.uran
     address = _address(agent, wishes.home_address, random)
     taken = {side.spi for pair in configuration.associations for side in (pair.outbound, pair.inbound)}
     ours, theirs = [], []
-    for use in (Use.SIGNALLING, *([] if wishes.tunnel is TunnelForm.PLAIN else [Use.TUNNEL])):
+    for use in (Use.SIGNALLING, Use.HOME_TEST if wishes.tunnel is TunnelForm.PLAIN else Use.TUNNEL):
         there, back = _association(taken, random), _association(taken, random)
         ours.append(_pair(use, address, outbound=back, inbound=there))
         theirs.append(_pair(use, None, outbound=there, inbound=back))

@@ -195,7 +195,7 @@ def _totals(terminals: Iterable[AuthorisedTerminal]) -> Counter[str]:
         if inbound is not None:
             packets_in += inbound.packets
             octets_in += inbound.octets
-        for association in (inbound, signalling):
+        for association in (inbound, signalling, associations.home_test_in):
             if association is not None:
                 replayed += association.replayed
                 failed += association.failed

@@ -79,10 +79,12 @@ class Use(StrEnum):
     SIGNALLING = "signalling"
     SIGNALLING_AH = "signalling-ah"
     TUNNEL = "tunnel"
+    HOME_TEST = "home-test"
+    "Home tests of a tunnel whose data is not protected (RFC 4877 section 5.3)."
     APPLICATION = "application"
 
 
-MOBILE_USES = (Use.SIGNALLING, Use.SIGNALLING_AH, Use.TUNNEL)
+MOBILE_USES = (Use.SIGNALLING, Use.SIGNALLING_AH, Use.TUNNEL, Use.HOME_TEST)
 "What is between a terminal and its home agent."
 
 

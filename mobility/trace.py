@@ -204,7 +204,9 @@ def esp_sa_table(configurations: Iterable[Configuration]) -> str:
     lines: dict[str, None] = {}  # both ends of an association know it; once is enough
     for configuration in configurations:
         for pair in configuration.associations:
-            versions = (6, 4) if pair.use is Use.TUNNEL else (6,)  # a tunnel may go through datagrams of IPv4
+            versions = (
+                (6, 4) if pair.use in (Use.TUNNEL, Use.HOME_TEST) else (6,)
+            )  # a tunnel may go through datagrams of IPv4
             for association in (pair.outbound, pair.inbound):
                 lines |= {line: None for version in versions if (line := esp_sa_line(association, version)) is not None}
     return "".join(line + "\n" for line in lines)

@@ -104,9 +104,9 @@ def write_configurations(
         + host_os.format(host_namespace(network, "cn"))
         + audio(plan.home_address, from_cn, to_cn),
     }
-    if tunnel != "plain":
-        texts["ha"] += ring.pair("tunnel", plan.home_address, down, up)
-        texts["mn"] += ring.pair("tunnel", plan.home_agent, up, down)
+    protected = "home-test" if tunnel == "plain" else "tunnel"
+    texts["ha"] += ring.pair(protected, plan.home_address, down, up)
+    texts["mn"] += ring.pair(protected, plan.home_agent, up, down)
     paths = {}
     for role, text in texts.items():
         folder = runtime_of(network, role, terminal)

@@ -87,8 +87,8 @@ class HomeAgent:
     def _admit(self, terminal: AuthorisedTerminal) -> None:
         served = ServedTerminal(terminal, self._address, self.security, self._outlet)
         self._terminals[served.home] = served
-        if served.association_in is not None:
-            self._by_tunnel_spi[served.association_in.spi.to_bytes(4)] = served
+        for spi in _tunnel_spis(terminal):
+            self._by_tunnel_spi[spi] = served
 
     def _share_networks(self) -> None:
         self._networks = MobileNetworks(
@@ -150,8 +150,8 @@ class HomeAgent:
             outputs += self.registrar.drop(served, why, now)
             del self._terminals[home]
             self._forget_prefixes(present.home_address)
-            if served.association_in is not None:
-                del self._by_tunnel_spi[served.association_in.spi.to_bytes(4)]
+            for spi in _tunnel_spis(present):
+                del self._by_tunnel_spi[spi]
             if after is not None:
                 wanted[home] = after
         for terminal in wanted.values():
@@ -370,9 +370,10 @@ class HomeAgent:
         endpoint = path.source
         known = terminal.sources.get(endpoint, NEVER) > now
         primary = terminal.path
-        if not known and primary is not None and (primary.native or endpoint in terminal.lost):
+        association = terminal.association_in  # None: the form ``plain``, where ESP is around home tests only
+        follows = primary is not None and not primary.native and association is not None
+        if not known and primary is not None and (not follows or endpoint in terminal.lost):
             raise _wrong_place(terminal, endpoint)
-        association = terminal.association_in
         before = 0 if association is None else association.top
         inner = from_datagram(payload, terminal.home + self._address, terminal.form, self.security)
         if known:
@@ -516,6 +517,12 @@ def _security(address: IPv6Address, prefix_length: int, terminals: Iterable[Auth
     return agent_policies(
         address, ((each.home_address, each.form, each.associations, each.mobile_networks) for each in terminals)
     )
+
+
+def _tunnel_spis(terminal: AuthorisedTerminal) -> list[bytes]:
+    """SPIs of ESP in tunnel mode that the terminal sends with."""
+    inbound = (terminal.associations.tunnel_in, terminal.associations.home_test_in)
+    return [association.spi.to_bytes(4) for association in inbound if association is not None]
 
 
 def _wrong_place(terminal: ServedTerminal, source: bytes) -> Discard:

@@ -205,7 +205,8 @@ class ServedTerminal:
 
     def snapshot(self) -> dict[str, object]:
         """For people, JSON-ready."""
-        tunnel = (self.association_in, self.association_out)
+        each = self.settings.associations
+        tunnel = (each.tunnel_in, each.tunnel_out, each.home_test_in, each.home_test_out)
         return {
             "home_address": str(self.settings.home_address),
             "name": self.settings.name,

@@ -13,7 +13,7 @@ from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import ANYWHERE, Action, Policy, SecurityPolicyDatabase, Selector
-from mobility.wire import ip4, ip6
+from mobility.wire import ip4, ip6, mh
 from mobility.wire.errors import WireError
 from mobility.wire.mobile_icmp import PREFIX_ADVERTISEMENT, PREFIX_SOLICITATION
 
@@ -35,20 +35,23 @@ class TunnelForm(StrEnum):
 class MobileAssociations:
     """The security associations between one terminal and its home agent; the same class at both ends.
 
-    The signalling pair is transport mode (ESP, AH, or AH around ESP), the tunnel pair tunnel mode. None, None: not
-    protected.
+    The signalling pair is transport mode (ESP, AH, or AH around ESP), the others are tunnel mode. None, None: not
+    protected. Home tests have associations of their own only where the tunnel has none (the form ``plain``).
     """
 
     signalling_out: OutboundSA | OutboundAH | None = None
     signalling_in: InboundSA | InboundAH | None = None
     tunnel_out: OutboundSA | None = None
     tunnel_in: InboundSA | None = None
+    home_test_out: OutboundSA | None = None
+    home_test_in: InboundSA | None = None
 
     def check(self, form: TunnelForm) -> None:
         """Raises `ValueError` when the associations do not suit each other or the form of the tunnel."""
         pairs = (
             ("signalling", self.signalling_out, self.signalling_in, Mode.TRANSPORT),
             ("tunnel", self.tunnel_out, self.tunnel_in, Mode.TUNNEL),
+            ("home test", self.home_test_out, self.home_test_in, Mode.TUNNEL),
         )
         for name, out, inbound, mode in pairs:
             if (out is None) != (inbound is None):
@@ -62,6 +65,8 @@ class MobileAssociations:
             raise ValueError(
                 f"a tunnel of the form {form.value} {'has no' if form is TunnelForm.PLAIN else 'needs'} associations"
             )
+        if self.home_test_out is not None and form is not TunnelForm.PLAIN:
+            raise ValueError(f"in a tunnel of the form {form.value} home tests go under its own associations")
 
 
 def _layers(association: OutboundSA | InboundSA | OutboundAH | InboundAH | None) -> tuple[bool, bool]:
@@ -119,6 +124,17 @@ def _policies(
     if at_terminal:
         sent, heard = heard, sent
     prefixes = Selector(local, remote, ip6.ICMPV6, local_type=sent, remote_type=heard)  # RFC 4877 section 5.2
+    init, answer = int(mh.Type.HOME_TEST_INIT), int(mh.Type.HOME_TEST)
+    if not at_terminal:
+        init, answer = answer, init
+    ends = (home, anybody) if at_terminal else (anybody, home)
+    home_tests = Policy(
+        Selector(*ends, ip6.MOBILITY, local_type=init, remote_type=answer),  # RFC 4877 section 5.3
+        Action.PROTECT,
+        associations.home_test_out,
+        associations.home_test_in,
+        f"home test {home_address}",
+    )
     return [
         Policy(
             signalling,
@@ -134,6 +150,7 @@ def _policies(
             associations.signalling_in,
             f"prefix discovery {home_address}",
         ),
+        *([] if associations.home_test_out is None else [home_tests]),
         *(
             Policy(
                 Selector(behind, anybody) if at_terminal else Selector(anybody, behind),

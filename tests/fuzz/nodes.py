@@ -55,7 +55,7 @@ FORMS = tuple(TunnelForm)
 
 
 def _network(form: TunnelForm, *, through_udp: bool) -> Optimized:
-    network = Optimized(form, home_address4=IPv4Address("10.20.0.7"))
+    network = Optimized(form, home_address4=IPv4Address("10.20.0.7"), home_test=form is TunnelForm.PLAIN)
     network.start_agent()
     if through_udp:
         network.join(network.hotspot)

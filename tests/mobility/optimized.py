@@ -29,9 +29,12 @@ class Optimized(Network):
         lifetime: int = 420,
         seed: int = 1,
         home_address4: IPv4Address | None = None,
+        home_test: bool = False,
     ) -> None:
         self.rules = rules
-        super().__init__(form, overlap=overlap, lifetime=lifetime, seed=seed, home_address4=home_address4)
+        super().__init__(
+            form, overlap=overlap, lifetime=lifetime, seed=seed, home_address4=home_address4, home_test=home_test
+        )
 
     def _terminal(
         self, home_address: IPv6Address, mac: bytes, application: IpsecProcessing, associations: MobileAssociations

@@ -716,3 +716,20 @@ def test_signalling_under_ah() -> None:
         found = configuration.pair(Use.SIGNALLING_AH, IPv6Address("2001:db8:1::a"))
         assert found is not None
         assert found.outbound.algorithm is Algorithm.HMAC_SHA2_256_128
+
+
+def test_home_tests_of_a_plain_tunnel_may_have_associations() -> None:
+    plain = MN.replace("interfaces", 'tunnel = "plain"\ninterfaces')
+    signalling, tests = pair("signalling", 0x1001), pair("home-test", 0x2001)
+    agent = IPv6Address("2001:db8:1::a")
+    assert parse(plain + signalling, PATH).pair(Use.HOME_TEST, agent) is None
+    found = parse(plain + signalling + tests, PATH).pair(Use.HOME_TEST, agent)
+    assert found is not None
+    assert found.outbound.spi == 0x2001
+    assert "nothing here uses a home-test association" in complaint(MN + PAIRS + pair("home-test", 0x4001))
+    assert "means a packet of this version of IP" in complaint(plain + signalling + pair("home-test", 0x60000001))
+    served = HA.replace('home_address = "2001:db8:1::100"', 'home_address = "2001:db8:1::100"\ntunnel = "plain"')
+    of_terminal = pair("signalling", 0x1001, 'peer = "2001:db8:1::100"')
+    read = parse(served + of_terminal + pair("home-test", 0x2001, 'peer = "2001:db8:1::100"'), PATH)
+    assert read.pair(Use.HOME_TEST, IPv6Address("2001:db8:1::100")) is not None
+    assert "nothing here uses" in complaint(served + of_terminal + pair("home-test", 0x2001, 'peer = "2001:db8:1::9"'))

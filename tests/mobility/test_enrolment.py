@@ -53,7 +53,7 @@ def test_both_ends_have_the_same_associations(form: TunnelForm) -> None:
     assert served.home_address == terminal.mobile_node.home_address.ip == enrolled.home_address
     assert terminal.mobile_node.home_address.network == IPv6Network("2001:db8:1::/64")
     assert terminal.mobile_node.home_agent == AGENT
-    uses = [Use.SIGNALLING] if form is TunnelForm.PLAIN else [Use.SIGNALLING, Use.TUNNEL]
+    uses = [Use.SIGNALLING, Use.HOME_TEST if form is TunnelForm.PLAIN else Use.TUNNEL]
     assert [pair.use for pair in terminal.associations] == uses
     for use in uses:
         theirs, ours = agent.pair(use, enrolled.home_address), terminal.pair(use, AGENT)

@@ -82,6 +82,7 @@ def mobile_pair(
     base: int = 0x1000,
     *,
     signalling: bool = True,
+    home_test: bool = False,
     algorithm: Algorithm = Algorithm.AES_GCM_16,
     sequences: Sequences | None = None,
 ) -> Pair:
@@ -92,9 +93,11 @@ def mobile_pair(
     tunnelled = form is not TunnelForm.PLAIN
     out_out, out_in = association(base + 2, Mode.TUNNEL, algorithm, sequences) if tunnelled else none
     in_out, in_in = association(base + 3, Mode.TUNNEL, algorithm, sequences) if tunnelled else none
+    there_out, there_in = association(base + 4, Mode.TUNNEL, algorithm, sequences) if home_test else none
+    back_out, back_in = association(base + 5, Mode.TUNNEL, algorithm, sequences) if home_test else none
     return Pair(
-        MobileAssociations(up_out, down_in, out_out, in_in),
-        MobileAssociations(down_out, up_in, in_out, out_in),
+        MobileAssociations(up_out, down_in, out_out, in_in, there_out, back_in),
+        MobileAssociations(down_out, up_in, in_out, out_in, back_out, there_in),
     )
 
 
@@ -152,6 +155,7 @@ class Network:
         overlap: float = 0.5,
         home_address4: IPv4Address | None = None,
         regional: RegionalSettings | None = None,
+        home_test: bool = False,
     ) -> None:
         self.regional = regional
         self.world = world = World(seed)
@@ -172,7 +176,9 @@ class Network:
         self.cafe = world.internet("cafe", self.internet, delay=0.001)
         world.gateway("r-home", self.internet, [CAFE])
         self.sequences = Sequences()
-        self.pair = mobile_pair(form, signalling=signalling, algorithm=algorithm, sequences=self.sequences)
+        self.pair = mobile_pair(
+            form, signalling=signalling, home_test=home_test, algorithm=algorithm, sequences=self.sequences
+        )
         self.pair2 = mobile_pair(form, 0x2000, signalling=signalling, algorithm=algorithm)
         self.mn_application, self.cn_application = application_pair(algorithm=algorithm, sequences=self.sequences)
         terminals = [AuthorisedTerminal(MN, form, self.pair.agent)]
