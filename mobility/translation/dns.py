@@ -1,4 +1,4 @@
-"""Application-level gateway for DNS over UDP: an IPv4-only program learns the names of IPv6 hosts.
+"""Application-level gateway for DNS: an IPv4-only program learns the names of IPv6 hosts.
 
 A query for A goes out as one for AAAA as well. An answer with AAAA comes back as A with virtual IPv4 addresses (after
 RFC 6147, with addresses from the translation table); without, the answer for A counts. A query for the name (PTR) of
@@ -169,7 +169,13 @@ class DnsGateway:
             return payload[:6] + bytes(6) + question.name + _A + _IN
         if rcode == dns.rcode.NXDOMAIN:
             return _with_type(payload, question, _A)
-        synthesised = self._synthesised(payload) if rcode == dns.rcode.NOERROR else None
+        try:
+            synthesised = self._synthesised(payload) if rcode == dns.rcode.NOERROR else None
+        except Discard:
+            query.no_ipv6 = True  # none that could be used
+            if query.held is None:
+                raise
+            return query.held
         if synthesised is None:
             query.no_ipv6 = True
             return query.held

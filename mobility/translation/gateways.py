@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 
@@ -12,7 +13,7 @@ from mobility.translation.checksums import words
 from mobility.translation.dns import DnsGateway
 from mobility.translation.settings import TranslationSettings
 from mobility.translation.sip import SipGateway
-from mobility.translation.streams import SipStreams
+from mobility.translation.streams import Key, Speech, Streams, dns_size, sip_size
 from mobility.translation.translator import Translator
 from mobility.wire import ip4, ip6, tcp, udp
 from mobility.wire.errors import WireError
@@ -25,7 +26,7 @@ _PORTS = Struct("!HHHH")
 
 
 class Gateways:
-    """DNS over UDP, SIP over UDP and TCP.
+    """DNS and SIP, over UDP and TCP.
 
     ``virtual4``: the IPv4 address by which a program may know an IPv6 one (``asked``: a program asked for it); raises
     `Discard`. ``standing_for``: the IPv6 address that a virtual IPv4 address stands for.
@@ -47,11 +48,14 @@ class Gateways:
         self._listening: dict[int, None] = {}
         self.dns = DnsGateway(lambda ipv6: virtual4(ipv6, True), standing_for)
         self.sip = SipGateway(self._literal4, self._literal6)
-        self.streams = SipStreams(self.sip.is_message, self._sip_sent, self.sip.inbound)
+        self.dns_streams = DnsGateway(lambda ipv6: virtual4(ipv6, True), standing_for)
+        "Over TCP. Its answers come in a stream, so none is delivered late."
+        self.streams = Streams(self._spoken)
+        self._now = 0.0
 
     def concern(self, protocol: int, here: int, there: int) -> bool:
         """Whether packets between these ports, of a program and of a correspondent, are for a gateway."""
-        return there in self._sip_ports or here in self._listening or (there == DNS_PORT and protocol == ip6.UDP)
+        return there in self._sip_ports or here in self._listening or there == DNS_PORT
 
     def outbound(self, packet: bytes, there: bytes, now: float) -> list[bytes] | None:
         """A whole IPv4 packet without options, of a protocol with ports, to ``there``: the IPv6 packets.
@@ -64,6 +68,7 @@ class Gateways:
         wrong = _wrong(protocol, body, packet[12:20]) and (protocol == ip6.TCP or body[6:8] != b"\0\0")
         if wrong:
             raise Discard(Reason.CHECKSUM_WRONG, f"protocol {protocol} over IPv4")
+        self._now = now
         if protocol == ip6.TCP:
             segments = self.streams.sent(there, tcp.Segment.parse(body))
             if segments is None:
@@ -93,6 +98,7 @@ class Gateways:
             return None
         if _wrong(protocol, body, packet[8:40]) or (protocol == ip6.UDP and body[6:8] == b"\0\0"):
             raise Discard(Reason.CHECKSUM_WRONG, f"protocol {protocol} over IPv6")
+        self._now = now
         if protocol == ip6.TCP:
             segments = self.streams.received(source, tcp.Segment.parse(body))
             if segments is None:
@@ -108,8 +114,15 @@ class Gateways:
             payloads = [self.sip.inbound(payload)]
         return [self.datagram4(source, (there, port), each) for each in payloads]
 
+    @property
+    def timer(self) -> float | None:
+        """When `expire` wants to be called."""
+        times = (self.dns.timer, self.dns_streams.timer)
+        return min((time for time in times if time is not None), default=None)
+
     def expire(self, now: float) -> list[bytes]:
         """Answers of name servers, for programs, for which no better ones came."""
+        self.dns_streams.expire(now)
         return [self.datagram4(server, (DNS_PORT, port), payload) for port, server, payload in self.dns.expire(now)]
 
     def datagram4(self, source: bytes, ports: tuple[int, int], payload: bytes) -> bytes:
@@ -122,7 +135,11 @@ class Gateways:
 
     def snapshot(self) -> dict[str, object]:
         """For people, JSON-ready."""
-        return {"dns": self.dns.snapshot(), "sip": {**self.sip.snapshot(), "streams": len(self.streams)}}
+        return {
+            "dns": {"udp": self.dns.snapshot(), "tcp": self.dns_streams.snapshot()},
+            "sip": self.sip.snapshot(),
+            "streams": len(self.streams),
+        }
 
     def _datagrams6(self, there: bytes, ports: tuple[int, int], payload: bytes, marks: bytes) -> list[bytes]:
         """A datagram of a program, or its fragments."""
@@ -137,6 +154,22 @@ class Gateways:
     def _packet4(self, ends: bytes, protocol: int, body: bytes, ttl: int = 64, tos: int = 0) -> bytes:
         number = self._translator.next_identification()
         return ip4.packet(ends, protocol, _with_checksum(body, ends, protocol), ttl=ttl, tos=tos, identification=number)
+
+    def _spoken(self, key: Key) -> Speech:
+        port, server, there = key
+        if there != DNS_PORT:
+            return Speech(partial(sip_size, self.sip.is_message), self._sip_sent, self.sip.inbound)
+
+        def asked(message: bytes) -> bytes:
+            return _in_stream(self.dns_streams.outbound(message[2:], port, server, self._now))
+
+        def answered(message: bytes) -> bytes:
+            try:
+                return _in_stream(self.dns_streams.inbound(message[2:], port, server, self._now))
+            except Discard:
+                return b""  # the rest of the stream is none the worse
+
+        return Speech(dns_size, asked, answered)
 
     def _sip_sent(self, message: bytes) -> bytes:
         """A message of a program, rewritten. Calls may come to where it wants answers from elsewhere than the proxy."""
@@ -161,6 +194,11 @@ class Gateways:
         """What to write for an IPv4 address in a message of a program; None: leave it."""
         found = self._standing_for(ipv4.packed)
         return None if found is None else IPv6Address(found)
+
+
+def _in_stream(messages: list[bytes]) -> bytes:
+    """Messages of DNS, each with its length before it."""
+    return b"".join(len(message).to_bytes(2) + message for message in messages)
 
 
 def _whole(protocol: int, body: bytes) -> bool:

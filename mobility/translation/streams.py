@@ -1,4 +1,4 @@
-"""SIP over TCP: streams in which messages are rewritten, so that both ends number octets differently.
+"""SIP and DNS over TCP: streams in which messages are rewritten, so that both ends number octets differently.
 
 A message is held back until it is complete, then sent on rewritten. Neither end is told of octets that the other has
 not acknowledged: what is lost is sent again by whoever sent it, and comes from here again as it was rewritten.
@@ -27,6 +27,44 @@ PIECE = 1200
 
 _LENGTH = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:[ \t]*(\d{1,9})(?!\d)")
 _BLANK = b"\r\n\r\n"
+_SHORTEST = 2 + 12
+"Octets of a message of DNS that has a header only, with its length."
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What is said on a connection, and how messages of each direction are rewritten."""
+
+    size: Callable[[bytes], int | None]
+    """Octets of what a stream begins with, which is one message or none, if they are all there; 0: wait for more. None:
+    this is no stream of messages, or they are too long."""
+    outbound: Callable[[bytes], bytes]
+    inbound: Callable[[bytes], bytes]
+
+
+def sip_size(is_message: Callable[[bytes], bool], pending: bytes) -> int | None:
+    """`Speech.size` of SIP (RFC 3261 section 18.3)."""
+    signs = len(pending) - len(pending.lstrip(b"\r\n"))
+    if signs:
+        return signs  # of life (RFC 5626 section 3.5.1)
+    head = pending.find(_BLANK)
+    if head < 0:
+        return 0 if len(pending) < MESSAGE else None
+    if not is_message(pending):
+        return None
+    length = _LENGTH.search(pending, 0, head + 2)
+    size = head + len(_BLANK) + (0 if length is None else int(length[1]))
+    if size > MESSAGE:
+        return None
+    return size if size <= len(pending) else 0
+
+
+def dns_size(pending: bytes) -> int | None:
+    """`Speech.size` of DNS: two octets of length before each message (RFC 1035 section 4.2.2)."""
+    size = 2 + int.from_bytes(pending[:2])
+    if len(pending) >= 2 and not _SHORTEST < size <= MESSAGE:
+        return None
+    return size if size <= len(pending) else 0
 
 
 class _Chunk(NamedTuple):
@@ -43,14 +81,14 @@ class _Chunk(NamedTuple):
 class _Stream:
     """One direction of a connection."""
 
-    def __init__(self, number: int, is_message: Callable[[bytes], bool], rewrite: Callable[[bytes], bytes]) -> None:
+    def __init__(self, number: int, size: Callable[[bytes], int | None], rewrite: Callable[[bytes], bytes]) -> None:
         """``number``: of the first octet, at both ends."""
         self.base = number
         "Number of the sender up to which all was sent on."
         self.number = number
         "The same at the receiver."
         self.finished = False
-        self._is_message = is_message
+        self._size = size
         self._rewrite = rewrite
         self._pending = b""
         self._early: dict[int, bytes] = {}
@@ -127,34 +165,18 @@ class _Stream:
     def _complete(self) -> list[_Chunk]:
         made: list[_Chunk] = []
         while self._pending:
-            size = self._size()
-            if size is None:
+            size = None if self._as_it_is else self._size(self._pending)
+            if size == 0:
                 break
+            if size is None:
+                self._as_it_is, size = True, len(self._pending)
             raw, self._pending = self._pending[:size], self._pending[size:]
-            octets = raw if self._as_it_is or not self._is_message(raw) else self._rewrite(raw)
+            octets = raw if self._as_it_is else self._rewrite(raw)
             chunk = _Chunk(self.base, _plus(self.base, size), self.number, octets)
             self.base, self.number = chunk.end, _plus(self.number, len(octets))
             made.append(chunk)
         self._chunks += made
         return made
-
-    def _size(self) -> int | None:
-        """Octets of the first message, or of what is none; None: it is not complete."""
-        if self._as_it_is:
-            return len(self._pending)
-        signs = len(self._pending) - len(self._pending.lstrip(b"\r\n"))
-        if signs:
-            return signs  # of life (RFC 5626 section 3.5.1)
-        head = self._pending.find(_BLANK)
-        if head >= 0 and self._is_message(self._pending):
-            length = _LENGTH.search(self._pending, 0, head + 2)
-            size = head + len(_BLANK) + (0 if length is None else int(length[1]))
-            if size <= MESSAGE:
-                return size if size <= len(self._pending) else None
-        elif head < 0 and len(self._pending) < MESSAGE:
-            return None
-        self._as_it_is = True
-        return len(self._pending)
 
 
 @dataclass(slots=True)
@@ -172,18 +194,11 @@ Key = tuple[int, bytes, int]
 "Port of the program, address and port of the correspondent."
 
 
-class SipStreams:
-    """``outbound`` and ``inbound``: how messages of each direction are rewritten."""
+class Streams:
+    """``spoken``: what is said on a connection, by its key."""
 
-    def __init__(
-        self,
-        is_message: Callable[[bytes], bool],
-        outbound: Callable[[bytes], bytes],
-        inbound: Callable[[bytes], bytes],
-    ) -> None:
-        self._is_message = is_message
-        self._outbound = outbound
-        self._inbound = inbound
+    def __init__(self, spoken: Callable[[Key], Speech]) -> None:
+        self._spoken = spoken
         self._connections: OrderedDict[Key, _Connection] = OrderedDict()
 
     def __len__(self) -> int:
@@ -244,10 +259,11 @@ class SipStreams:
             if len(self._connections) >= CONNECTIONS and key not in self._connections:
                 self._connections.popitem(last=False)
             connection = self._connections[key] = _Connection()
+        speech = self._spoken(key)
         if outbound:
-            connection.from_program = _Stream(first, self._is_message, self._outbound)
+            connection.from_program = _Stream(first, speech.size, speech.outbound)
         else:
-            connection.to_program = _Stream(first, self._is_message, self._inbound)
+            connection.to_program = _Stream(first, speech.size, speech.inbound)
 
 
 def _segments(stream: _Stream, segment: Segment, like: Segment) -> list[Segment]:

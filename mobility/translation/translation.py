@@ -263,7 +263,7 @@ class Translation:
 
     def _set_timer(self) -> None:
         """The short ways change no time but those at which rows expire, which they only put off."""
-        times = (self.table.timer, self.gateways.dns.timer, self._pieces.timer)
+        times = (self.table.timer, self.gateways.timer, self._pieces.timer)
         self.timer = min((time for time in times if time is not None), default=None)
 
 

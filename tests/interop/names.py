@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import dns.message
 import dns.rcode
@@ -20,9 +21,14 @@ def name_server(plan: Plan, names: Mapping[str, Mapping[str, str]]) -> Iterator[
     """Beside the proxy; knows ``names``, each with its records (one of a type). Yields who asked."""
     asked: list[str] = []
     where = plan.namespace("proxy")
-    server = namespace.run_in(where, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
-    server.bind((str(plan.proxy), 53))
-    server.settimeout(0.2)
+    server, listener = (
+        namespace.run_in(where, partial(socket.socket, socket.AF_INET6, kind))
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    )
+    for each in (server, listener):
+        each.bind((str(plan.proxy), 53))
+        each.settimeout(0.2)
+    listener.listen()
     stop = threading.Event()
 
     def serve() -> None:
@@ -34,14 +40,28 @@ def name_server(plan: Plan, names: Mapping[str, Mapping[str, str]]) -> Iterator[
             asked.append(sender[0])
             server.sendto(_answer(data, names), sender)
 
-    thread = threading.Thread(target=serve)
-    thread.start()
+    def serve_streams() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                connection, sender = listener.accept()
+                with connection, connection.makefile("rb") as stream:
+                    connection.settimeout(2.0)
+                    while len(size := stream.read(2)) == 2:
+                        asked.append(sender[0])
+                        answer = _answer(stream.read(int.from_bytes(size)), names)
+                        connection.sendall(len(answer).to_bytes(2) + answer)
+
+    threads = [threading.Thread(target=target) for target in (serve, serve_streams)]
+    for thread in threads:
+        thread.start()
     try:
         yield asked
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
         server.close()
+        listener.close()
 
 
 def _answer(data: bytes, names: Mapping[str, Mapping[str, str]]) -> bytes:

@@ -183,6 +183,11 @@ def test_pjsua_is_called(tmp_path: Path) -> None:
             await made.correspondent.do("hangup")
             await asyncio.wait_for(reading, 20)
             assert await program.wait() == 0
+            # glibc asks the same name over TCP.
+            asking = await made.run("env", "RES_OPTIONS=use-vc", "getent", "ahostsv4", made.domain)
+            told, _ = await asyncio.wait_for(asking.communicate(), 20)
+            assert told.startswith(b"198.18.0.")
+            assert (await made.translation())["dns"]["tcp"]["synthesised"] == 1
 
     asyncio.run(test())
 

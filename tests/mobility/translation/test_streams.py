@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
@@ -13,7 +14,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
 
 from mobility.translation.sip import SipGateway
-from mobility.translation.streams import CONNECTIONS, MESSAGE, SipStreams
+from mobility.translation.streams import CONNECTIONS, MESSAGE, Speech, Streams, sip_size
 from mobility.wire.tcp import ACK, FIN, RST, SYN, Segment
 from tests.mobility.translation.support import (
     HERE,
@@ -34,8 +35,9 @@ SHORT = b"SIP/2.0 200 OK\r\nContact: <sip:a@198.18.0.1>\r\nContent-Length: 0\r\n
 ALIVE = b"\r\n\r\n"
 
 
-def new_streams() -> SipStreams:
-    return SipStreams(GATEWAY.is_message, GATEWAY.outbound, GATEWAY.inbound)
+def new_streams() -> Streams:
+    speech = Speech(partial(sip_size, GATEWAY.is_message), GATEWAY.outbound, GATEWAY.inbound)
+    return Streams(lambda _key: speech)
 
 
 def segment(sequence: int, acknowledgement: int, flags: int = ACK, payload: bytes = b"", back: bool = False) -> Segment:
