@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
 
 from mobility.links import endpoint
 from mobility.mipv6 import direct
@@ -52,6 +53,7 @@ class Victim:
 
 
 FORMS = tuple(TunnelForm)
+FuzzedRole = Literal["terminal", "home-agent", "correspondent"]
 
 
 def _network(form: TunnelForm, *, through_udp: bool) -> Optimized:
@@ -67,13 +69,14 @@ def _network(form: TunnelForm, *, through_udp: bool) -> Optimized:
     return network
 
 
-def _victim(role: str, kind: int) -> Victim:
+def victim_of(role: FuzzedRole, kind: int = 2) -> Victim:
+    """``kind``: 0 to 2 the form of the tunnel, natively; 3, 7, 11 the same through UDP."""
     through_udp = kind % 4 == 3
-    network = _network(FORMS[kind % 4 % 3 if not through_udp else kind // 4 % 3], through_udp=through_udp)
+    network = _network(FORMS[kind // 4 % 3 if through_udp else kind % 4], through_udp=through_udp)
     care_of = network.care_of
     at = STRANGER if not isinstance(care_of, IPv6Address) else care_of
     home_mac, router = network.agent.settings.link.link_address, bytes.fromhex("020000001201")
-    nodes: dict[str, tuple[Node, list[tuple[str, list[bytes]]]]] = {
+    nodes: dict[FuzzedRole, tuple[Node, list[tuple[str, list[bytes]]]]] = {
         "terminal": (
             network.terminal,
             [
@@ -98,7 +101,8 @@ def _victim(role: str, kind: int) -> Victim:
     ]
     seen = [frame.packet for frame in network.world.frames] + datagrams
     unlike = {(packet[6:8], len(packet), packet[24:40]): packet for packet in seen}
-    target = {"terminal": at, "home-agent": HA, "correspondent": CN}[role]
+    targets: dict[FuzzedRole, IPv6Address] = {"terminal": at, "home-agent": HA, "correspondent": CN}
+    target = targets[role]
     return Victim(
         node,
         network.world.now,
@@ -166,7 +170,7 @@ def _forgeries(at: IPv6Address, target: IPv6Address) -> list[bytes]:
     ]
 
 
-_victims: dict[tuple[str, int], Victim] = {}
+_victims: dict[tuple[FuzzedRole, int], Victim] = {}
 
 
 def forget() -> None:
@@ -190,13 +194,13 @@ def _tables(value: object, path: str = "") -> dict[str, object]:
     return found
 
 
-def attack(role: str, data: bytes, *, on_link: bool) -> None:
+def attack(role: FuzzedRole, data: bytes, *, on_link: bool) -> None:
     """``on_link``: also what only a neighbour can send, who may do more than a stranger: no table is compared."""
     reader = Reader(data)
     kind = reader.byte() % 12
     victim = _victims.get((role, kind))
     if victim is None or victim.uses >= INPUTS:
-        victim = _victims[role, kind] = _victim(role, kind)
+        victim = _victims[role, kind] = victim_of(role, kind)
     victim.uses += 1
     node = victim.node
     for _ in range(32):
@@ -273,8 +277,9 @@ def _check(outputs: object, packet: bytes | None) -> None:
 
 
 Target = Callable[[bytes], None]
+ROLES: tuple[FuzzedRole, ...] = ("terminal", "home-agent", "correspondent")
 TARGETS: dict[str, Target] = {
     f"{role}{'-on-link' if on_link else ''}": partial(attack, role, on_link=on_link)
-    for role in ("terminal", "home-agent", "correspondent")
+    for role in ROLES
     for on_link in (False, True)
 }
