@@ -287,6 +287,12 @@ class Registrar:
         """Asks a terminal to register again (section 9.5.5)."""
         return self._try_to_tell(mh.BindingRefreshRequest(), home_address, path, now)
 
+    def tell_unknown(self, terminal: ServedTerminal, path: Path, now: float) -> list[Output]:
+        """A message of a type that this home agent does not know (section 9.2)."""
+        home_address = terminal.settings.home_address
+        error = mh.BindingError(mh.ErrorStatus.UNRECOGNIZED_TYPE, home_address)
+        return self._try_to_tell(error, home_address, path, now)
+
     def _try_to_tell(self, message: mh.Message, home_address: IPv6Address, path: Path, now: float) -> list[Output]:
         """What has been decided holds, even if the terminal cannot be told."""
         try:

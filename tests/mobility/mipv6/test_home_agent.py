@@ -20,7 +20,7 @@ from mobility.mipv6.home_agent import (
     HopLimitExceeded,
     UpdateRefused,
 )
-from mobility.mipv6.signalling import from_terminal, open_message
+from mobility.mipv6.signalling import UNPROTECTED, from_terminal, open_message
 from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate
 from mobility.outputs import Discarded, Output
 from mobility.wire import icmp6, ip6, mh
@@ -238,6 +238,24 @@ def test_message_that_is_no_update() -> None:
     bench.rejects(
         from_terminal(mh.BindingAcknowledgement(0, 1, 400), MN, COA, HA, bench.security), Reason.MESSAGE_UNEXPECTED
     )
+
+
+def test_message_of_an_unknown_type_is_told_under_ipsec() -> None:
+    bench = Bench()
+    bench.bind(1)
+    before = bench.agent.cache.snapshot(0.0)
+    packet = from_terminal(mh.UnknownMessage(77, bytes(2)), MN, COA, HA, bench.security)
+    assert [each.reason for each in bench.agent.signalling(packet, 0.0) if isinstance(each, Discarded)] == [
+        Reason.TYPE_UNKNOWN
+    ]
+    told = open_message(bench.link.sent[-1], bench.security)
+    assert (told.message, told.under_ipsec) == (mh.BindingError(mh.ErrorStatus.UNRECOGNIZED_TYPE, MN), True)
+    assert told.outer_destination == COA
+    # A stranger's is not even looked at.
+    sent = len(bench.link.sent)
+    bench.rejects(from_terminal(mh.UnknownMessage(77, bytes(2)), MN, COA, HA, UNPROTECTED), Reason.NOT_PROTECTED)
+    assert len(bench.link.sent) == sent
+    assert bench.agent.cache.snapshot(0.0) == before
 
 
 def test_every_truncation_of_an_update() -> None:
