@@ -36,11 +36,16 @@ def _run(target: str, seconds: str) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["mobility"]):
+        from tests.fuzz.nodes import TARGETS as NODES
+        from tests.fuzz.nodes import seeds
         from tests.fuzz.targets import TARGETS
     if target not in TARGETS:
         raise SystemExit(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
     work = WORK / target
     work.mkdir(parents=True, exist_ok=True)
+    if target in NODES:
+        for number, seed in enumerate(seeds()):
+            (work / f"seed-{number}").write_bytes(seed)
     kept = [str(CORPUS / target)] if (CORPUS / target).is_dir() else []
     options = [f"-max_total_time={seconds}", f"-artifact_prefix={WORK}/{target}-", *LIMITS]
     atheris.Setup([sys.argv[0], str(work), *kept, *options], TARGETS[target])

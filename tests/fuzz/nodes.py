@@ -278,6 +278,15 @@ def _check(outputs: object, packet: bytes | None) -> None:
 
 Target = Callable[[bytes], None]
 ROLES: tuple[FuzzedRole, ...] = ("terminal", "home-agent", "correspondent")
+TEMPLATES = 64
+"So many of the packets that a node knows are inputs to begin with."
+
+
+def seeds() -> list[bytes]:
+    """Inputs of one packet each, as it was seen or forged, for each form of the tunnel and for UDP."""
+    return [bytes((kind, step, 0, number, 0)) for kind in range(4) for step in (0, 0x40) for number in range(TEMPLATES)]
+
+
 TARGETS: dict[str, Target] = {
     f"{role}{'-on-link' if on_link else ''}": partial(attack, role, on_link=on_link)
     for role in ROLES

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import nodes
 from tests.fuzz.targets import TARGETS, fresh
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -22,6 +23,30 @@ def test_found_once_and_mended(path: Path) -> None:
 def test_corpus_belongs_to_targets() -> None:
     assert KEPT
     assert {path.parent.name for path in KEPT} <= set(TARGETS)
+
+
+_U8 = st.integers(0, 255)
+_EDIT = st.builds(
+    lambda kind, at, value: bytes((kind, at >> 8, at & 255)) + (b"" if kind & 3 else value),
+    st.sampled_from([0, 2 | 4 << 2, 2 | 8 << 2, 3]),
+    st.integers(0, 400),
+    st.binary(min_size=1, max_size=1),
+)
+_PACKET = st.builds(
+    lambda step, sender, template, edits: bytes((step, sender, template, len(edits))) + b"".join(edits),
+    st.sampled_from([0, 1, 0x40, 0x41]),
+    st.integers(0, 2),
+    _U8,
+    st.lists(_EDIT, max_size=4),
+)
+_SEQUENCE = st.builds(lambda kind, packets: bytes((kind,)) + b"".join(packets), _U8, st.lists(_PACKET, max_size=12))
+
+
+@pytest.mark.parametrize("role", nodes.TARGETS)
+@settings(max_examples=100, deadline=None)
+@given(data=_SEQUENCE)
+def test_sequences_of_packets_with_other_values_lengths_and_ends(role: str, data: bytes) -> None:
+    TARGETS[role](data)
 
 
 @pytest.mark.parametrize("name", TARGETS)
