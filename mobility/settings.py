@@ -80,7 +80,7 @@ class Use(StrEnum):
     SIGNALLING_AH = "signalling-ah"
     TUNNEL = "tunnel"
     HOME_TEST = "home-test"
-    "Home tests of a tunnel whose data is not protected (RFC 4877 section 5.3)."
+    "Home tests of a tunnel whose data is not protected (RFC 4877)."
     APPLICATION = "application"
 
 

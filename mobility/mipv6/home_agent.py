@@ -208,6 +208,7 @@ class HomeAgent:
         terminal = self._terminals.get(received.source.packed)
         if terminal is None:
             raise Discard(Reason.NOT_OURS, f"{received.source} is no home address of this home agent")
+        late = not self._is_newest(terminal)
         back = Path(received.outer_source.packed) if path is None else path
         update = received.message
         if isinstance(update, mh.UnknownMessage):
@@ -217,7 +218,6 @@ class HomeAgent:
             raise Discard(Reason.MESSAGE_UNEXPECTED, f"mobility header type {int(update.type)}")
         if not update.flags & mh.UpdateFlag.HOME_REGISTRATION:
             raise Discard(Reason.MESSAGE_UNEXPECTED, f"binding update of {received.source} without the H flag")
-        late = not self._is_newest(terminal)
         return self.registrar.update(terminal, UpdateRequest.of(update, received, back, late=late), now)
 
     def _is_newest(self, terminal: ServedTerminal) -> bool:

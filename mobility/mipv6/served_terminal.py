@@ -205,8 +205,8 @@ class ServedTerminal:
 
     def snapshot(self) -> dict[str, object]:
         """For people, JSON-ready."""
-        each = self.settings.associations
-        tunnel = (each.tunnel_in, each.tunnel_out, each.home_test_in, each.home_test_out)
+        known = self.settings.associations
+        tunnel = (known.tunnel_in, known.tunnel_out, known.home_test_in, known.home_test_out)
         return {
             "home_address": str(self.settings.home_address),
             "name": self.settings.name,

@@ -129,7 +129,7 @@ def _policies(
         init, answer = answer, init
     ends = (home, anybody) if at_terminal else (anybody, home)
     home_tests = Policy(
-        Selector(*ends, ip6.MOBILITY, local_type=init, remote_type=answer),  # RFC 4877 section 5.3
+        Selector(*ends, ip6.MOBILITY, local_type=init, remote_type=answer),
         Action.PROTECT,
         associations.home_test_out,
         associations.home_test_in,

@@ -1,4 +1,4 @@
-"""Home tests under ESP of their own where the tunnel is ``plain`` (RFC 6275 section 5.5, RFC 4877 section 5.3)."""
+"""Home tests under ESP of their own where the tunnel is ``plain`` (RFC 6275 section 5.5, RFC 4877)."""
 
 from __future__ import annotations
 
