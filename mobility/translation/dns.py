@@ -36,6 +36,9 @@ TTL = 600
 "Seconds at most for which a program may remember a virtual address; less than its row lives."
 ADDRESSES = 16
 "Of one answer that are given virtual addresses."
+LABOUR = 100_000
+"""What an answer may cost to be read: ten for each record, and the labels of its names squared, because dnspython
+compares names with all their ends. 2000 records of ordinary names; 0.1 s if they are as bad as can be."""
 
 _HEADER = 12
 _RESPONSE, _TRUNCATED = 0x8000, 0x0200
@@ -44,6 +47,8 @@ _A = int(dns.rdatatype.A).to_bytes(2)
 _AAAA = int(dns.rdatatype.AAAA).to_bytes(2)
 _PTR = int(dns.rdatatype.PTR).to_bytes(2)
 _IN = int(dns.rdataclass.IN).to_bytes(2)
+_NAMED = tuple(int(kind).to_bytes(2) for kind in (dns.rdatatype.CNAME, dns.rdatatype.DNAME, dns.rdatatype.PTR))
+_MOST_LABELS = 128
 _KEPT = (dns.rdatatype.CNAME, dns.rdatatype.DNAME)
 _SUFFIX = (b"in-addr", b"arpa", b"")
 
@@ -260,10 +265,42 @@ def _reversed(name: bytes) -> bytes | None:
 
 
 def _parsed(payload: bytes) -> dns.message.Message:
+    """The message, which has one question. Raises `Discard`."""
+    if _is_laborious(payload):
+        raise Discard(Reason.MALFORMED, "an answer of DNS: more names than any has")
     try:
         return dns.message.from_wire(payload)
     except (dns.exception.DNSException, ValueError) as error:
         raise Discard(Reason.MALFORMED, f"an answer of DNS: {type(error).__name__}") from error
+
+
+def _is_laborious(payload: bytes) -> bool:
+    """Whether the records are more than `LABOUR`; who sends them may want the packets of a call to wait."""
+    labour, size = 0, len(payload)
+    _, at = _labels(payload, _HEADER)
+    at += 4
+    for _ in range(sum(int.from_bytes(payload[count : count + 2]) for count in (6, 8, 10))):
+        owner, at = _labels(payload, at)
+        kind = payload[at : at + 2]
+        inside = 0 if kind in (_A, _AAAA) else _labels(payload, at + 10)[0] if kind in _NAMED else 16
+        labour += 10 + owner**2 + inside**2
+        at += 10 + int.from_bytes(payload[at + 8 : at + 10])
+        if at > size or labour > LABOUR:
+            break
+    return labour > LABOUR
+
+
+def _labels(payload: bytes, at: int) -> tuple[int, int]:
+    """How many labels (and pointers) the name has that begins at ``at``, and where it ends; as far as it is one."""
+    count, end = 0, 0
+    while at < len(payload) and payload[at] and count < _MOST_LABELS:
+        count += 1
+        if payload[at] < 64:
+            at += payload[at] + 1
+            continue
+        end = end or at + 2
+        at = int.from_bytes(payload[at : at + 2]) & 0x3FFF
+    return count, end or at + 1
 
 
 def _wire(message: dns.message.Message) -> bytes:

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from mobility.discards import Reason
 from mobility.host.fragments import PIECES
-from mobility.wire import icmp6, ip6, mh, mld, ndisc
+from mobility.outputs import Discarded
+from mobility.wire import icmp6, ip4, ip6, mh, mld, ndisc, udp
 from mobility.wire.errors import WireError
 from tests.fuzz.nodes import ROLES, STRANGER, FuzzedRole, victim_of
-from tests.mobility.translation.support import PEER, translation
+from tests.mobility.translation.support import PEER, SERVER, SETTINGS, translation
 from tests.mobility.whole import CN, MN
 
 ROUTER_MAC = bytes.fromhex("020000001201")
@@ -128,3 +130,21 @@ def test_translation_of_what_strangers_send() -> None:
         return b"%b%b%b%b" % (packet[:8], PEER.packed, MN.packed, packet[40:])
 
     assert work(to_home(headers(2000))) < 2.5 * work(to_home(headers(1000)))
+
+
+@pytest.mark.parametrize(
+    "record", [b"\xc0\x0c\0\5\0\1\0\0\0\x3c\0\2\xc0\x0c", b"\xc0\x0c\0\x1c\0\1\0\0\0\x3c\0\x10" + bytes(16)]
+)
+def test_an_answer_of_dns_with_names_of_many_labels(record: bytes) -> None:
+    made = translation()
+    name = b"\1a" * 120 + b"\0"
+    ends4 = SETTINGS.address4.packed + made.servers[0].packed
+    query = b"\0\7\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1"
+    datagram = (40053).to_bytes(2) + (53).to_bytes(2) + (8 + len(query)).to_bytes(2) + b"\0\0" + query
+    assert len(made.outbound(ip4.packet(ends4, ip6.UDP, datagram), 0.0).network) == 2
+    answer = b"\xff\xf8\x81\x80\0\1\x07\xd0\0\0\0\0" + name + b"\0\x1c\0\1" + record * 2000
+    packet = udp.packet(SERVER.packed + MN.packed, (53, 40053), answer)
+    assert lines(lambda: made.inbound(packet, 0.1)) < 10_000
+    assert [discard.reason for discard in made.inbound(packet, 0.1).outputs if isinstance(discard, Discarded)] == [
+        Reason.MALFORMED
+    ]
