@@ -25,6 +25,16 @@ def test_corpus_belongs_to_targets() -> None:
     assert {path.parent.name for path in KEPT} <= set(TARGETS)
 
 
+def test_nodes_under_attack_are_bound() -> None:
+    for kind in range(4):
+        sizes = {
+            "home-agent": nodes.victim_of("home-agent", kind).node.snapshot(0.0)["binding_cache"],
+            "correspondent": nodes.victim_of("correspondent", kind).node.snapshot(0.0)["direct_bindings"],
+        }
+        assert sizes["home-agent"]
+        assert bool(sizes["correspondent"]) is (kind < 3)  # through UDP there is no direct way
+
+
 _U8 = st.integers(0, 255)
 _EDIT = st.builds(
     lambda kind, at, value: bytes((kind, at >> 8, at & 255)) + (b"" if kind & 3 else value),
