@@ -14,6 +14,9 @@ from softphone.sockets import Sockets, connect
 
 CONNECT_SECONDS = 10.0
 MAX_CONNECTIONS = 100
+"That peers have opened."
+IDLE_SECONDS = 120.0
+"After so long a silence a peer's connection makes room for another's, when there is none."
 PORT_ATTEMPTS = 8
 "To find one that is free for UDP and TCP."
 
@@ -34,6 +37,7 @@ class Connections:
         self._sockets = sockets
         self._receiver = receiver
         self._websocket_path = websocket_path
+        self._context: ssl.SSLContext | None = None
         self._connecting: dict[Target, asyncio.Task[Connection]] = {}
         self._closing = False
 
@@ -72,8 +76,9 @@ class Connections:
     async def _serve(self, transport: Transport, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         bound = int(sock.getsockname()[1])
         server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(transport, self._receiver, outgoing=False), sock=sock, ssl=context
-        )
+            lambda: Connection(transport, self._receiver, outgoing=False), sock=sock, ssl=context,
+            ssl_handshake_timeout=None if context is None else CONNECT_SECONDS,
+        )  # fmt: skip
         self.servers[transport] = (server, bound)
 
     async def close(self) -> None:
@@ -97,9 +102,16 @@ class Connections:
         await asyncio.sleep(0)  # lets the transports call connection_lost
 
     def admit(self, connection: Connection) -> bool:
-        """A peer has connected; False: there are too many."""
-        if self._closing or len(self.open) >= MAX_CONNECTIONS:
+        """A peer has connected; False: there are too many, and none of a peer that has been silent for long."""
+        if self._closing:
             return False
+        theirs = [other for other in self.open if not other.outgoing]
+        if len(theirs) >= MAX_CONNECTIONS:
+            longest = min(theirs, key=lambda other: other.last_heard)
+            if longest.last_heard > connection.last_heard - IDLE_SECONDS:
+                return False
+            self._receiver.dropped("connection-idle", str(longest))
+            longest.abort()
         self.open.add(connection)
         return True
 
@@ -125,7 +137,7 @@ class Connections:
             task.exception()  # whoever waits has got it; nobody may be left to
 
     async def _connect(self, target: Target, seconds: float) -> Connection:
-        context = self.tls.client() if target.transport.secure else None
+        context = self._client_context() if target.transport.secure else None
         sock = await self._sockets.tcp(self.host)
         await connect(sock, *target.address, seconds)
         connection = self._connection(target)
@@ -156,6 +168,11 @@ class Connections:
             )
         self.open.add(connection)
         return connection
+
+    def _client_context(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = self.tls.client()
+        return self._context
 
     def _connection(self, target: Target) -> Connection:
         if target.transport.websocket:

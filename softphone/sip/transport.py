@@ -180,6 +180,8 @@ class Connection(asyncio.Protocol, Flow):
         "Where this peer also can be reached: over this connection (RFC 5923)."
         self.peer = self.local = Address("", 0)
         self.outgoing = outgoing
+        self.last_heard = asyncio.get_running_loop().time()
+        "When something came last, on the clock of the loop."
         self._receiver = receiver
         self._framer = StreamFramer()
         self._wire: asyncio.Transport | None = None
@@ -212,6 +214,7 @@ class Connection(asyncio.Protocol, Flow):
                 self._wire.abort()
 
     def data_received(self, data: bytes) -> None:
+        self.last_heard = asyncio.get_running_loop().time()
         try:
             while frames := self._framer.feed(data):
                 data = b""

@@ -7,14 +7,17 @@ import random
 import socket
 import ssl
 import warnings
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import softphone.sip.connections
 from softphone.errors import ConfigError, TransportError
 from softphone.media.session import MediaStatistics
 from softphone.phone import Softphone
+from softphone.sip.connections import IDLE_SECONDS
 from softphone.sip.endpoint import Endpoint, ServerTransaction, Traced
 from softphone.sip.headers import Headers, NameAddr
 from softphone.sip.message import Request, Response, parse_message
@@ -275,6 +278,33 @@ def test_a_silent_visitor_is_shown_out() -> None:
                 await asyncio.sleep(SILENT_PEER + 1)
                 assert not b.connections.open
                 assert b.counters == {"connection-silent": 1}
+
+    simulate(work)
+
+
+def test_many_connections_are_bounded_and_the_idle_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(softphone.sip.connections, "MAX_CONNECTIONS", 3)
+
+    async def work() -> None:
+        async with Station() as b, AsyncExitStack() as stack:
+
+            async def visit() -> Response | None:
+                visitor = await stack.enter_async_context(Station())
+                response = await visitor.options(b.uri("tcp"))
+                return response if response.status == 200 else None
+
+            for _ in range(3):
+                assert await visit()
+                await asyncio.sleep(1)
+            assert not await visit()
+            assert b.counters == {"connections-full": 1}
+            await asyncio.sleep(IDLE_SECONDS)
+            assert not await visit()  # pings are signs of life, too
+            for connection in b.connections.open:
+                connection.last_heard -= IDLE_SECONDS
+            assert await visit()
+            assert len(b.connections.open) == 3
+            assert b.counters["connection-idle"] == 1
 
     simulate(work)
 

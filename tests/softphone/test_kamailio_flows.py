@@ -7,20 +7,20 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import softphone.registration
-from sip_test_env import certificates, kamailio
+from sip_test_env import kamailio
 from softphone.config import Account
-from softphone.events import EndedBy, Registered
+from softphone.events import EndedBy, Registered, RegistrationFailed
 from softphone.media.offer_answer import SrtpMode
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
 from softphone.sockets import DirectSockets, connect
+from tests.softphone.certificates import make_certificate
 from tests.softphone.support import FakeMedia
 
 pytestmark = pytest.mark.interop
@@ -32,9 +32,11 @@ class Server:
     """One Kamailio; ``start`` and ``stop`` it as you like."""
 
     def __init__(self, directory: Path, port: int, *defines: str) -> None:
-        directory.mkdir()
-        certificates.write(directory, ["home.test"], [ip_address("::1")])
-        (directory / "tls.cfg").write_text(kamailio.tls_config(directory))
+        made = make_certificate(directory, ["home.test", "::1"])
+        made.certificate.rename(directory / "server.pem")
+        made.key.rename(directory / "server.key")
+        # clients have to show a certificate
+        (directory / "tls.cfg").write_text(kamailio.tls_config(directory).replace("= no", "= yes"))
         (directory / "local.cfg").write_text(
             f'#!define TLS_CONFIG "{directory}/tls.cfg"\n#!define REGISTRAR "sip:[::1]:{REGISTRAR}"\n'
             f"listen=udp:[::1]:{port}\nlisten=tcp:[::1]:{port}\nlisten=tls:[::1]:{port + 1}\n"
@@ -84,13 +86,15 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             server.stop()
 
 
-def phone(edge: Server, user: str, transport: Transport, **settings: Any) -> Softphone:
+def phone(edge: Server, user: str, transport: Transport, *, certificate: bool = True, **settings: Any) -> Softphone:
     port = EDGE + transport.secure
     scheme = "sips" if transport is Transport.WSS else "sip"
     proxy = f"{scheme}:[::1]:{port};transport={'ws' if transport.websocket else transport}"
     account = Account(
         user=user, domain="home.test", outbound_proxy=proxy,
-        transport=transport, local_host="::1", ca_file=edge.directory / "ca.pem", srtp=SrtpMode.OFF, **settings,
+        transport=transport, local_host="::1", ca_file=edge.directory / "ca.pem", srtp=SrtpMode.OFF,
+        certificate=edge.directory / "server.pem" if certificate else None,
+        private_key=edge.directory / "server.key" if certificate else None, **settings,
     )  # fmt: skip
     return Softphone(account, media=FakeMedia.factory([]))
 
@@ -117,6 +121,14 @@ def test_calls_both_ways_over_the_flows_of_the_registrations(edge: Server, trans
             for one in (alice, bob):
                 assert len(one.endpoint.connections.open) == transport.reliable
                 assert not one.counters
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+
+
+def test_the_edge_wants_a_certificate(edge: Server) -> None:
+    async def work() -> None:
+        async with phone(edge, "alice", Transport.TLS, certificate=False) as alice:
+            assert (await alice.events().wait_for(RegistrationFailed)).retry_in is not None
 
     asyncio.run(asyncio.wait_for(work(), 30))
 
