@@ -53,14 +53,14 @@ _SEQUENCE = st.builds(lambda kind, packets: bytes((kind,)) + b"".join(packets), 
 
 
 @pytest.mark.parametrize("role", nodes.TARGETS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=_SEQUENCE)
 def test_sequences_of_packets_with_other_values_lengths_and_ends(role: str, data: bytes) -> None:
     TARGETS[role](data)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.binary(max_size=300))
 def test_any_bytes(name: str, data: bytes) -> None:
     TARGETS[name](data)

@@ -155,7 +155,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("form", list(TunnelForm))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS, st.integers(0, 1000))
 def test_what_always_holds(form: TunnelForm, steps: list[tuple[str, int, list[int]]], seed: int) -> None:
     chaos = Chaos(form, Random(seed))

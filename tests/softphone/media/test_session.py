@@ -120,11 +120,10 @@ def test_sound_flows_both_ways(codec: Codec, mode: SrtpMode, host: str) -> None:
         assert other.arrivals is not None
         assert one.departures is not None
         assert one.sent == len(one.departures)
-        # The same numbers in both logs; a packet needs less than 10 ms on loopback.
+        # The same numbers in both logs, by the same clock; how busy the machine is may show, but no more.
         sent = dict(zip(one.departures.sequences, one.departures.times, strict=True))
         delays = [t - sent[n] for n, t in zip(other.arrivals.sequences, other.arrivals.times, strict=True)]
-        assert max(delays) < 0.050
-        assert min(delays) > -0.002
+        assert -0.2 < min(delays) <= max(delays) < 0.2
         started, finished = events[0], events[1]
         assert isinstance(started, PlaybackStarted)
         assert isinstance(finished, PlaybackEnded)

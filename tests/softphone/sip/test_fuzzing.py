@@ -47,31 +47,31 @@ URI = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(MUTANT)
 def test_messages(data: bytes) -> None:
     fuzzing.message(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.one_of(MUTANT, st.sampled_from([b"\r\n\r\n", b"\r\n"])), max_size=3), st.integers(0, 255))
 def test_streams(pieces: list[bytes], size: int) -> None:
     fuzzing.stream(bytes([size]) + b"".join(pieces))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(URI)
 def test_uris(data: bytes) -> None:
     fuzzing.uri(data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=60))
 def test_transactions(data: bytes) -> None:
     fuzzing.transactions(data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.builds(
         edited, st.sampled_from([m.partition(b"\r\n\r\n")[2] for m in fuzzing.MESSAGES]), st.lists(EDIT, max_size=4)
@@ -81,14 +81,14 @@ def test_session_descriptions(data: bytes) -> None:
     fuzzing.description(data)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(MUTANT, min_size=1, max_size=8))
 def test_a_whole_phone(datagrams: list[bytes]) -> None:
     fuzzing.phone(datagrams)
 
 
 @pytest.mark.parametrize("target", [fuzzing.message, fuzzing.stream, fuzzing.uri, fuzzing.description])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=200))
 def test_any_bytes(target: object, data: bytes) -> None:
     assert callable(target)
