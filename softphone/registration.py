@@ -24,6 +24,8 @@ BACKOFF_LONGEST = 60.0
 FLOW_BACKOFF_FIRST = 60.0
 "Where the registrar uses flows: many phones lose theirs at once (RFC 5626 section 4.5, its base time doubled once)."
 FLOW_BACKOFF_LONGEST = 1800.0
+MAX_CORRECTIONS = 3
+"So often a REGISTER is sent again with what the registrar wants instead."
 REG_ID = "1"
 "We keep one flow."
 REFRESH_AT = 0.75
@@ -153,9 +155,9 @@ class Registration:
         return max(at_least, bound * (0.5 + 0.5 * self._jitter()))
 
     async def _register(self, expires: int) -> Response:
-        flow = await self._agent.flow_to(next_hop(self._request(expires, None)))
-        contact = NameAddr(self._agent.endpoint.contact(self._agent.account.aor.user, flow))
-        while True:
+        way = await self._agent.flow_to(next_hop(self._request(expires, None)))
+        contact = NameAddr(self._agent.endpoint.contact(self._agent.account.aor.user, way))
+        for _ in range(MAX_CORRECTIONS):
             asked = expires
             response, flow = await self._agent.exchange(lambda: self._request(asked, contact))  # noqa: B023 - used at once
             if response.status == 423 and (least := response.number("Min-Expires")) and least > expires > 0:
@@ -165,7 +167,8 @@ class Registration:
             else:
                 break
         if response.success and expires:
-            self._accept(response, contact, expires, flow)
+            # one that was too large for a datagram took a connection that nobody else will use
+            self._accept(response, contact, expires, flow if flow.transport is way.transport else way)
         return response
 
     def _request(self, expires: int, contact: NameAddr | None) -> Request:

@@ -270,10 +270,10 @@ def _header_lines(lines: list[str], trouble: list[SipParseError]) -> Headers:
         if len(found) > MAX_HEADER_LINES:
             trouble.append(SipParseError("message", number, f"more than {MAX_HEADER_LINES} header lines", status=513))
             break
-    for name, value in found:
-        if not control_free(value):
-            trouble.append(SipParseError(name, 0, "control character in the value"))
-    return Headers(tuple(header for header in found if control_free(header.value)))
+    for header in [header for header in found if not control_free(header.value)]:
+        trouble.append(SipParseError(header.name, 0, "control character in the value"))
+        found.remove(header)
+    return Headers(tuple(found))
 
 
 def _body(headers: Headers, rest: bytes, stream: bool, trouble: list[SipParseError]) -> bytes:

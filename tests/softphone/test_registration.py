@@ -10,7 +10,9 @@ import pytest
 from softphone.errors import RegistrationError
 from softphone.events import Event, Registered, RegistrationFailed, Unregistered
 from softphone.phone import Softphone
+from softphone.sip.endpoint import ServerTransaction
 from softphone.sip.headers import Headers
+from softphone.sip.transport import Transport
 from tests.softphone.support import FakeMedia, Registrar, account, counting, simulate
 
 
@@ -93,6 +95,43 @@ def test_a_longer_time_is_asked_for_when_the_registrar_wants_it() -> None:
             await alice.registered(5)
             registered = await events.wait_for(Registered)
             assert registered.expires == 600
+        await registrar.endpoint.close()
+
+    simulate(work)
+
+
+def test_a_registrar_that_always_wants_more_is_asked_again_later() -> None:
+    async def work() -> None:
+        registrar = await Registrar("secret").start()
+        answer = registrar.endpoint._on_request
+
+        def greedy(transaction: ServerTransaction) -> None:
+            registrar.least = (transaction.request.number("Expires") or 0) + 1
+            answer(transaction)
+
+        registrar.endpoint._on_request = greedy
+        async with phone(registrar) as alice:
+            failed = await alice.events().wait_for(RegistrationFailed, 5)
+            assert (failed.status, failed.retry_in) == (423, 1)
+            assert len(registrar.log) == 4
+        await registrar.endpoint.close()
+
+    simulate(work)
+
+
+def test_a_registration_too_large_for_a_datagram_keeps_its_datagram_flow() -> None:
+    async def work() -> None:
+        registrar = await Registrar("secret", granted=100).start()
+        async with phone(registrar, display_name="x" * 1300) as alice:
+            await alice.registered(5)
+            assert registrar.log[-1].via.transport == "TCP"
+            flow = alice._running().flow
+            assert flow is not None
+            assert flow.transport is Transport.UDP
+            for connection in list(registrar.endpoint.connections.open):
+                connection.abort()
+            await asyncio.sleep(10)
+            assert len(registrar.log) == 2
         await registrar.endpoint.close()
 
     simulate(work)
