@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sip_test_env.mobility_nodes import MobilityNodes, Terminal
 from sip_test_env.movements import Movements, bound
 from sip_test_env.network import TestNetwork
+from sip_test_env.plan import BASIC, Extension
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,22 @@ async def laboratory(
     terminal: Terminal | None = None,
     plugged: Mapping[str, str] | None = None,
     route_optimization: str = "never",
+    extension: Extension = BASIC,
+    prepare: Callable[[TestNetwork, MobilityNodes], None] = lambda _network, _nodes: None,
 ) -> AsyncIterator[Laboratory]:
-    """Up for the time of the block; ``plugged``: interface -> link; ``route_optimization``: as configured.
+    """Up for the time of the block; ``plugged``: interface -> link; ``route_optimization``: as configured; ``prepare``:
+    runs before the mobility processes are started.
 
     Raises RuntimeError without root.
     """
     if os.geteuid() != 0:
         raise RuntimeError("needs root to make network namespaces; use `make bench` or sudo")
-    with TestNetwork(instance) as network:
+    with TestNetwork(instance, extension=extension) as network:
         for interface, link in (plugged or {}).items():
             network.move(link, interface)
         nodes = MobilityNodes(network, tunnel, terminal=terminal)
         _add(nodes.configurations["mn"], "[mobile_node]\n", f'route_optimization = "{route_optimization}"\n')
+        prepare(network, nodes)
         nodes.start()
         control = nodes.runtime("mn") / "control.sock"
         await bound(control)

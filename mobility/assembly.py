@@ -8,10 +8,15 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
+from mobility import settings as anchor_settings
 from mobility.agent import AgentSettings, HomeAgentNode
+from mobility.anchor_point import AnchorPointNode, AnchorPointSettings, Announcement
 from mobility.config import AssociationPair, Configuration, ConfigurationError, StoreKind, Use
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
 from mobility.extensions import scenarios_of_third_parties
+from mobility.hmipv6.map_list import MapPolicy
+from mobility.hmipv6.map_settings import MapSettings, MapTerminal
+from mobility.hmipv6.regional_settings import AnchorKeys, RegionalSettings
 from mobility.homes import Equip, Homes
 from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.algorithms import KeyingError
@@ -26,7 +31,7 @@ from mobility.net.netlink import LinkState
 from mobility.node import Node
 from mobility.residence import Equipment, Home
 from mobility.sequences import SequenceFile
-from mobility.settings import MOBILE_USES, MobileNodeSettings, Signalling, When
+from mobility.settings import MOBILE_USES, MapChoice, MapUse, MobileNodeSettings, Signalling, When
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.translating import TranslatingTerminal
 from mobility.translation.translation import Translation
@@ -46,6 +51,8 @@ def build(configuration: Configuration, interfaces: Mapping[str, LinkState], seq
             return _terminal(configuration, links, sequences)
         if configuration.home_agent is not None:
             return _home_agent(configuration, links, sequences)
+        if configuration.anchor_point is not None:
+            return _anchor_point(configuration, configuration.anchor_point, links, sequences)
         return _correspondent(configuration, links, sequences)
     except (KeyingError, ValueError) as error:
         raise ConfigurationError(f"{configuration.path}: {error}") from error
@@ -75,6 +82,7 @@ def _terminal(
         home_address4=_ANY4 if settings.home_address4 == "request" else settings.home_address4,
         keepalive=settings.keepalive,
         route_optimization=settings.route_optimization,
+        regional=_regional(configuration, settings.maps, sequences),
     )
     # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
     # behind the clock. Where it was set back meanwhile, the home agent's correction costs one round trip.
@@ -229,6 +237,36 @@ def _correspondent(
         application_processing(configuration, address.ip, sequences),
         os.urandom,
     )
+
+
+def _regional(configuration: Configuration, use: MapUse, sequences: SequenceFile) -> RegionalSettings | None:
+    if use.choice is MapChoice.OFF:
+        return None
+    keys = {
+        known.address: AnchorKeys(known.tunnel, mobile_associations(configuration, known.address, sequences))
+        for known in use.known
+    }
+    return RegionalSettings(MapPolicy(use.choice), keys, use.unknown, use.lifetime)
+
+
+def _anchor_point(
+    configuration: Configuration,
+    settings: anchor_settings.AnchorPointSettings,
+    links: Mapping[str, LinkSettings],
+    sequences: SequenceFile,
+) -> AnchorPointNode:
+    anchor = None
+    if settings.address is not None:
+        terminals = tuple(
+            MapTerminal(each.name, each.tunnel, mobile_associations(configuration, each.home_address, sequences))
+            for each in settings.terminals
+        )
+        anchor = MapSettings(settings.address, terminals, settings.open, settings.max_lifetime)
+    announcements = tuple(
+        Announcement(links[each.interface], each.advertising, each.router) for each in settings.advertised
+    )
+    link = None if settings.interface is None else links[settings.interface]
+    return AnchorPointNode(AnchorPointSettings(anchor, link, announcements), os.urandom)
 
 
 def mobile_associations(

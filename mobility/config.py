@@ -12,7 +12,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
-from mobility import config_homes, values
+from mobility import config_homes, hierarchy_config, values
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
 from mobility.ipsec.spd import Action
 from mobility.links import MOBILITY_PORT
@@ -22,6 +22,7 @@ from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.settings import ANY_INTERFACE as ANY_INTERFACE
 from mobility.settings import Access as Access
+from mobility.settings import AnchorPointSettings as AnchorPointSettings
 from mobility.settings import Association as Association
 from mobility.settings import AssociationPair as AssociationPair
 from mobility.settings import Configuration as Configuration
@@ -33,6 +34,7 @@ from mobility.settings import LogFormat as LogFormat
 from mobility.settings import MetricsSettings as MetricsSettings
 from mobility.settings import MobileNodeSettings as MobileNodeSettings
 from mobility.settings import PolicyRow as PolicyRow
+from mobility.settings import RegionalTerminal as RegionalTerminal
 from mobility.settings import Role as Role
 from mobility.settings import ServedTerminal as ServedTerminal
 from mobility.settings import Signalling as Signalling
@@ -76,6 +78,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     node.end()
     mobile_node, home_agent, correspondent, host_os, store, metrics = None, None, None, None, None, None
     translation: TranslationSettings | None = None
+    anchor_point: AnchorPointSettings | None = None
     further: list[AssociationPair] = []
     if role is Role.MOBILE_NODE:
         mobile_node = _mobile_node(top.table("mobile_node"))
@@ -83,9 +86,11 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         home_agent = _home_agent(top.table("home_agent"), path, files, further)
         store = _store(top.table("store", missing={}), state)
         metrics = _metrics(top.table("metrics")) if "metrics" in top else None
+    elif role is Role.MAP:
+        anchor_point = hierarchy_config.anchor_point(top.table("map"))
     else:
         correspondent = _correspondent(top.table("correspondent"))
-    if role is not Role.HOME_AGENT:
+    if mobile_node is not None or correspondent is not None:
         host_os = _host_os(top.table("host_os", missing={}), mobile_node)
     if mobile_node is not None and host_os is not None and "translation" in top:
         translation = _translation(top.table("translation"), mobile_node, host_os)
@@ -111,6 +116,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         metrics,
         log,
         translation,
+        anchor_point,
     )
     _check_whole(configuration)
     return configuration
@@ -191,10 +197,13 @@ def _mobile_node(table: Table) -> MobileNodeSettings:
             table.optional("route_optimization", values.one_of(RoutePolicy), RoutePolicy.NEVER),
             tuple(_route_rule(row) for row in table.tables("correspondent")),
         ),
+        maps=hierarchy_config.map_use(table),
     )
     settings = replace(settings, further=config_homes.further(table, settings))
     table.end()
     config_homes.check(table, settings)
+    if any(known.address == settings.home_agent for known in settings.maps.known):
+        raise table.error("map", f"{settings.home_agent} is the home agent")
     if settings.access is Access.NATIVE and settings.others:
         raise table.error(
             "interfaces", f'has to name each interface where access = "native": "{ANY_INTERFACE}" is for UDP'
@@ -472,10 +481,15 @@ def _check_whole(configuration: Configuration) -> None:
         if node is not None:
             needs |= dict.fromkeys(_needs(peer, node.tunnel, node.signalling, home), str(configuration.path))
             may |= _may(peer, node.tunnel, home)
-    for terminal in () if agent is None else agent.terminals:
+    for known in () if node is None else node.maps.known:
+        needs |= dict.fromkeys(_needs(known.address, known.tunnel, known.signalling), str(configuration.path))
+    served: list[ServedTerminal | RegionalTerminal] = [*(() if agent is None else agent.terminals)]
+    served += () if configuration.anchor_point is None else configuration.anchor_point.terminals
+    for terminal in served:
         file, _, _ = terminal.where.partition(": ")
         needs |= dict.fromkeys(_needs(terminal.home_address, terminal.tunnel, terminal.signalling), file)
-        may |= _may(terminal.home_address, terminal.tunnel)
+        if isinstance(terminal, ServedTerminal):
+            may |= _may(terminal.home_address, terminal.tunnel)
     for (use, peer, home), file in needs.items():
         if configuration.pair(use, peer, home) is None:
             protocol = "AH" if use is Use.SIGNALLING_AH else "ESP"
@@ -488,8 +502,9 @@ def _check_whole(configuration: Configuration) -> None:
     spis: set[tuple[bool, int]] = set()
     for pair in configuration.associations:
         key = pair.where
-        if pair.use is Use.APPLICATION and agent is not None:
-            raise ConfigurationError(f"{key}.use: a home agent has no applications")
+        if pair.use is Use.APPLICATION and configuration.host_os is None:
+            who = "a home agent" if agent is not None else "a MAP"
+            raise ConfigurationError(f"{key}.use: {who} has no applications")
         if pair.use is not Use.APPLICATION and (pair.use, pair.peer, pair.home) not in needs.keys() | may:
             raise ConfigurationError(f"{key}.use: nothing here uses a {pair.use} association with {pair.peer}")
         if configuration.pair(pair.use, pair.peer, pair.home) is not pair and pair.use is not Use.APPLICATION:

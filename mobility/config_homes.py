@@ -11,7 +11,15 @@ from ipaddress import IPv6Address
 
 from mobility import values
 from mobility.mipv6.home_agents_list import anycast
-from mobility.settings import MOBILE_USES, Access, AssociationPair, FurtherHome, MobileNodeSettings, When
+from mobility.settings import (
+    MOBILE_USES,
+    Access,
+    AssociationPair,
+    FurtherHome,
+    MapChoice,
+    MobileNodeSettings,
+    When,
+)
 from mobility.values import Table
 
 
@@ -38,13 +46,15 @@ def check(table: Table, settings: MobileNodeSettings) -> None:
         raise table.error("home_agent", "is the home address itself")
     if None in agents and settings.access is Access.UDP:
         raise table.error("home_agent", 'can be discovered with native access only: name it, or choose access = "auto"')
+    if settings.maps.choice is not MapChoice.OFF and (settings.further or None in agents):
+        raise table.error("maps", "goes with one home address, and a home agent that is named")
     for home in settings.homes:
         if home.agent is None and home.address.network.prefixlen > 120:
             raise table.error("home_agent", f"{home.address.network} is too small a network to discover home agents in")
 
 
 def ends(table: Table, settings: MobileNodeSettings) -> tuple[IPv6Address, IPv6Address | None]:
-    """Home agent and home address of a pair; the anycast address stands for whichever home agent is found.
+    """Home agent (or MAP) and home address of a pair; the anycast address stands for whichever home agent is found.
 
     The home address is None for the first one. Raises ConfigurationError.
     """
@@ -56,8 +66,10 @@ def ends(table: Table, settings: MobileNodeSettings) -> tuple[IPv6Address, IPv6A
         raise table.error("home_address", f"has to be one of the home addresses {known}")
     implied = anycast(home.address.network) if home.agent is None else home.agent
     peer = table.optional("peer", values.address, implied)
+    if wanted == first and peer in (known.address for known in settings.maps.known):
+        return peer, None
     if home.agent is not None and peer != home.agent:
-        raise table.error("peer", f"has to be the home agent {home.agent}, or to be left out")
+        raise table.error("peer", f"has to be the home agent {home.agent}, a MAP, or to be left out")
     if home.agent is None and peer not in home.address.network:
         raise table.error("peer", f"is no home agent of the home network {home.address.network}")
     return peer, None if wanted == first else wanted
@@ -67,7 +79,9 @@ def peers(
     settings: MobileNodeSettings, pairs: Iterable[AssociationPair]
 ) -> list[tuple[IPv6Address, IPv6Address | None]]:
     """Home agents with the home address (None: the first) for which all keys are needed."""
-    known = list(dict.fromkeys((pair.peer, pair.home) for pair in pairs if pair.use in MOBILE_USES))
+    anchors = {known.address for known in settings.maps.known}
+    mobile = [pair for pair in pairs if pair.use in MOBILE_USES and pair.peer not in anchors]
+    known = list(dict.fromkeys((pair.peer, pair.home) for pair in mobile))
     needed: list[tuple[IPv6Address, IPv6Address | None]] = []
     for number, home in enumerate(settings.homes):
         named = home.address.ip if number else None

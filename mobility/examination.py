@@ -60,7 +60,7 @@ def examine(configuration: Configuration | None) -> Iterator[Finding]:
     yield _python()
     yield _kernel()
     yield _clock()
-    if role is not Role.HOME_AGENT:
+    if role not in (Role.HOME_AGENT, Role.MAP):
         yield from _host_os()
     yield from _scheduling()
     yield _directories(role, configuration)
@@ -71,7 +71,7 @@ def examine(configuration: Configuration | None) -> Iterator[Finding]:
         yield _interface(name, links, needs_raw=_must_be_native(configuration))
     if role is Role.HOME_AGENT and configuration is not None:
         yield from _listening(configuration)
-    else:
+    elif role is not Role.MAP:
         yield from _access(links, addresses, routes)
     node = None if configuration is None else configuration.mobile_node
     if node is not None:

@@ -65,3 +65,11 @@ class NoticesSleep(Protocol):
 
     def resumed(self, now: float) -> list[Output]:
         """It was, until now; ``now`` has gone on meanwhile."""
+
+
+@runtime_checkable
+class SaysGoodbye(Protocol):
+    """A node that has something to say before it ends."""
+
+    def stopping(self, now: float) -> list[Output]:
+        """The process ends in good order; nothing is asked of the node after this."""

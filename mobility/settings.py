@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6
 from pathlib import Path
 from typing import Literal
 
+from mobility.host.advertiser import Advertising
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.spd import Action
 from mobility.mipv6.home_advertising import INTERVAL
@@ -23,6 +24,7 @@ class Role(StrEnum):
     MOBILE_NODE = "mn"
     HOME_AGENT = "ha"
     CORRESPONDENT = "cn"
+    MAP = "map"
 
 
 class Signalling(StrEnum):
@@ -154,6 +156,36 @@ class FurtherHome:
     when: When = When.ALWAYS
 
 
+class MapChoice(StrEnum):
+    """Whether a terminal uses mobility anchor points, and which of several (as `MapPolicy`)."""
+
+    OFF = "off"
+    FARTHEST = "farthest"
+    NEAREST = "nearest"
+    PREFERRED = "preferred"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMap:
+    """A mobility anchor point that a terminal has keys with, or may use without."""
+
+    address: IPv6Address
+    tunnel: TunnelForm
+    signalling: Signalling
+
+
+@dataclass(frozen=True, slots=True)
+class MapUse:
+    """What a terminal does about mobility anchor points."""
+
+    choice: MapChoice = MapChoice.OFF
+    unknown: bool = False
+    "Those that routers tell of may be used, without protection."
+    lifetime: int = 600
+    "Seconds asked for in local binding updates."
+    known: tuple[KnownMap, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class MobileNodeSettings:
     home_address: IPv6Interface
@@ -180,6 +212,7 @@ class MobileNodeSettings:
     "Numbers of the enabled rows of the scenario policy table; None: all."
     route_optimization: RouteRules
     "With whom packets may go without the tunnel."
+    maps: MapUse = field(default_factory=MapUse)
     further: tuple[FurtherHome, ...] = ()
     "Home addresses beside the first."
 
@@ -250,6 +283,41 @@ class CorrespondentSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionalTerminal:
+    """A terminal that a mobility anchor point serves."""
+
+    home_address: IPv6Address
+    "Names it in associations; never sent, and the MAP does not use it."
+    name: str
+    tunnel: TunnelForm
+    signalling: Signalling
+    where: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertisedLink:
+    """What is advertised on an interface."""
+
+    interface: str
+    router: IPv6Address | None
+    "Link-local address of the router in whose name; None: an own address."
+    advertising: Advertising
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorPointSettings:
+    """A mobility anchor point, or who only advertises others."""
+
+    address: IPv6Address | None
+    interface: str | None
+    max_lifetime: int
+    open: bool
+    "Terminals without keys are served, too."
+    terminals: tuple[RegionalTerminal, ...]
+    advertised: tuple[AdvertisedLink, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HostOsSettings:
     """The network namespace in which programs run."""
 
@@ -304,6 +372,7 @@ class Configuration:
     log: LogFormat = LogFormat.TEXT
     translation: TranslationSettings | None = None
     "Of a terminal whose programs speak IPv4."
+    anchor_point: AnchorPointSettings | None = None
     _pairs: dict[tuple[Use, IPv6Address, IPv6Address | None], AssociationPair] = field(
         init=False, repr=False, compare=False
     )
@@ -320,6 +389,9 @@ class Configuration:
             return self.mobile_node.interfaces
         if self.home_agent is not None:
             return (self.home_agent.interface,)
+        if self.anchor_point is not None:
+            own = () if self.anchor_point.interface is None else (self.anchor_point.interface,)
+            return tuple(dict.fromkeys((*own, *(each.interface for each in self.anchor_point.advertised))))
         return () if self.correspondent is None else (self.correspondent.interface,)
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mobility.forwarding import Forwarding
+from mobility.hmipv6.domain import Domain
 from mobility.links import is_udp
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.uplinks import Uplinks
@@ -28,6 +29,8 @@ class ShortWay:
     next_hop: Callable[[bytes], bytes | None]
     endpoint: bytes | None = None
     "Of the home agent, where the tunnel is UDP."
+    below: Domain | None = None
+    "Whose tunnel is around the home agent's; it knows itself which access link is below."
 
 
 def short_way(forwarding: Forwarding, uplinks: Uplinks, link: str, spi: bytes | None) -> ShortWay | None:
@@ -50,6 +53,9 @@ def short_way(forwarding: Forwarding, uplinks: Uplinks, link: str, spi: bytes | 
     if station is None:
         return None
     mtu = station.path_mtu(agent)
+    if isinstance(station, Domain):
+        ends = care_of + agent, agent + care_of
+        return ShortWay(link, *ends, agent, mtu, protocol, spi, station.next_hop, below=station)
     return ShortWay(link, care_of + agent, agent + care_of, agent, mtu, protocol, spi, station.next_hop)
 
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
 from mobility.hierarchy import Hierarchy
+from mobility.hmipv6.domain import Domain
 from mobility.hmipv6.regional import Regional, Station
 from mobility.home_network_watch import HomeNetworkWatch
 from mobility.homecoming import Homecoming
@@ -258,9 +259,9 @@ class Terminal:
                 if way is not None:
                     return self._optimized(packet, way, path.link, now)
             # The short way: the same steps as `Sending.from_host`, for packets that need no thought.
-            udp = path.endpoint
+            udp, below = path.endpoint, path.below
             to = path.next_hop(path.agent) if udp is None else udp
-            if to is not None:
+            if to is not None or below is not None:
                 try:
                     protected = self.application.protect(packet)
                     if udp is None:
@@ -270,6 +271,8 @@ class Terminal:
                 except Discard as discard:
                     return self._finish([Discarded.of(discard, "send-routine")])
                 self.sent_lately.sealed(protected, now)
+                if to is None:
+                    return self._into_domain(outer, path, now)
                 if udp is not None or len(outer) <= path.mtu:
                     sending.sent += 1
                     return [Transmit(outer, to, path.link)]
@@ -279,6 +282,8 @@ class Terminal:
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
         """A packet arrived on a link: the host's, the mobile node's, or through receive routine 120 for a program."""
         path = self._path
+        if path is not None and path.below is not None and path.below.brings(packet, link):
+            return self._from_domain(packet, path.below, path, now)
         if path is not None and link == path.link:
             # The short way: the same steps as `Host.receive` and `Forwarding.receive`.
             try:
@@ -422,6 +427,34 @@ class Terminal:
         if hop is not None and len(outer) <= station.path_mtu(to):
             return [Transmit(outer, hop, link)]
         return self._finish(self._put(link, outer, now))
+
+    def _into_domain(self, outer: bytes, path: ShortWay, now: float) -> list[Output]:
+        """The short way through the domain of a MAP."""
+        self.sending.sent += 1
+        outputs = self.stations[path.link].send(outer, now)
+        if len(outputs) == 1 and type(outputs[0]) is Transmit:
+            return outputs
+        return self._finish(self._absorb(outputs, now))
+
+    def _from_domain(self, packet: bytes, below: Domain, path: ShortWay, now: float) -> list[Output]:
+        """And back: the same steps as `Hierarchy.packet` and `Forwarding.receive`."""
+        try:
+            middle = below.opened(packet, now)
+            if (
+                middle[8:40] != path.inbound_ends
+                or middle[6] != path.protocol
+                or (path.inbound_spi is not None and middle[40:44] != path.inbound_spi)
+            ):
+                return self._finish(self._absorb(below.above(middle, now), now))
+        except Discard as discard:
+            return self._finish([Discarded.of(discard, "regional")])
+        try:
+            inner = decapsulate(middle, self._form, self._security)
+            self.forwarding.check_inner(inner)
+        except Discard as discard:
+            return self._finish(self.receiving.not_received(discard, now))
+        outputs = self._out_of_tunnel(inner, now)
+        return outputs if outputs and type(outputs[0]) is Deliver else self._finish(outputs)
 
     # ------------------------------------------------------------ what the parts say
 

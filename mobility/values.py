@@ -291,6 +291,56 @@ def lifetime(value: object) -> int:
     return seconds
 
 
+def link_local(value: object) -> IPv6Address:
+    """a link-local IPv6 address such as "fe80::1\""""
+    read = IPv6Address(text(value))
+    if not read.is_link_local:
+        raise ValueError
+    return read
+
+
+def prefixes(value: object) -> tuple[IPv6Network, ...]:
+    """a list of IPv6 networks with 64 bits, such as ["2001:db8:a::/64"]"""
+    if not isinstance(value, list):
+        raise ValueError
+    read = tuple(IPv6Network(text(each)) for each in value)
+    if any(each.prefixlen != 64 or each.is_link_local or each.is_multicast for each in read):
+        raise ValueError
+    return read
+
+
+def interval(value: object) -> tuple[float, float]:
+    """the shortest and the longest interval in seconds, such as [1.0, 3.0]"""
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError
+    return _number(value[0], 0.03, 1350.0), _number(value[1], 0.07, 1800.0)
+
+
+def router_lifetime(value: object) -> int:
+    """a number of seconds between 0 and 9000"""
+    return _integer(value, 0, 9000)
+
+
+def seconds(value: object) -> int:
+    """a number of seconds between 0 and 4294967295, which means for ever"""
+    return _integer(value, 0, 0xFFFFFFFF)
+
+
+def registration_type(value: object) -> int:
+    """1 (both ways through the tunnel to the MAP), 2 (only what the terminal receives) or 3 (neither)"""
+    return _integer(value, 1, 3)
+
+
+def distance(value: object) -> int:
+    """a number between 1 and 15"""
+    return _integer(value, 1, 15)
+
+
+def map_preference(value: object) -> int:
+    """a number between 0 (not to be used) and 15"""
+    return _integer(value, 0, 15)
+
+
 def truth(value: object) -> bool:
     """true or false"""
     if not isinstance(value, bool):

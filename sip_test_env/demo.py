@@ -20,6 +20,7 @@ from typing import Any
 
 from sip_test_env.agents import PhoneProcess
 from sip_test_env.capture import Capture
+from sip_test_env.domain import TYPES
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.mobility_nodes import TUNNELS
 from sip_test_env.movements import BINDING_TIMEOUT, Movements
@@ -138,6 +139,7 @@ async def call(
         capture="" if settings.capture is None else str(settings.capture),
         keys=[] if settings.capture is None else [str(path) for path in place.keys(settings.capture)],
         notes=notes,
+        facts=await place.facts(),
         pesq_margin=place.pesq_margin,
     )
 
@@ -174,6 +176,13 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
         action="store_true",
         help="the terminal is the laptop of an ordinary user, who walks between Wi-Fi (IPv6) and a hotspot (IPv4, NAT)",
     )
+    parser.add_argument(
+        "--map-type", type=int, choices=TYPES, default=1,
+        help="network hmip: what goes through the tunnel to the MAP: 1 all, 2 what the terminal receives, 3 nothing",
+    )  # fmt: skip
+    parser.add_argument(
+        "--map-tunnel", choices=TUNNELS, default="plain", help="network hmip: form of that tunnel (default: plain)"
+    )
     parser.add_argument("--instance", default="demo", help="name of the test network, for several side by side")
     parser.add_argument("--json", action="store_true", help="the last line on standard output is one JSON object")
     options = parser.parse_args(arguments)
@@ -194,6 +203,8 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
         options.instance,
         options.network,
         options.unprivileged,
+        options.map_type,
+        options.map_tunnel,
     )
     try:
         scene(settings)

@@ -55,10 +55,10 @@ class Keyring:
             f'encryption = "{encryption}", authentication = "{authentication}" }}'
         )
 
-    def pair(self, use: str, peer: object, outbound: str, inbound: str) -> str:
+    def pair(self, use: str, peer: object, outbound: str, inbound: str, name: str | None = None) -> str:
         # The keys are made for this run and thrown away with it.
         return (
-            f'[[association]]\nname = "{use}"\nuse = "{use}"\npeer = "{peer}"\nkeys = "session"\n'
+            f'[[association]]\nname = "{name or use}"\nuse = "{use}"\npeer = "{peer}"\nkeys = "session"\n'
             f"outbound = {outbound}\ninbound = {inbound}\n\n"
         )
 

@@ -154,6 +154,8 @@ class Extension:
     cables: tuple[Pair, ...] = ()
     configure: Callable[[Plan], None] = lambda _plan: None
     "Runs when the basic network stands: addresses, routes, filters of what is new (`sip_test_env.links.in_node`)."
+    without_radvd: frozenset[str] = frozenset()
+    "Routers of further links that something else advertises."
 
 
 BASIC = Extension("basic", "home network, two visited networks, a hotspot behind a NAT (Fig. 23)")

@@ -124,6 +124,8 @@ class Report:
     "Files with which Wireshark decrypts the capture."
     notes: list[str] = field(default_factory=list)
     "What else went wrong, in words."
+    facts: list[str] = field(default_factory=list)
+    "What else was measured, in words."
     pesq_margin: float = PESQ_MARGIN
     network: str = "basic"
 
@@ -168,6 +170,7 @@ class Report:
             },
             "audio": {direction: audio.as_json() for direction, audio in self.audio.items()},
             "handovers": [handover.as_json() for handover in self.handovers],
+            "facts": self.facts,
             "capture": self.capture,
         }
 
@@ -195,6 +198,7 @@ class Report:
                 f"to the terminal (lost {handover.lost['to_mn']}), "
                 f"{handover.gap_ms['to_cn']:.0f} ms to the correspondent (lost {handover.lost['to_cn']})"
             )
+        lines += self.facts
         if self.capture:
             lines.append(f"Capture         {self.capture} (keys for Wireshark: {', '.join(self.keys)})")
         failures = self.failures()

@@ -42,4 +42,6 @@ def radvd_config(interface: str, prefix: IPv6Network, address: IPv6Address) -> s
 def advertised(plan: Plan) -> dict[str, tuple[str, IPv6Network, IPv6Address]]:
     """Per node that runs radvd: interface, prefix, the router's address on it."""
     routers = {link.router: (ROUTER_INTERFACE, link.prefix, link.router_address) for link in plan.access_links}
+    for router in plan.extension.without_radvd:
+        del routers[router]
     return {**routers, "core": ("to-cn", plan.cn_prefix, plan.cn_router)}

@@ -1,4 +1,4 @@
-"""``mobility mn|ha|cn``: runs a node."""
+"""``mobility mn|ha|cn|map``: runs a node."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _WHAT = {
     Role.MOBILE_NODE: "run a mobile node: a host OS that keeps its home address wherever it is",
     Role.HOME_AGENT: "run a home agent",
     Role.CORRESPONDENT: "run a correspondent: a host OS with IPsec that stays where it is",
+    Role.MAP: "run a mobility anchor point, or advertise others",
 }
 
 

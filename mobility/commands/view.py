@@ -9,13 +9,23 @@ import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from mobility.commands import view_hierarchy
+
 WIDTH = 80
 HANDOVERS = 5
 "How many of the last ones are shown."
 TRANSLATIONS = 10
 "How many rows of the translation table are shown; the latest."
 _INDENT = " " * 11
-_MOVES = ("HandoverFinished", "HandoverAbandoned", "PathDead", "HomeAgentUnreachable", "BindingRefused")
+_MOVES = (
+    "HandoverFinished",
+    "RegionalHandover",
+    "MapLeft",
+    "HandoverAbandoned",
+    "PathDead",
+    "HomeAgentUnreachable",
+    "BindingRefused",
+)
 
 Object = Mapping[str, object]
 
@@ -25,6 +35,8 @@ def overview(status: Object, recent: Sequence[Object] = ()) -> list[str]:
     node = _object(status, "node")
     if "mobile_node" in node:
         lines = _terminal(node, recent)
+    elif node.get("role") == "map":
+        lines = view_hierarchy.of_map(node, _entry)
     elif "binding_cache" in node:
         lines = _home_agent(node)
     else:
@@ -66,6 +78,7 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
         lines += _entry("", f"answers in {_milliseconds(liveness['round_trip_ms'])}")
     lines += _scenario(node)
     lines += _places(mobile, recent)
+    lines += view_hierarchy.of_terminal(_object(node, "regional"), _entry)
     lines += _candidates(movement)
     lines += _direct(node)
     lines += _translation(node)
@@ -197,6 +210,14 @@ def _move(event: Object) -> str:
                 f" {_milliseconds(event.get('since_noticed_ms'))}, of which signalling"
                 f" {_milliseconds(event.get('since_update_ms'))}; {way}" + (f"; {again} sent again" if again else "")
             )
+        case "RegionalHandover":
+            way = "made before broken" if event.get("make_before_break") else "broken before made"
+            return (
+                f"{event.get('from_link')} -> {event.get('to_link')} {event.get('to_lcoa')} within the domain of"
+                f" {event.get('anchor')}: {_milliseconds(event.get('since_noticed_ms'))}; {way}"
+            )
+        case "MapLeft":
+            return f"MAP {event.get('anchor')} left: {event.get('why')}"
         case "HandoverAbandoned":
             return f"{event.get('link')} -> {event.get('to_link')} given up: {event.get('why')}"
         case "PathDead":

@@ -13,8 +13,9 @@ from ipaddress import IPv6Address
 from mobility.discards import Discard, Reason
 from mobility.hmipv6.lately import Lately
 from mobility.hmipv6.options import again_option
-from mobility.hmipv6.regional_events import LocalUpdateSent, MapBound, RegionalHandover
+from mobility.hmipv6.regional_events import LocalUpdateSent, MapBound, MapRefused, RegionalHandover
 from mobility.hmipv6.regional_settings import AnchorKeys
+from mobility.host.fragments import FragmentProblem, Reassembly
 from mobility.host.host import Host
 from mobility.host.identifiers import stable_opaque
 from mobility.host.interface import Interface
@@ -31,7 +32,7 @@ from mobility.mipv6.registration import (
     State,
 )
 from mobility.mipv6.signalling import from_terminal, open_message
-from mobility.mipv6.tunnel import decapsulate, encapsulate, room, terminal_policies
+from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate, room, terminal_policies
 from mobility.outputs import Arrived, Discarded, Output, Transmit
 from mobility.scenario.situation import Situation
 from mobility.waiting import WaitingRoom
@@ -104,6 +105,8 @@ class Domain:
         "Where it is being registered."
         self._hosts = hosts
         self._form = keys.form
+        self._anchor = self.anchor.packed
+        self._protocol = ip6.IPV6 if keys.form is TunnelForm.PLAIN else ip6.ESP
         # To IPsec a packet with a type 2 routing header is one for the home address, not for the RCoA: any address.
         self._security = terminal_policies(ANYWHERE, self.anchor, keys.form, keys.associations)
         self._secret = secret
@@ -117,6 +120,7 @@ class Domain:
         # Of what is above: paths that begin at the RCoA.
         self._interface = Interface(self.link, bytes(6), 0xFFFF, lambda size: bytes(size))
         self._paths = PathMtus(self._interface)
+        self._reassembly = Reassembly(self._interface, lambda _first, _now: None)
         self._mtu = ip6.MINIMUM_MTU
         self._form_address()
 
@@ -192,11 +196,12 @@ class Domain:
 
     def leave(self, now: float) -> list[Output]:
         """Deregisters, once and without waiting for an answer; the lifetime ends it anyway."""
+        why = f"the domain of {self.anchor} is left"
+        outputs: list[Output] = [Discarded(Reason.HANDOVER_QUEUE, _WHERE, why) for _ in self._waiting.take()]
         via = self.access
         if via is None or not self.established:
-            return []
+            return outputs
         requests = self._registration.release(self.rcoa, now)
-        outputs: list[Output] = []
         for request in requests:
             if isinstance(request, BindingRequested):
                 outputs += self._send_update(request, via, now)
@@ -273,7 +278,7 @@ class Domain:
     def receive(self, packet: bytes, now: float) -> tuple[list[Output], Situation | None]:
         """A packet of the MAP: an acknowledgement, or one out of the tunnel. Raises `Discard`."""
         if packet[6] in (ip6.IPV6, ip6.ESP):
-            return self._out_of_tunnel(packet, now), None
+            return self.above(self.opened(packet, now), now), None
         if packet[6] == ip6.MOBILITY:
             return self._doubted(packet, now), None
         received = open_message(packet, self._security)
@@ -308,9 +313,9 @@ class Domain:
             match event:
                 case Bound(lifetime=lifetime, round_trip=round_trip):
                     outputs += self._bound(lifetime, round_trip, now)
-                case BindingRefused():
+                case BindingRefused(status=status, why=why):
+                    outputs.append(MapRefused(self.anchor, self.rcoa, status, why))
                     requests += self._said_no(acknowledgement.status, now)
-                    outputs.append(event)
                 case _:
                     requests.append(event)
         return outputs + self._carry_out(requests, now)
@@ -372,17 +377,51 @@ class Domain:
         self._hinted = now
         return self.refresh(now)
 
-    def _out_of_tunnel(self, packet: bytes, now: float) -> list[Output]:
-        """Steps 611, 612, 622, 623: what came for the RCoA, for the Mobile IPv6 part."""
+    def brings(self, packet: bytes, link: str) -> bool:
+        """Whether this is a packet of the tunnel that comes to where the terminal is, as far as can be seen outside."""
+        access = self.access
+        return (
+            access is not None
+            and link == access.link
+            and packet[8:24] == self._anchor
+            and packet[24:40] == access.address.packed
+            and packet[6] == self._protocol
+            and packet[4] << 8 | packet[5] == len(packet) - ip6.HEADER_SIZE
+            and packet[0] >> 4 == 6
+        )
+
+    def opened(self, packet: bytes, now: float) -> bytes:
+        """Steps 611, 612, 622, 623: what came for the RCoA. Raises `Discard`."""
         inner = decapsulate(packet, self._form, self._security)
         if inner[0] >> 4 != 6 or inner[24:40] != self.rcoa.packed:
             raise Discard(Reason.HOME_ADDRESS_NOT_OURS, "inner destination of a packet out of the regional tunnel")
         if not self.virtual:
             raise Discard(Reason.NOT_OURS, f"to {self.rcoa}, which the Mobile IPv6 part does not use (type 3)")
         self._heard = now
+        return inner
+
+    def above(self, inner: bytes, now: float) -> list[Output]:
+        """What came for the RCoA, for the Mobile IPv6 part. Raises `Discard`."""
+        if inner[6] == ip6.FRAGMENT:
+            whole = self._put_together(inner, now)
+            if whole is None:
+                return self._interface.take()
+            inner = whole
         if inner[6] == ip6.ICMPV6:
             self._hear_error(inner, now)
         return [*self._interface.take(), Arrived(inner, self.link)]
+
+    def _put_together(self, packet: bytes, now: float) -> bytes | None:
+        """As a host does for its own addresses. Raises `Discard`."""
+        try:
+            headers = ip6.walk(packet)
+            if headers.fragment is None:
+                raise Discard(Reason.FRAGMENT_INVALID, "a fragment header that says nothing")
+            return self._reassembly.add(packet, headers, headers.fragment, now)
+        except WireError as error:
+            raise Discard(Reason.MALFORMED, str(error)) from error
+        except FragmentProblem as problem:
+            raise Discard(Reason.FRAGMENT_INVALID, str(problem)) from problem
 
     def _hear_error(self, packet: bytes, now: float) -> None:
         """A router beyond the MAP says what fits."""
@@ -407,13 +446,19 @@ class Domain:
         host = self._hosts[access.link]
         if self.kind is RegistrationType.REGIONAL_SOURCE:
             self._lately.keep(packet, now)
-            return _put(host, packet, packet[24:40], access, now)
+            if len(packet) <= (limit := self.path_mtu(packet[24:40])):
+                return _put(host, packet, packet[24:40], access, now)
+            try:  # to the host it is not a packet of its own
+                pieces = host.split(packet, limit)
+            except Discard as discard:
+                return [Discarded.of(discard, _WHERE)]
+            return [output for piece in pieces for output in _put(host, piece, packet[24:40], access, now)]
         try:
-            outer = encapsulate(packet, access.address.packed + self.anchor.packed, self._form, self._security)
+            outer = encapsulate(packet, access.address.packed + self._anchor, self._form, self._security)
         except Discard as discard:
             return [Discarded.of(discard, _WHERE)]
         self._lately.keep(packet, now)
-        return _put(host, outer, self.anchor.packed, access, now)
+        return _put(host, outer, self._anchor, access, now)
 
     def next_hop(self, _destination: bytes) -> bytes | None:
         """There is more to do than to name a neighbour: whoever sends has to call `send`."""

@@ -72,15 +72,6 @@ class MapList:
                 link[event.router, address] = _Heard(good, until)
         return discarded
 
-    def left(self, link: str, router: IPv6Address | None = None) -> None:
-        """The link went down, or one of its routers is gone: what was told there is true elsewhere perhaps."""
-        if router is None:
-            self._heard.pop(link, None)
-            return
-        heard = self._heard.get(link, {})
-        for key in [key for key in heard if key[0] == router]:
-            del heard[key]
-
     def choose(self, link: str, present: IPv6Address | None, now: float) -> MapOption | None:
         """The MAP for a terminal on this link. Who has one already stays with it, as long as it may."""
         candidates = [each.option for each in self._heard.get(link, {}).values() if each.until > now]

@@ -29,7 +29,7 @@ from mobility.wire.map_option import MapOption, RegistrationType
 WITHHELD = 0.5
 "Seconds for which an LCoA is not told above, because a MAP may answer: then it is used, and left for the RCoA later."
 HOLD = 3.0
-"Seconds for which an RCoA is kept while there is no access link at all."
+"Seconds for which an RCoA is kept while there is no access link at all, and no other place for the part above."
 GRACE = 0.3
 "Seconds within which a new access link has to tell of the MAP, before the domain counts as left."
 OVERLAP = 6.0
@@ -67,6 +67,8 @@ class Above(Protocol):
     def router_found(self, link: str, router: IPv6Address) -> None: ...
 
     def router_lost(self, link: str, router: IPv6Address) -> None: ...
+
+    def alternatives(self, place: Attachment) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -143,7 +145,6 @@ class Regional:
                 self._addresses.get(link, {}).pop(address, None)
                 if not self._addresses.get(link):
                     self._since.pop(link, None)
-                    self.maps.left(link)
             case RouterFound(link=link, router=router):
                 self.access.router_found(link, router)
                 self._above.router_found(link, router)
@@ -151,7 +152,6 @@ class Regional:
             case RouterLost(link=link, router=router):
                 self.access.router_lost(link, router)
                 self._above.router_lost(link, router)
-                self.maps.left(link, router)
                 self.moved = True
             case MapsHeard():
                 self._outputs += self.maps.heard(output, now)
@@ -265,7 +265,7 @@ class Regional:
         if domain is not None and (option is None or option.address != domain.anchor):
             if not self._works(domain):
                 domain.lost(now)
-            if self._waits(place, option, now):
+            if self._waits(domain, place, option, now):
                 return outputs
             outputs += self._retire(domain, place, option, now)
         if option is None or place is None:
@@ -289,9 +289,11 @@ class Regional:
         """Whether packets come and go by the access link that the domain uses at the moment."""
         return domain.access is not None and not self.access.is_lost(domain.access)
 
-    def _waits(self, place: Attachment | None, option: MapOption | None, now: float) -> bool:
+    def _waits(self, domain: Domain, place: Attachment | None, option: MapOption | None, now: float) -> bool:
         """Whether it is too early to say that the domain is left."""
         if place is None:
+            if self._above.alternatives(Attachment(domain.link, domain.rcoa, at_home=False)):
+                return False  # somewhere else packets go on at once
             if self._lost_at is None:
                 self._lost_at = now
             until = self._lost_at + HOLD
@@ -338,7 +340,8 @@ class Regional:
         if former is None:
             return []
         used = any(place.link == former.domain.link for place in self._in_use())
-        if not self._works(former.domain) or now >= former.since + (OVERLAP if used else SETTLED):
+        silent = former.domain.impatient_at is not None and former.domain.impatient_at <= now
+        if silent or not self._works(former.domain) or now >= former.since + (OVERLAP if used else SETTLED):
             return self._drop(former.domain, "its domain was left", now)
         self._wake_at(former.since + (OVERLAP if used else SETTLED))
         return []

@@ -37,6 +37,17 @@ class MapBound(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MapRefused(Event):
+    """The MAP said no; where another node has the RCoA, the next one is tried."""
+
+    anchor: IPv6Address
+    rcoa: IPv6Address
+    status: str
+    why: str
+    "And what to do about it, for people."
+
+
+@dataclass(frozen=True, slots=True)
 class MapLeft(Event):
     """A MAP is not used any more."""
 

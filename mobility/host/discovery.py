@@ -28,6 +28,8 @@ SOLICIT_LONGEST = 3600.0
 PROBE_INTERVAL = 0.25
 "Seconds between the questions to a router that may have been left behind."
 PROBES = 3
+RENEWALS = 4
+"So often `MapsHeard` is told of a MAP within its lifetime."
 
 
 class Discovery:
@@ -77,6 +79,7 @@ class Discovery:
             self._interface.alarms.cancel(("router", router.address))
             if router.default_until > now and not router.unreachable:
                 self._tell_lost(router, "link down")
+            self._tell_maps(router, (), now)
         self._routers.clear()
         self.neighbours.clear()
         self._interface.reset_parameters()
@@ -217,6 +220,12 @@ class Discovery:
 
     def _hear_maps(self, router: Router, message: ndisc.RouterAdvertisement, now: float) -> None:
         maps = tuple(option for option in message.options if isinstance(option, ndisc.MapOption))
+        # Said again and again; told when something changed, and often enough to keep the lifetimes from ending.
+        renew_at = router.maps_heard + min((option.lifetime for option in maps), default=0) / RENEWALS
+        if maps != router.maps or (maps and now >= renew_at):
+            self._tell_maps(router, maps, now)
+
+    def _tell_maps(self, router: Router, maps: tuple[ndisc.MapOption, ...], now: float) -> None:
         if maps or router.maps:
             router.maps, router.maps_heard = maps, now
             self._interface.emit(MapsHeard(self._interface.name, IPv6Address(router.address), maps))
@@ -224,14 +233,12 @@ class Discovery:
     def _recall_maps(self, router: Router, network: Network, now: float) -> None:
         """As the router told of them when the host was here last, as far as that is still true."""
         passed = int(now - network.maps_heard)
-        router.maps_heard = now
-        router.maps = tuple(
+        maps = tuple(
             option if option.lifetime == ndisc.INFINITE else replace(option, lifetime=option.lifetime - passed)
             for option in network.maps
             if option.lifetime > passed
         )
-        if router.maps:
-            self._interface.emit(MapsHeard(self._interface.name, IPv6Address(router.address), router.maps))
+        self._tell_maps(router, maps, now)
 
     def _apply_prefixes(self, router: Router, message: ndisc.RouterAdvertisement, now: float) -> set[tuple[bytes, int]]:
         advertised: set[tuple[bytes, int]] = set()
@@ -342,6 +349,7 @@ class Discovery:
         self.neighbours.remove(router.address)
         if router.default_until > now and not router.unreachable:
             self._tell_lost(router, why)
+        self._tell_maps(router, (), now)
         said = f"router {IPv6Address(router.address)} {why}"
         self._drop_addresses(list(router.prefixes.values()), said, now)
         # Addresses whose prefix the router had withdrawn, but which live on by the two-hour rule.
@@ -376,6 +384,7 @@ class Discovery:
             self._tell_lost(router, "expired")
         if router.default_until <= now and not router.prefixes:
             self._routers.remove(router.address)
+            self._tell_maps(router, (), now)
         self._set_ageing(router, now)
         if not any(other.default_until > now for other in self._routers):
             self.solicit(now)

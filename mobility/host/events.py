@@ -79,7 +79,10 @@ class PathMtuChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class MapsHeard(Event):
-    """The mobility anchor points that a router tells of at the moment (RFC 5380), as it tells of them, unchecked."""
+    """The mobility anchor points that a router tells of at the moment (RFC 5380), as it tells of them, unchecked.
+
+    Comes when they change, and otherwise some times within their lifetimes, which count from the event.
+    """
 
     link: str
     router: IPv6Address

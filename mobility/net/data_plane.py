@@ -18,7 +18,7 @@ from mobility.net.netlink import LinkState
 from mobility.net.packet_socket import Link, PacketSocket
 from mobility.net.tun import Tunnel
 from mobility.net.udp_socket import UdpSocket
-from mobility.node import Node, NoticesSleep, PrefersInterfaces, UsesUdp
+from mobility.node import Node, NoticesSleep, PrefersInterfaces, SaysGoodbye, UsesUdp
 from mobility.outputs import Deliver, Discarded, Event, Output, Transmit
 
 log = logging.getLogger(__name__)
@@ -225,6 +225,8 @@ class DataPlane:
         return links
 
     def close(self) -> None:
+        if isinstance(self.node, SaysGoodbye):
+            self.call(self.node.stopping)
         for link in list(self._links.values()):
             self._close_link(link)
         if self._tunnel is not None:

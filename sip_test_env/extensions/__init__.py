@@ -6,7 +6,8 @@ A new one is a module here with an `Extension`, a row in `EXTENSIONS`, and, wher
 
 from __future__ import annotations
 
+from sip_test_env.extensions.hmip import HMIP
 from sip_test_env.plan import BASIC, Extension
 
-EXTENSIONS: dict[str, Extension] = {extension.name: extension for extension in (BASIC,)}
+EXTENSIONS: dict[str, Extension] = {extension.name: extension for extension in (BASIC, HMIP)}
 """By name."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from sip_test_env.extensions.hmip import HMIP
 from sip_test_env.plan import BASIC
+from sip_test_env.scenes.hmip import HmipScene
 from sip_test_env.scenes.laptop import LaptopScene
 from sip_test_env.scenes.scene import Scene as Scene
 from sip_test_env.scenes.scene import Settings as Settings
 
-SCENES: dict[str, type[Scene]] = {BASIC.name: Scene}
+SCENES: dict[str, type[Scene]] = {BASIC.name: Scene, HMIP.name: HmipScene}
 
 
 def scene(settings: Settings) -> Scene:

@@ -32,6 +32,10 @@ class Settings:
     "Name of the scene."
     unprivileged: bool = False
     "The terminal is the laptop of an ordinary user."
+    map_type: int = 1
+    "How the terminal registers in the domain of a MAP (network ``hmip``)."
+    map_tunnel: str = "plain"
+    "Form of the tunnel between terminal and MAP."
 
 
 class Scene:
@@ -113,4 +117,8 @@ class Scene:
 
     async def complaints(self) -> list[str]:
         """After the call: what did not hold, in words, of what only this network has."""
+        return []
+
+    async def facts(self) -> list[str]:
+        """After the call: what else was measured, in words."""
         return []

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv6Address
 
 import pytest
 
 from mobility.hmipv6.map_events import RegionalBindingCreated, RegionalBindingMoved
 from mobility.hmipv6.regional_events import MapBound, RegionalHandover, RegionalRegistration
+from mobility.ipsec.processing import IpsecProcessing
 from mobility.mipv6.movement import CareOfAddressChanged, HandoverFinished
 from mobility.mipv6.registration import Bound
-from mobility.mipv6.tunnel import TunnelForm
+from mobility.mipv6.route_events import RouteOptimized
+from mobility.mipv6.route_rules import RoutePolicy, RouteRules
+from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
+from mobility.terminal import Terminal
 from mobility.wire import ip6
 from tests.mobility.domain import MAP, MAP2, DomainNetwork, option
-from tests.mobility.whole import HA, MAC_MN
+from tests.mobility.whole import HA, MAC_MN, MN
 
 KINDS = (1, 2, 3)
 WITHIN = (1, 2)
@@ -210,6 +215,38 @@ def test_into_the_domain_and_out_of_it() -> None:
     assert network.to_cn.repeated == 0
 
 
+def test_out_of_the_domain_into_a_hotspot_and_back() -> None:
+    network = started(1)
+    network.talk(10)
+    network.run(1)
+    network.join(network.hotspot)
+    network.run(1)
+    assert present(network) == f"map-{MAP}"
+    lost_at = network.world.now
+    network.world.detach("mn", "wlan0")
+    network.run(3)
+    assert present(network) == "wlan1/udp4"
+    finished_at, _ = network.world.stations["mn"].events_of(HandoverFinished)[-1]
+    assert finished_at - lost_at < 0.1
+    network.plug(network.b)
+    network.run(8)
+    assert present(network) == f"map-{MAP}"
+    assert len(network.to_cn.lost()) <= 1
+    assert len(network.to_mn.lost()) <= 1
+    assert network.to_cn.repeated == network.to_mn.repeated == 0
+
+
+def test_a_machine_that_slept_finds_its_domain_again() -> None:
+    network = started(1)
+    station = network.world.stations["mn"]
+    network.run(300)
+    station.carry_out(network.terminal.resumed(network.world.now))
+    network.talk(2)
+    network.run(4)
+    assert present(network) == f"map-{MAP}"
+    assert network.to_cn.lost() == network.to_mn.lost() == []
+
+
 def test_a_map_that_is_heard_of_late_is_gone_over_to_without_loss() -> None:
     network = DomainNetwork(1)
     network.tell("r-a")
@@ -236,6 +273,26 @@ def test_programs_are_told_what_fits() -> None:
     assert network.to_cn.lost() == []
 
 
+@pytest.mark.parametrize("regional_form", [TunnelForm.PLAIN, TunnelForm.ESP])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_every_link_carries_goes_through_the_narrowest_one(kind: int, regional_form: TunnelForm) -> None:
+    """1280 octets of a program where the link has no more: fragments of the outer packets."""
+    network = DomainNetwork(kind, regional_form=regional_form)
+    edge = network.routers["r-a"].interfaces["edge"]
+    edge.mtu, edge.advertise_mtu = 1280, True
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3)
+    assert network.terminal.host_mtu == 1280
+    network.talk(0.5, size=400)
+    network.run(1)
+    for size in (1232, 1150):
+        network.talk(0.2, size=size)
+        network.run(1)
+    assert max(network.to_cn.received) == len(network.to_cn.sent) - 1
+    assert network.to_cn.lost() == []
+
+
 def test_the_binding_is_refreshed_and_nobody_else_is_bothered() -> None:
     network = started(1)
     network.home_agent_heard()
@@ -244,3 +301,39 @@ def test_the_binding_is_refreshed_and_nobody_else_is_bothered() -> None:
     assert len(bound) == 3
     assert [event.sent_again for _, event in network.world.stations["map"].events_of(RegionalBindingMoved)] == []
     assert len(network.world.stations["mn"].events_of(CareOfAddressChanged)) == 1
+
+
+class OptimizedDomain(DomainNetwork):
+    """With a terminal that optimizes routes."""
+
+    def _terminal(
+        self, home_address: IPv6Address, mac: bytes, application: IpsecProcessing, associations: MobileAssociations
+    ) -> Terminal:
+        plain = super()._terminal(home_address, mac, application, associations)
+        settings = replace(plain.settings, route_optimization=RouteRules(RoutePolicy.ALWAYS))
+        return Terminal(settings, application, associations, self.world.random_bytes(str(home_address)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_correspondent_hears_nothing_of_moves_within_the_domain_either(kind: int) -> None:
+    """Route optimization with the RCoA: the MAP carries what the correspondent sends directly."""
+    network = OptimizedDomain(kind)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(2)
+    network.talk(9)
+    network.run(2)
+    place = network.terminal.mobile_node.present
+    correspondent = network.correspondent.optimization
+    assert place is not None
+    assert correspondent is not None
+    assert correspondent.confirms(MN.packed, place.address.packed)
+    made = len(network.world.stations["mn"].events_of(RouteOptimized))
+    for segment in (network.b, network.c):
+        network.move(segment)
+        network.run(1.5)
+    network.run(6)
+    assert network.to_cn.lost() == network.to_mn.lost() == []
+    if kind in WITHIN:
+        assert len(network.world.stations["mn"].events_of(RouteOptimized)) == made
+        assert correspondent.confirms(MN.packed, place.address.packed)

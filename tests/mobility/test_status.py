@@ -121,6 +121,47 @@ def translating(rows: list[dict[str, object]], *, active: bool = True) -> str:
     return "\n".join(lines)
 
 
+def test_a_terminal_in_the_domain_of_a_map() -> None:
+    regional = {
+        "domains": [
+            {"anchor": "2001:db8:9::9", "type": 1, "rcoa": "2001:db8:9::1:1", "lcoa": "2001:db8:a::1",
+             "access": "wlan0", "registration": {"state": "bound"}},
+        ],
+        "maps": [
+            {"link": "wlan0", "address": "2001:db8:9::9", "usable": True},
+            {"link": "wlan0", "address": "2001:db8:7::7", "distance": 3, "preference": 0, "usable": False},
+        ],
+    }  # fmt: skip
+    node = TERMINAL["node"]
+    assert isinstance(node, dict)
+    recent = [
+        {"event": "RegionalHandover", "from_link": "wlan0", "to_link": "wlan1", "to_lcoa": "2001:db8:b::1",
+         "anchor": "2001:db8:9::9", "since_noticed_ms": 21.5, "make_before_break": True, "time": 1.0},
+        {"event": "MapLeft", "anchor": "2001:db8:9::9", "why": "it does not answer", "time": 2.0},
+    ]  # fmt: skip
+    text = "\n".join(overview({**TERMINAL, "node": {**node, "regional": regional}}, recent))
+    flat = " ".join(text.split())
+    assert "2001:db8:9::9, type 1, bound: RCoA 2001:db8:9::1:1 at 2001:db8:a::1 on wlan0" in flat
+    assert "heard on wlan0: 2001:db8:7::7, distance 3, preference 0, not to be used" in flat
+    assert "within the domain of 2001:db8:9::9: 21.5 ms; made before broken" in flat
+    assert "MAP 2001:db8:9::9 left: it does not answer" in flat
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_a_map_and_its_announcers() -> None:
+    row = {"rcoa": "2001:db8:9::1:1", "lcoa": "2001:db8:a::1", "terminal": "laptop", "remaining": 400.0}
+    node = {
+        "role": "map",
+        "anchor": {"address": "2001:db8:9::9", "prefix": "2001:db8:9::/64", "map_cache": [row] * 25},
+        "advertised": {"link0": {"prefixes": ["2001:db8:a::/64"], "maps": [{"address": "2001:db8:9::9", "type": 2}]}},
+    }
+    flat = " ".join(" ".join(overview({"node": node})).split())
+    assert "2001:db8:9::9, RCoAs in 2001:db8:9::/64, 25 bound" in flat
+    assert "laptop: 2001:db8:9::1:1 at 2001:db8:a::1, 400.0 s left" in flat
+    assert "and 5 more" in flat
+    assert "on link0: 2001:db8:a::/64, MAP 2001:db8:9::9 (type 2)" in flat
+
+
 def test_the_translation_table() -> None:
     rows: list[dict[str, object]] = [
         {"ipv6": "2001:db8:1::100", "ipv4": "198.18.0.1", "lifetime": 411.6, "origin": "home"},

@@ -61,11 +61,12 @@ def test_a_good_run_is_ok_and_prints_as_promised() -> None:
     assert report().failures() == []
     shown = json.loads(json.dumps(report().as_json()))
     assert shown["ok"] is True
-    assert set(shown) == {"ok", "tunnel", "network", "sip", "audio", "handovers", "capture"}
+    assert set(shown) == {"ok", "tunnel", "network", "sip", "audio", "handovers", "facts", "capture"}
     assert set(shown["sip"]) == {"registered", "transport", "sdp_connection", "home_address"}
     assert set(shown["audio"]["to_mn"]) == {"sent", "received", "lost", "late", "pesq", "pesq_codec"}
     assert set(shown["handovers"][0]) == {"from", "to", "binding_ms", "gap_ms", "lost"}
     assert "Everything held." in report().as_text()
+    assert "nobody heard of it" in report(facts=["nobody heard of it"]).as_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from mobility.discards import Reason
-from mobility.host import AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
+from mobility.host import AddressLost, AddressReady, MapsHeard, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.routers import mask
 from mobility.wire import icmp6, ip6, ndisc
 from tests.mobility.host.rig import (
@@ -364,3 +364,40 @@ def test_a_router_host_hands_solicitations_up_and_ignores_advertisements() -> No
     plain, _ = settled()
     plain.receive(solicitation)
     assert plain.reasons == [Reason.NOT_OURS]
+
+
+MAP = ndisc.MapOption(IPv6Address("2001:db8:9::9"), 400)
+OTHER_MAP = ndisc.MapOption(IPv6Address("2001:db8:7::7"), 400)
+
+
+def test_maps_are_told_when_they_change_and_before_their_lifetimes_end() -> None:
+    rig = Rig()
+    rig.advertise(options=[MAP])
+    assert rig.events(MapsHeard) == [MapsHeard("wlan0", ROUTER, (MAP,))]
+    rig.run(50.0)
+    rig.advertise(options=[MAP])
+    assert rig.events(MapsHeard) == []
+    rig.advertise(options=[MAP, OTHER_MAP])
+    assert rig.events(MapsHeard) == [MapsHeard("wlan0", ROUTER, (MAP, OTHER_MAP))]
+    rig.run(100.0)
+    rig.advertise(options=[MAP, OTHER_MAP])
+    assert len(rig.events(MapsHeard)) == 1
+    rig.advertise()
+    assert rig.events(MapsHeard) == [MapsHeard("wlan0", ROUTER, ())]
+    rig.advertise()
+    assert rig.events(MapsHeard) == []
+
+
+def test_maps_go_with_their_link_and_are_remembered_with_their_network() -> None:
+    rig = Rig()
+    rig.advertise(options=[MAP])
+    rig.run(30.0)
+    rig.link(False)
+    assert rig.events(MapsHeard) == [MapsHeard("wlan0", ROUTER, ())]
+    rig.run(70.0)
+    rig.link(True)
+    rig.neighbour_advertises(ROUTER, ROUTER_MAC, router=True)
+    (heard,) = rig.events(MapsHeard)
+    assert [(option.address, option.lifetime) for option in heard.maps] == [(MAP.address, 300)]
+    names = [type(output).__name__ for output in rig.latest]
+    assert names.index("MapsHeard") < names.index("AddressReady")  # so that nobody acts on half of it

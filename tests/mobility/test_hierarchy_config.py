@@ -1,0 +1,166 @@
+"""What configurations say of mobility anchor points, and what mistakes are answered with; the nodes that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+
+import pytest
+
+from mobility.anchor_point import AnchorPointNode
+from mobility.assembly import build
+from mobility.config import Configuration, ConfigurationError, Role, parse
+from mobility.hmipv6.map_list import MapPolicy
+from mobility.mipv6.tunnel import TunnelForm
+from mobility.net.netlink import LinkState
+from mobility.sequences import SequenceFile
+from mobility.terminal import Terminal
+from mobility.wire.map_option import MapOption
+from tests.mobility.test_config import MN, PAIRS, pair
+
+PATH = Path("node.toml")
+MAP, HOME = IPv6Address("2001:db8:9::9"), IPv6Address("2001:db8:1::100")
+ANCHOR = f"""
+[node]
+role = "map"
+[map]
+address = "{MAP}"
+interface = "eth0"
+"""
+TERMINAL = f"""
+[[map.terminal]]
+home_address = "{HOME}"
+"""
+ADVERTISE = f"""
+[[map.advertise]]
+interface = "link0"
+router = "fe80::1"
+prefixes = ["2001:db8:a::/64"]
+[[map.advertise.map]]
+address = "{MAP}"
+type = 2
+distance = 3
+"""
+KEYS = pair("signalling", 0x1001, f'peer = "{HOME}"')
+
+
+def anchor(text: str = TERMINAL + KEYS) -> Configuration:
+    return parse(ANCHOR + text, PATH)
+
+
+def terminal(keys: str, text: str = "") -> Configuration:
+    return parse(MN.replace("[mobile_node]\n", f"[mobile_node]\n{keys}\n", 1) + PAIRS + text, PATH)
+
+
+@pytest.fixture
+def sequences(tmp_path: Path) -> Iterator[SequenceFile]:
+    file = SequenceFile(tmp_path / "sequences")
+    file.open()
+    yield file
+    file.close()
+
+
+def link(name: str) -> LinkState:
+    return LinkState(1, name, bytes.fromhex("020000000001"), 1500, up=True, ethernet=True)
+
+
+def test_a_map_with_a_terminal_becomes_its_node(sequences: SequenceFile) -> None:
+    configuration = anchor(TERMINAL + ADVERTISE + KEYS)
+    assert configuration.role is Role.MAP
+    assert configuration.interfaces == ("eth0", "link0")
+    assert configuration.host_os is None
+    node = build(configuration, {name: link(name) for name in configuration.interfaces}, sequences)
+    assert isinstance(node, AnchorPointNode)
+    assert node.engine is not None
+    assert node.engine.settings.prefix == IPv6Network("2001:db8:9::/64")
+    (advertiser,) = node.advertisers.values()
+    assert advertiser.advertising.router_lifetime == 1800
+    assert advertiser.advertising.options == (MapOption(MAP, 1800, 3, 15, must_use_source=True),)
+
+
+def test_an_announcer_needs_no_map_of_its_own(sequences: SequenceFile) -> None:
+    configuration = parse('[node]\nrole = "map"\n[map]\n' + ADVERTISE, PATH)
+    assert configuration.interfaces == ("link0",)
+    node = build(configuration, {"link0": link("link0")}, sequences)
+    assert isinstance(node, AnchorPointNode)
+    assert node.engine is None
+
+
+def test_a_terminal_with_maps_has_keys_with_each(sequences: SequenceFile) -> None:
+    text = (
+        f'[[mobile_node.map]]\naddress = "{MAP}"\ntunnel = "esp"\n'
+        + pair("signalling", 0x5001, f'peer = "{MAP}"\nname = "s"')
+        + pair("tunnel", 0x7001, f'peer = "{MAP}"\nname = "t"')
+    )
+    configuration = terminal('maps = "nearest"\nmap_lifetime = 120', text)
+    node = build(configuration, {"wlan0": link("wlan0"), "eth0": link("eth0")}, sequences)
+    assert isinstance(node, Terminal)
+    regional = node.settings.regional
+    assert regional is not None
+    assert (regional.policy, regional.lifetime, regional.others) == (MapPolicy.NEAREST, 120, False)
+    assert regional.anchors[MAP].form is TunnelForm.ESP
+    assert regional.anchors[MAP].associations.signalling_out is not None
+
+
+def test_without_a_word_no_map_is_used(sequences: SequenceFile) -> None:
+    node = build(parse(MN + PAIRS, PATH), {"wlan0": link("wlan0"), "eth0": link("eth0")}, sequences)
+    assert isinstance(node, Terminal)
+    assert node.settings.regional is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "serves terminals with keys, or all with open = true"),
+        (TERMINAL, 'association: one with use = "signalling"'),
+        (TERMINAL + TERMINAL + KEYS, "is there twice"),
+        (TERMINAL + 'signalling = "none"\n', "open = true"),
+        (TERMINAL + KEYS + pair("application", 0x3001, f'peer = "{HOME}"'), "a MAP has no applications"),
+        (TERMINAL + KEYS + ADVERTISE + ADVERTISE, "link0 is there twice"),
+        (TERMINAL + KEYS + ADVERTISE.replace('router = "fe80::1"\n', ""), "link-local address of the router"),
+        (TERMINAL + KEYS + ADVERTISE.replace("fe80::1", "2001:db8::1"), 'such as "fe80::1"'),
+        (TERMINAL + KEYS + ADVERTISE.replace("type = 2", "type = 4"), "1 (both ways"),
+        (TERMINAL + KEYS + ADVERTISE.replace("distance = 3", "distance = 0"), "between 1 and 15"),
+        (TERMINAL + KEYS + ADVERTISE.replace("/64", "/48"), "networks with 64 bits"),
+        (TERMINAL + KEYS + ADVERTISE.replace("router =", "interval = [5.0, 2.0]\nrouter ="), "shortest interval"),
+        (TERMINAL + KEYS + ADVERTISE.replace("router =", "preferred_lifetime = 9000\nrouter ="), "longer than"),
+        ("nonsense = 1\n" + TERMINAL + KEYS, "nonsense"),
+    ],
+)
+def test_mistakes_of_a_map(text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        anchor(text)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'[map]\naddress = "{MAP}"\n' + TERMINAL, "goes with address"),
+        ("[map]\n", "what is advertised"),
+        ("[map]\nopen = true\n" + ADVERTISE, "needs an address"),
+    ],
+)
+def test_mistakes_of_an_announcer(text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse('[node]\nrole = "map"\n' + text, PATH)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "text", "words"),
+    [
+        ('maps = "farthest"', "", "needs a table [[mobile_node.map]]"),
+        ("unknown_maps = true", "", "which of the MAPs"),
+        ('maps = "best"', "", "farthest"),
+        ('maps = "farthest"', f'[[mobile_node.map]]\naddress = "{MAP}"\n', 'peer = "2001:db8:9::9" is missing'),
+        ('maps = "farthest"', f'[[mobile_node.map]]\naddress = "{MAP}"\nsignalling = "none"\n' * 2, "twice"),
+        ('maps = "farthest"', '[[mobile_node.map]]\naddress = "2001:db8:1::a"\nsignalling = "none"\n', "home agent"),
+        ("", pair("signalling", 0x5001, f'peer = "{MAP}"\nname = "s"'), "has to be the home agent"),
+    ],
+)
+def test_mistakes_of_a_terminal(keys: str, text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        terminal(keys, text)
+    assert words in str(raised.value)
