@@ -10,6 +10,7 @@ import logging
 import math
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from types import MappingProxyType
 
@@ -65,6 +66,8 @@ _NTP_EPOCH = 2_208_988_800
 "Seconds from 1900 to 1970."
 _CATCH_UP = 10
 "Packets that are sent late at once; after a longer standstill of the process they are left out."
+_EARLY = 4
+"Datagrams of a handshake that may come before it can begin here."
 _SECOND = round(1 / PACKET_TIME)
 "Ticks between two looks at the whole."
 
@@ -102,6 +105,8 @@ class MediaSession:
             settings.random,
         )
         self._ice = ice
+        self._early: deque[tuple[bytes, float]] = deque(maxlen=_EARLY)
+        "Datagrams of DTLS from an other side that found the way (ICE) before us."
         self._offered_first = False
         self._stream: Stream | None = None
         self._drops = DropCounter()
@@ -229,7 +234,9 @@ class MediaSession:
         self._rtp.close()
         self._rtcp.close()
         if self._recorder is not None:
-            self._recorder.finish()
+            over = await asyncio.to_thread(self._recorder.close)
+            if over is not None:
+                self.on_event(over)
 
     def _fail(self, why: str) -> None:
         if not self._failed and not self._closed:
@@ -443,6 +450,9 @@ class MediaSession:
         if self._stream is not None and not self._closed:
             self._stream.monitor.resumed(self._now())
             self._begin_dtls(self._stream)
+            while self._early:
+                data, at = self._early.popleft()
+                self._take(data, ("", 0), at, rtcp=False)
 
     def _now(self) -> float:
         assert self._loop is not None
@@ -461,7 +471,9 @@ class MediaSession:
         try:
             if stream is None:
                 raise MediaDropped(Drop.NOT_READY)
-            if is_dtls(data):
+            if is_dtls(data) and not self._has_way:
+                self._early.append((data, at))
+            elif is_dtls(data):
                 if stream.take_dtls(data, sender, rtcp=rtcp, now=at):
                     self.on_event(Secured(stream.suite))
                 self._handshake(stream, at)

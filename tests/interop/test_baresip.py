@@ -21,7 +21,7 @@ from softphone.phone import Softphone
 from tests.interop.loopback import DOMAIN, Proxy, free_port, run_proxy
 
 pytestmark = pytest.mark.interop
-MODULES = ("g711", "srtp", "ausine", "aufile")
+MODULES = ("g711", "srtp", "dtls_srtp", "ice", "ausine", "aufile")
 
 
 class Baresip:

@@ -131,6 +131,13 @@ def test_a_call_is_recorded_and_its_end_told(tmp_path: Path) -> None:
         left, right = channels(tmp_path / "call.wav").T
         assert strength(left) < 5
         assert strength(right) > 1_000
+        # The end of the call is the end of the recording, too.
+        caller.record_call(CallRecorder(tmp_path / "rest.opus"))
+        await until(lambda: caller.statistics().received > 50)
         await ended(caller, callee)
+        over = events[-1]
+        assert isinstance(over, RecordingEnded)
+        assert over.path == tmp_path / "rest.opus"
+        assert read_sound(over.path)[0].any()
 
     run(work())

@@ -1,0 +1,142 @@
+"""Debian's baresip: keys by DTLS-SRTP, and a way found by ICE, in both directions (RFC 5763, RFC 8445)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobility.net import namespace
+from softphone.config import Account
+from softphone.media.dtmf import DigitMethod
+from softphone.media.ice_description import IceSettings
+from softphone.media.keying import Keying
+from softphone.media.offer_answer import SrtpMode
+from softphone.phone import Softphone
+from softphone.sockets import DirectSockets
+from tests.interop.loopback import Proxy, run_proxy
+from tests.interop.test_baresip import MODULES, baresip, called, heard
+
+pytestmark = pytest.mark.interop
+
+DTLS: dict[str, Any] = {
+    "srtp": SrtpMode.MANDATORY,
+    "srtp_keying": (Keying.DTLS,),
+    "srtp_offer": (Keying.DTLS,),
+}
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    yield from run_proxy(tmp_path_factory.mktemp("kamailio-keys"), 25190, "MD5")
+
+
+@pytest.mark.parametrize("by_bob", [True, False], ids=["baresip calls", "the phone calls"])
+def test_keys_by_dtls(proxy: Proxy, tmp_path: Path, by_bob: bool) -> None:
+    async def work() -> None:
+        async with (
+            proxy.phone("alice", **DTLS) as alice,
+            baresip(proxy, tmp_path, ";mediaenc=dtls_srtp") as bob,
+        ):
+            await alice.registered(5)
+            call = await called(alice, bob, by_bob=by_bob)
+            statistics = await heard(call)
+            assert statistics.srtp_suite.startswith("AE")
+            assert statistics.lost == 0
+            assert await call.send_dtmf("7") is DigitMethod.EVENT
+            await bob.until("CALL_DTMF_START", "7")
+            await call.hangup()
+
+    asyncio.run(work())
+
+
+# -- ICE: baresip has no candidates on a loopback device, so this is a network of two addresses
+
+PLACE, OURS, ITS = "media-baresip", "192.0.2.2", "192.0.2.1"
+
+
+class Inside(DirectSockets):
+    """Sockets in the namespace of that network."""
+
+    async def udp(self, host: str, port: int) -> socket.socket:
+        with namespace.inside(PLACE):
+            return await super().udp(host, port)
+
+    async def listen(self, host: str, port: int) -> socket.socket:
+        with namespace.inside(PLACE):
+            return await super().listen(host, port)
+
+
+@pytest.fixture
+def place() -> Iterator[None]:
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", "-n", PLACE, *arguments], check=True, timeout=10)
+
+    subprocess.run(["ip", "netns", "add", PLACE], check=True, timeout=10)
+    try:
+        ip("link", "add", "net0", "type", "veth", "peer", "name", "net1")
+        for address in (ITS, OURS):
+            ip("address", "add", f"{address}/24", "dev", "net0")
+        for link in ("lo", "net0", "net1"):
+            ip("link", "set", link, "up")
+        ip("route", "add", "default", "dev", "net0")
+        yield
+    finally:
+        subprocess.run(["ip", "netns", "delete", PLACE], check=True, timeout=10)
+
+
+def said(log: Path, text: str) -> bool:
+    return text in log.read_text("utf-8", "replace")
+
+
+async def says(log: Path, text: str) -> None:
+    async with asyncio.timeout(10):
+        while not said(log, text):  # noqa: ASYNC110  it is another program's file
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.root
+def test_a_way_found_by_ice(place: None, tmp_path: Path) -> None:
+    settings = tmp_path / "baresip"
+    settings.mkdir()
+    modules = "".join(f"module {name}.so\n" for name in MODULES)
+    (settings / "config").write_text(
+        f"module_path /usr/lib/baresip/modules\n{modules}module_app account.so\nmodule_app menu.so\n"
+        f"sip_listen {ITS}:5060\nnet_interface net0\nrtcp_mux yes\naudio_source ausine,440\n"
+        "audio_player aufile,/dev/null\nausrc_srate 48000\nauplay_srate 8000\nausrc_channels 2\nauplay_channels 1\n"
+    )
+    (settings / "accounts").write_text(f"<sip:bob@{ITS}>;regint=0;answermode=auto;mediaenc=dtls_srtp;medianat=ice\n")
+    (settings / "contacts").touch()
+
+    async def work() -> None:
+        log = tmp_path / "log"
+        with log.open("wb") as output:
+            program = await asyncio.create_subprocess_exec(
+                "ip", "netns", "exec", PLACE, "baresip", "-f", str(settings), "-v",
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+        try:
+            await says(log, "baresip is ready")
+            account = Account(
+                user="alice", domain=OURS, register=False, local_host=OURS, codecs=("PCMU",), ice=IceSettings(), **DTLS
+            )
+            async with Softphone(account, Inside(OURS)) as alice:
+                call = await alice.dial(f"sip:bob@{ITS}:5060")
+                await call.answered(10)
+                statistics = await heard(call)
+                assert statistics.path.startswith(f"{OURS}:")
+                assert f"-> {ITS}:" in statistics.path
+                assert statistics.srtp_suite.startswith("AE")
+                await call.send_dtmf("7")
+                await says(log, "received event: '7' (end=1)")
+                await call.hangup()
+        finally:
+            program.terminate()
+            await asyncio.wait_for(program.wait(), 10)
+
+    asyncio.run(work())
