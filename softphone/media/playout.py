@@ -144,25 +144,25 @@ class Player:
         self.buffer.played(len(samples) * self.codec.clock_rate // self.codec.sample_rate)
         self._missing = 0
         self.bursts.played()
-        if excess < -TOO_SMALL:
-            self._stretch(samples, now)
+        quiet = self._is_quiet(samples)
+        if quiet and excess < -TOO_SMALL:
+            self._stretch(now)
         samples = self._concealer.good(samples)
-        return self._shortened(samples, excess, now)
+        return self._shortened(samples, excess, now, quiet=quiet)
 
-    def _stretch(self, samples: Samples, now: float) -> None:
-        """Put a little sound in before the next, in a pause between words.
+    def _stretch(self, now: float) -> None:
+        """Put a little sound in before the next, which is in a pause between words.
 
         Within a word it would be heard, and for nothing if no packet is late; if one is, waiting does the same.
         """
-        if now - self._adjusted >= REST and not self._concealer.in_gap and self._is_quiet(samples):
+        if now - self._adjusted >= REST and not self._concealer.in_gap:
             self._adjusted = now
             added = self._concealer.waiting(round(STRETCH * self.codec.sample_rate))
             self.counters.stretched += len(added)
             self._append(added)
 
-    def _shortened(self, samples: Samples, excess: float, now: float) -> Samples:
+    def _shortened(self, samples: Samples, excess: float, now: float, *, quiet: bool) -> Samples:
         """Without a period of the sound where the delay is too great and it will not be heard."""
-        quiet = self._is_quiet(samples)
         if excess <= TOLERANCE:
             self._content_at = now
             return samples

@@ -501,44 +501,12 @@ class MediaSession:
 
     def statistics(self) -> MediaStatistics:
         """The counters as they are now."""
-        stream = self._stream
         if self._ice is not None and self._ice.malformed:
             self._drops[Drop.MALFORMED_STUN] = self._ice.malformed
-        drops = MappingProxyType(dict(self._drops))
-        if stream is None:
+        if self._stream is None:
+            drops = MappingProxyType(dict(self._drops))
             return MediaStatistics("", "", 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, None, 0, drops, None, None)
-        concealed, shortened, stretched, recovered, noise = stream.adjusted()
-        round_trip, remote, opus = stream.reports.round_trip, stream.reports.metrics, stream.encoder.opus
-        opinions = [quality.mos for quality in stream.monitor.history]
-        return MediaStatistics(
-            codec=stream.codec.name,
-            srtp_suite=stream.suite,
-            sent=stream.sent_before + stream.transmission.packets,
-            received=stream.reception.received,
-            lost=stream.reception.lost,
-            late=self._drops[Drop.LATE],
-            duplicates=stream.reception.duplicates,
-            events=stream.events,
-            concealed_ms=1000 * concealed,
-            shortened_ms=1000 * shortened,
-            stretched_ms=1000 * stretched,
-            jitter_ms=1000 * stream.reception.jitter / stream.reception.clock_rate,
-            delay_ms=1000 * stream.player.buffer.delay,
-            round_trip_ms=None if round_trip is None else 1000 * round_trip,
-            remote_lost=stream.reports.remote_lost,
-            drops=drops,
-            arrivals=stream.arrivals,
-            departures=stream.departures,
-            recovered_ms=1000 * recovered,
-            noise_ms=1000 * noise,
-            mos=opinions[-1] if opinions else None,
-            mos_mean=sum(opinions) / len(opinions) if opinions else None,
-            mos_least=min(opinions, default=None),
-            remote_mos=remote.mos_cq if remote is not None and remote.mos_cq <= 5 else None,
-            bit_rate=opus.bit_rate if opus is not None else 0,
-            expected_loss=opus.expected_loss if opus is not None else 0,
-            path=self._ice.path if self._ice is not None else "",
-        )
+        return self._stream.statistics("" if self._ice is None else self._ice.path)
 
 
 def _taken(association: DtlsAssociation) -> list[bytes]:

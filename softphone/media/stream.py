@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from softphone.media.opus import DTX_LENGTH, GREATEST_BIT_RATE, OpusSettings
 from softphone.media.opus import RATE as OPUS_RATE
 from softphone.media.playout import Player
 from softphone.media.rtp import Address, PacketLog, PeerReport, Reception, Reports, Transmission, parse_rtp
-from softphone.media.settings import MediaSettings
+from softphone.media.settings import MediaSettings, MediaStatistics
 from softphone.media.srtp import MediaDropped, Protector, Unprotector
 from softphone.media.tones import ToneDetector, ToneSender
 from softphone.media.voip_metrics import VoipMetrics
@@ -374,6 +375,41 @@ class Stream:
             mos_cq=mos_of(conversational),
             jitter_buffer_ms=round(1000 * buffer.delay),
             jitter_buffer_greatest_ms=round(1000 * self._settings.greatest_delay),
+        )
+
+    def statistics(self, path: str) -> MediaStatistics:
+        """The counters as they are now; ``path``: the pair of addresses that ICE chose."""
+        concealed, shortened, stretched, recovered, noise = self.adjusted()
+        round_trip, remote, opus = self.reports.round_trip, self.reports.metrics, self.encoder.opus
+        opinions = [quality.mos for quality in self.monitor.history]
+        return MediaStatistics(
+            codec=self.codec.name,
+            srtp_suite=self.suite,
+            sent=self.sent_before + self.transmission.packets,
+            received=self.reception.received,
+            lost=self.reception.lost,
+            late=self._drops[Drop.LATE],
+            duplicates=self.reception.duplicates,
+            events=self.events,
+            concealed_ms=1000 * concealed,
+            shortened_ms=1000 * shortened,
+            stretched_ms=1000 * stretched,
+            jitter_ms=1000 * self._jitter,
+            delay_ms=1000 * self.player.buffer.delay,
+            round_trip_ms=None if round_trip is None else 1000 * round_trip,
+            remote_lost=self.reports.remote_lost,
+            drops=MappingProxyType(dict(self._drops)),
+            arrivals=self.arrivals,
+            departures=self.departures,
+            recovered_ms=1000 * recovered,
+            noise_ms=1000 * noise,
+            mos=opinions[-1] if opinions else None,
+            mos_mean=sum(opinions) / len(opinions) if opinions else None,
+            mos_least=min(opinions, default=None),
+            remote_mos=remote.mos_cq if remote is not None and remote.mos_cq <= 5 else None,
+            bit_rate=opus.bit_rate if opus is not None else 0,
+            expected_loss=opus.expected_loss if opus is not None else 0,
+            path=path,
         )
 
     @property
