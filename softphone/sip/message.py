@@ -388,10 +388,10 @@ class StreamFramer:
             del buffer[:4]
             return Frame(FrameKind.PING, b"")
         if buffer.startswith(b"\r\n"):
-            if len(buffer) == 2 or buffer[2:3] != b"\r":
-                del buffer[:2]
-                return Frame(FrameKind.PONG, b"")
-            return None
+            if buffer == b"\r\n\r":
+                return None  # may become a ping
+            del buffer[:2]
+            return Frame(FrameKind.PONG, b"")
         if buffer and not 0x21 <= buffer[0] <= 0x7E and buffer[0] != 0x0D:
             raise SipParseError("stream", 0, f"no message begins with the byte {buffer[0]:#04x}")
         end = buffer.find(b"\r\n\r\n", 0, MAX_HEADER_BYTES + 4)

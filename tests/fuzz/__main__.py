@@ -35,17 +35,17 @@ def main(arguments: list[str]) -> int:
 def _run(target: str, seconds: str) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["mobility"]):
-        from tests.fuzz.nodes import TARGETS as NODES
-        from tests.fuzz.nodes import seeds
+    phone = target.startswith(("sip", "sdp"))
+    with atheris.instrument_imports(include=["softphone.sip", "softphone.media.sdp"] if phone else ["mobility"]):
+        from tests.fuzz import nodes
         from tests.fuzz.targets import TARGETS
+        from tests.softphone.sip import fuzzing
     if target not in TARGETS:
         raise SystemExit(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
     work = WORK / target
     work.mkdir(parents=True, exist_ok=True)
-    if target in NODES:
-        for number, seed in enumerate(seeds()):
-            (work / f"seed-{number}").write_bytes(seed)
+    for number, seed in enumerate(nodes.seeds() if target in nodes.TARGETS else fuzzing.seeds(target)):
+        (work / f"seed-{number}").write_bytes(seed)
     kept = [str(CORPUS / target)] if (CORPUS / target).is_dir() else []
     options = [f"-max_total_time={seconds}", f"-artifact_prefix={WORK}/{target}-", *LIMITS]
     atheris.Setup([sys.argv[0], str(work), *kept, *options], TARGETS[target])

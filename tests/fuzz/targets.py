@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.fuzz import formats, gateways, nodes, texts
+from tests.softphone.sip import fuzzing
 
 Target = Callable[[bytes], None]
 
@@ -22,6 +23,7 @@ TARGETS: dict[str, Target] = {
     "translation": gateways.gateways,
     "configuration": texts.configuration,
     "control": texts.control,
+    **fuzzing.TARGETS,
 }
 
 

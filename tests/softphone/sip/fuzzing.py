@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 
 from softphone.media.sdp import SdpError, SessionDescription
@@ -152,3 +153,25 @@ def phone(datagrams: list[bytes]) -> None:
             assert len(bob.calls) <= bob.account.max_calls
 
     simulate(work)
+
+
+TARGETS = {
+    "sip-message": message,
+    "sip-stream": stream,
+    "sip-uri": uri,
+    "sip-transactions": transactions,
+    "sdp": description,
+}
+
+
+def seeds(name: str) -> list[bytes]:
+    """Inputs to begin with."""
+    match name:
+        case "sip-message":
+            return list(MESSAGES)
+        case "sip-stream":
+            return [b"\x07" + one + other for one, other in pairwise(MESSAGES)]
+        case "sdp":
+            return [data.partition(b"\r\n\r\n")[2] for data in MESSAGES]
+        case _:
+            return []

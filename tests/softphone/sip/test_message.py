@@ -361,6 +361,15 @@ def test_pings_and_pongs() -> None:
     assert [frame.kind for frame in framer.feed(b"\r\n")] == [FrameKind.PONG]
 
 
+def test_half_a_ping_is_waited_for_and_nothing_else() -> None:
+    framer = StreamFramer()
+    assert [frame.kind for frame in framer.feed(b"\r\n\r")] == []
+    assert [frame.kind for frame in framer.feed(b"\n")] == [FrameKind.PING]
+    assert [frame.kind for frame in framer.feed(b"\r\n\rx")] == [FrameKind.PONG]
+    with pytest.raises(SipParseError):  # and not kept for ever
+        framer.feed(b"x" * MAX_HEADER_BYTES)
+
+
 @pytest.mark.parametrize(
     "data",
     [
