@@ -13,6 +13,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 from mobility import config_homes, hierarchy_config, values
+from mobility.gateway import configuration as gateway_tables
+from mobility.gateway.settings import GatewayAccess, GatewaySettings
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
 from mobility.ipsec.spd import Action
 from mobility.links import MOBILITY_PORT
@@ -79,6 +81,8 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     mobile_node, home_agent, correspondent, host_os, store, metrics = None, None, None, None, None, None
     translation: TranslationSettings | None = None
     anchor_point: AnchorPointSettings | None = None
+    gateway: GatewaySettings | None = None
+    gateways: tuple[GatewayAccess, ...] = ()
     further: list[AssociationPair] = []
     if role is Role.MOBILE_NODE:
         mobile_node = _mobile_node(top.table("mobile_node"))
@@ -88,13 +92,19 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     elif role is Role.MAP:
         anchor_point = hierarchy_config.anchor_point(top.table("map"))
-    else:
+    elif role is Role.CORRESPONDENT:
         correspondent = _correspondent(top.table("correspondent"))
+    else:
+        gateway = gateway_tables.gateway(top.table("gateway"), path)
+        metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     if mobile_node is not None or correspondent is not None:
         host_os = _host_os(top.table("host_os", missing={}), mobile_node)
     if mobile_node is not None and host_os is not None and "translation" in top:
         translation = _translation(top.table("translation"), mobile_node, host_os)
         host_os = replace(host_os, address4=translation.address4)
+    if mobile_node is not None and host_os is not None:
+        ours = frozenset((mobile_node.home_address.ip, host_os.address4))
+        gateways = gateway_tables.gateways(top.tables("gateway"), path, ours)
     logging = top.table("log", missing={})
     log = logging.optional("format", values.one_of(LogFormat), LogFormat.TEXT)
     logging.end()
@@ -117,6 +127,8 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         log,
         translation,
         anchor_point,
+        gateway,
+        gateways,
     )
     _check_whole(configuration)
     return configuration

@@ -13,11 +13,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
-from mobility.config import Configuration, default_runtime, default_state
+from mobility.config import Configuration, ConfigurationError, default_runtime, default_state
+from mobility.gateway.contexts import client_context, server_context
 from mobility.net import namespace, surroundings, tun
 from mobility.net.capabilities import Capability, has, may_make_namespaces
 from mobility.net.netlink import AddressState, LinkState, RouteSocket, RouteState
@@ -60,6 +62,11 @@ def examine(configuration: Configuration | None) -> Iterator[Finding]:
     yield _python()
     yield _kernel()
     yield _clock()
+    if configuration is not None and configuration.gateway is not None:
+        settings = configuration.gateway
+        yield _directories(role, configuration)
+        yield _certificates("gateway", lambda: server_context(replace(settings, key_log=None)))
+        return
     if role not in (Role.HOME_AGENT, Role.MAP):
         yield from _host_os()
     yield from _scheduling()
@@ -76,6 +83,9 @@ def examine(configuration: Configuration | None) -> Iterator[Finding]:
     node = None if configuration is None else configuration.mobile_node
     if node is not None:
         yield from _reach(node)
+    for access in () if configuration is None else configuration.gateways:
+        context = partial(client_context, replace(access, key_log=None))
+        yield _certificates(f"gateway {access.name}", context)
 
 
 def able(findings: list[Finding]) -> bool:
@@ -103,6 +113,14 @@ def _kernel() -> Finding:
     if len(numbers) == 2 and numbers < OLDEST_KERNEL:
         return Finding("kernel", State.MISSING, f"Linux {release} is too old", "Use Linux 5.7 or newer.")
     return Finding("kernel", State.OK, f"Linux {release}; no module for Mobile IPv6 or IPsec is needed")
+
+
+def _certificates(subject: str, load: Callable[[], object]) -> Finding:
+    try:
+        load()
+    except ConfigurationError as error:
+        return Finding(subject, State.MISSING, str(error), "Put the file there, or change the configuration.")
+    return Finding(subject, State.OK, "its certificates and keys can be read")
 
 
 def _clock() -> Finding:

@@ -42,6 +42,10 @@ class HostSettings:
     runtime: Path
     dns: tuple[IPv6Address | IPv4Address, ...] = ()
     "The servers that programs in the host OS ask."
+    local: tuple[IPv6Address | IPv4Address, ...] = ()
+    "Addresses at which something in the host OS itself answers for others (`mobility.gateway`)."
+    hosts: tuple[tuple[str, str], ...] = ()
+    "Names that programs find without asking a server, with their addresses."
 
 
 class BadRequest(Exception):
@@ -100,6 +104,7 @@ class Holder:
             self._ours = True
             self._marker.write_text(name)
         self._tun = tun.create(self._settings.tun)
+        tun.add_local(self._settings.local)
 
     def serve(self, loop: Loop) -> None:
         """Begins to answer requests. Raises OSError."""
@@ -236,6 +241,7 @@ class Holder:
             "mtu": self._mtu,
             "interface": settings.tun.name,
             "dns": [str(server) for server in settings.dns],
+            "hosts": dict(settings.hosts),
             "namespace": None if self._own_user else settings.namespace,
             "pid": os.getpid(),
         }

@@ -68,18 +68,19 @@ class EventLog:
     def happened(self, event: Event) -> None:
         """An event of the node."""
         if isinstance(event, _WARNED):
-            self._tell(logging.WARNING, event.describe())
+            self.tell(logging.WARNING, event.describe())
         elif isinstance(event, _TOLD) and not isinstance(event, _QUIET):
-            self._tell(logging.INFO, event.describe())
+            self.tell(logging.INFO, event.describe())
         else:
             log.debug("%s", event)
 
     def noted(self, entry: Mapping[str, object]) -> None:
         """An entry of the trace: of dropped packets it has the first of a kind, and then each doubling."""
         if entry.get("event") == "Discarded":
-            self._tell(logging.INFO, {key: value for key, value in entry.items() if key != "time"})
+            self.tell(logging.INFO, {key: value for key, value in entry.items() if key != "time"})
 
-    def _tell(self, level: int, fields: dict[str, object]) -> None:
+    def tell(self, level: int, fields: dict[str, object]) -> None:
+        """A line; too many of a kind are left out and counted."""
         kind = str(fields["event"])
         now = self._clock()
         tokens, since = self._tokens.get(kind, (BURST, now))

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6
 from pathlib import Path
 from typing import Literal
 
+from mobility.gateway.settings import GatewayAccess, GatewaySettings
 from mobility.host.advertiser import Advertising
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.spd import Action
@@ -25,6 +26,7 @@ class Role(StrEnum):
     HOME_AGENT = "ha"
     CORRESPONDENT = "cn"
     MAP = "map"
+    GATEWAY = "gateway"
 
 
 class Signalling(StrEnum):
@@ -352,7 +354,7 @@ class MetricsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One node. Exactly one of the three role settings is present, the one of ``role``."""
+    """One node. Exactly one of the four role settings is present, the one of ``role``."""
 
     path: Path
     role: Role
@@ -373,6 +375,9 @@ class Configuration:
     translation: TranslationSettings | None = None
     "Of a terminal whose programs speak IPv4."
     anchor_point: AnchorPointSettings | None = None
+    gateway: GatewaySettings | None = None
+    gateways: tuple[GatewayAccess, ...] = ()
+    "Those that a terminal uses."
     _pairs: dict[tuple[Use, IPv6Address, IPv6Address | None], AssociationPair] = field(
         init=False, repr=False, compare=False
     )

@@ -24,6 +24,7 @@ from types import FrameType
 from mobility import holder, logs, service
 from mobility.client import MobilityError
 from mobility.config import Configuration, ConfigurationError, Role, load
+from mobility.gateway import process as gateway_process
 from mobility.heartbeat import BEAT, MISSED, MISSED_AT_START, Heartbeat
 from mobility.holder import HostSettings
 from mobility.net import namespace
@@ -120,7 +121,7 @@ class Supervisor:
         finally:
             self._manager.stopping()
             signal.signal(signal.SIGHUP, before)
-            for name in ("data plane", "host OS"):
+            for name in ("gateways", "data plane", "host OS"):
                 self._end(name)
             self._leave_host_os()
             self._clean_up(runtime)
@@ -143,7 +144,7 @@ class Supervisor:
         self._starts += name == "data plane"
         lifeline, our_lifeline = os.pipe()
         our_reports, reports = os.pipe2(os.O_NONBLOCK)
-        heartbeat = Heartbeat() if name == "data plane" else None
+        heartbeat = None if name == "host OS" else Heartbeat()
         stopping = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # one that comes now must not be lost between two handlers
         sys.stdout.flush()
@@ -178,6 +179,10 @@ class Supervisor:
         self._loop.watch(child.reports, lambda _events: self._heard(child))
 
     def _live(self, name: str, life: Life) -> int:
+        if name == "gateways":
+            return gateway_process.run_terminal(self._configuration, life)
+        if name == "data plane" and self._configuration.gateway is not None:
+            return gateway_process.run_gateway(self._configuration, life)
         if name == "data plane":
             return service.run(self._configuration, self._build, life)
         settings = host_settings(self._configuration)
@@ -197,6 +202,10 @@ class Supervisor:
                     child.is_ready = True
                     self._keep_host_os(child.pid)
                     self._due["data plane"] = 0.0
+                    if self._configuration.gateways and "gateways" not in self._children:
+                        self._due["gateways"] = 0.0
+                case service.READY if child.name == "gateways":
+                    child.is_ready = True
                 case service.READY:
                     child.is_ready = True
                     if not self._told:
@@ -259,7 +268,7 @@ class Supervisor:
 
     def _ended(self, child: _Child) -> None:
         status = self._reap(child)
-        if not self._told and status != service.RESTART:
+        if not self._told and status != service.RESTART and child.name != "gateways":
             log.error("the %s could not start", child.name)
             self._status = START_FAILED
             self._loop.stop()
@@ -273,6 +282,7 @@ class Supervisor:
         if child.name == "host OS":
             if not child.is_ready:
                 self._leave_host_os()  # perhaps nobody can live there any more: the next one makes its own
+                self._end("gateways")  # it listens there
             # Its TUN device is still held by the data plane; the next holder needs the name for its own.
             self._end("data plane")
             self._due.pop("data plane", None)
@@ -330,7 +340,7 @@ class Supervisor:
         if marker.exists():
             namespace.withdraw(marker.read_text())
             marker.unlink()
-        for name in ("host.sock", "control.sock"):
+        for name in ("host.sock", "control.sock", gateway_process.SOCKET):
             (runtime / name).unlink(missing_ok=True)
 
 
@@ -344,7 +354,15 @@ def host_settings(configuration: Configuration) -> HostSettings | None:
     dns = host_os.dns
     if configuration.translation is not None:  # a program that speaks IPv4 asks under a virtual address
         dns = (*configuration.translation.virtual_servers, *dns)
-    return HostSettings(tun, host_os.namespace, configuration.runtime, dns)
+    inside = [destination for gateway in configuration.gateways for destination in gateway.destinations]
+    return HostSettings(
+        tun,
+        host_os.namespace,
+        configuration.runtime,
+        dns,
+        tuple(dict.fromkeys(destination.address for destination in inside)),
+        tuple((destination.host, str(destination.address)) for destination in inside if destination.is_name),
+    )
 
 
 def _first(configuration: Configuration) -> str:

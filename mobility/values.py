@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -26,6 +26,7 @@ LONGEST_RUNTIME = 90
 
 STORE_SCHEMES = ("redis://", "rediss://", "unix://")
 PROTOCOLS = {"icmpv6": 58, "tcp": 6, "udp": 17}
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 
 
@@ -388,6 +389,74 @@ def listen(value: object) -> tuple[IPv4Address | IPv6Address, int]:
         raise ValueError
     bracketed = host.startswith("[") and host.endswith("]")
     return IPv6Address(host[1:-1]) if bracketed else IPv4Address(host), port(int(number))
+
+
+def listen_at(value: object) -> tuple[tuple[IPv4Address | IPv6Address, int], ...]:
+    """a list of addresses with ports such as ["[::]:443", "0.0.0.0:443"]"""
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return tuple(listen(each) for each in value)
+
+
+def host(value: object) -> str:
+    """a name or an address such as "sip.example.com" or "2001:db8:8::8\""""
+    written = text(value).lower()
+    try:
+        return str(ip_address(written))
+    except ValueError:
+        pass
+    if not _HOST.fullmatch(written) or len(written) > 253:
+        raise ValueError
+    return written
+
+
+def host_and_port(value: object) -> tuple[str, int | None]:
+    """a name or an address, with a port if it is not the usual one: "gw.example.com:4433", "[2001:db8::1]:4433\""""
+    written = text(value)
+    if written.startswith("["):
+        inside, bracket, rest = written[1:].partition("]")
+        if not bracket or ":" not in inside:
+            raise ValueError
+    elif written.count(":") > 1:
+        inside, rest = written, ""
+    else:
+        inside, colon, number = written.partition(":")
+        rest = colon + number
+    if not rest:
+        return host(inside), None
+    if rest[0] != ":" or not (rest[1:].isascii() and rest[1:].isdecimal()):
+        raise ValueError
+    return host(inside), port(int(rest[1:]))
+
+
+def unicast_any(value: object) -> IPv4Address | IPv6Address:
+    """an address such as "2001:db8:8::8\""""
+    written = text(value)
+    return address(written) if ":" in written else unicast4(written)
+
+
+def port_list(value: object) -> tuple[int, ...]:
+    """a list of port numbers such as [443, 5061]"""
+    if not isinstance(value, list) or not value or len(set(map(str, value))) != len(value):
+        raise ValueError
+    return tuple(port(one) for one in value)
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """a list of texts"""
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return tuple(text(one) for one in value)
+
+
+def hold(value: object) -> float:
+    """a number of seconds from 0 to 600"""
+    return _number(value, 0, 600)
+
+
+def count(value: object) -> int:
+    """a number from 1 to 4096"""
+    return _integer(value, 1, 4096)
 
 
 def store_url(value: object) -> str:

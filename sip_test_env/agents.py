@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +20,20 @@ LONGEST_LINE = 1 << 26
 class PhoneProcess:
     """One phone, as an asynchronous context manager. ``name`` is for messages; what it logs goes to ``log``."""
 
-    def __init__(self, name: str, log: Path, *, user: OrdinaryUser | None = None, namespace: str = "") -> None:
-        """``user``: whose phone it is, in the network namespace of that name; None: root's, where the caller is."""
+    def __init__(
+        self,
+        name: str,
+        log: Path,
+        *,
+        user: OrdinaryUser | None = None,
+        namespace: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """``user``: whose phone it is, in the network namespace of that name; None: root's, where the caller is.
+
+        ``environment``: further variables.
+        """
+        self._environment = dict(environment or {})
         self.name = name
         self._user = user
         self._namespace = namespace
@@ -28,13 +42,13 @@ class PhoneProcess:
 
     async def __aenter__(self) -> Self:
         command = [sys.executable, "-m", "sip_test_env.phone_agent"]
-        environment = None
+        environment = {**os.environ}
         if self._user is not None:
             command, environment = self._user.command(self._namespace, command), self._user.environment()
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
-                env=environment,
+                env=environment | self._environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -61,8 +61,10 @@ class Capture:
         self._process = None
 
 
-def dissect(path: Path, esp_sa: Path | None, fields: list[str], display_filter: str = "") -> list[list[str]]:
-    """What tshark, given only the capture and the esp_sa table, reads in it: one row of ``fields`` a packet.
+def dissect(
+    path: Path, esp_sa: Path | None, fields: list[str], display_filter: str = "", *, tls_keys: Path | None = None
+) -> list[list[str]]:
+    """What tshark, given only the capture and tables of keys, reads in it: one row of ``fields`` a packet.
 
     Several values of one field (nested headers) are joined by commas, outermost first.
 
@@ -93,6 +95,8 @@ def dissect(path: Path, esp_sa: Path | None, fields: list[str], display_filter: 
             for line in esp_sa.read_text().splitlines():
                 if line.strip() and not line.startswith("#"):
                     command += ["-o", f"uat:esp_sa:{line}"]
+        if tls_keys is not None:
+            command += ["-o", f"tls.keylog_file:{tls_keys}"]
         if display_filter:
             command += ["-Y", display_filter]
         for field in fields:

@@ -28,15 +28,17 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, begin: timedelta = -timedelta(hours=1)
+    ) -> x509.CertificateBuilder:
+        now = datetime.now(UTC) + begin
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_before(now)
             .not_valid_after(now + _LIFETIME)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
@@ -47,16 +49,27 @@ class Authority:
         """The certificate that others trust."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def server(self, names: Sequence[str], addresses: Sequence[IPv4Address | IPv6Address]) -> tuple[bytes, bytes]:
-        """Key and certificate (PEM) for a server that is reached by these names and addresses."""
+    def server(
+        self,
+        names: Sequence[str],
+        addresses: Sequence[IPv4Address | IPv6Address],
+        *,
+        begin: timedelta = -timedelta(hours=1),
+        client: bool = False,
+    ) -> tuple[bytes, bytes]:
+        """Key and certificate (PEM) for a server that is reached by these names and addresses.
+
+        ``begin``: of its validity, from now; ``client``: for a client instead.
+        """
+        use = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = [*map(x509.DNSName, names), *map(x509.IPAddress, addresses)]
         certificate = (
-            self._builder(subject, key.public_key())
+            self._builder(subject, key.public_key(), begin)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .sign(self._key, hashes.SHA256())
         )

@@ -40,6 +40,7 @@ Progress = Callable[[str], None]
 async def run(settings: Settings, progress: Progress) -> Report:
     """One demo from beginning to end; leaves nothing behind. Raises `EnvironmentFailure`, ValueError."""
     place = scene(settings)
+    settings = place.settings
     progress(f"building the test network: {place.building}")
     async with contextlib.AsyncExitStack() as stack:
         standing = stack.enter_context(contextlib.ExitStack())

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import dns.asyncbackend
@@ -95,6 +96,35 @@ class MachineNames(Resolver):
         family = socket.AF_INET6 if version == 6 else socket.AF_INET
         found = await asyncio.get_running_loop().getaddrinfo(name, None, family=family, type=socket.SOCK_DGRAM)
         return [str(entry[4][0]) for entry in found]
+
+
+class KnownNames:
+    """Names that are known with their addresses, which no name server has to be asked about; then ``others``."""
+
+    def __init__(self, known: Mapping[str, str], others: Resolver) -> None:
+        self._known = {name.lower(): address for name, address in known.items()}
+        self._others = others
+
+    async def naptr(self, name: str) -> list[Naptr]:
+        """As `Resolver.naptr`."""
+        return [] if self._is_known(name) else await self._others.naptr(name)
+
+    async def srv(self, name: str) -> list[Srv]:
+        """As `Resolver.srv`."""
+        _service, _, rest = name.partition("._")
+        return [] if self._is_known(rest.partition(".")[2]) else await self._others.srv(name)
+
+    async def addresses(self, name: str, version: int) -> list[str]:
+        """As `Resolver.addresses`."""
+        if not self._is_known(name):
+            return await self._others.addresses(name, version)
+        address = self._known[name.rstrip(".").lower()]
+        if ip_address(address).version != version:
+            raise socket.gaierror(socket.EAI_NONAME, f"{name} has no address of IPv{version} in the host OS")
+        return [address]
+
+    def _is_known(self, name: str) -> bool:
+        return name.rstrip(".").lower() in self._known
 
 
 class _Backend(dns.asyncbackend.Backend):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from mobility.client import HostClient, MobilityError, SocketType
 from softphone.errors import TransportError
-from softphone.resolver import MachineNames, Resolver
+from softphone.resolver import KnownNames, MachineNames, Resolver
 from softphone.sip.location import Names
 
 BACKLOG = 64
@@ -124,14 +124,22 @@ class HomeSockets:
         return address
 
     def names(self) -> Names:
-        """Through the home network where the host OS names servers (``host_os.dns``), else as this machine does."""
+        """What the host OS knows itself (servers behind a gateway); then through the home network where the host OS
+        names servers (``host_os.dns``), else as this machine does.
+        """
         try:
-            servers = self._host.information().get("dns")
+            information = self._host.information()
         except MobilityError as exc:
             raise TransportError(f"no name server: {exc}") from exc
-        if not isinstance(servers, list) or not servers:
-            return MachineNames()
-        return Resolver([str(server) for server in servers], self._unbound)
+        servers, hosts = information.get("dns"), information.get("hosts")
+        names = (
+            Resolver([str(server) for server in servers], self._unbound)
+            if isinstance(servers, list) and servers
+            else MachineNames()
+        )
+        if not isinstance(hosts, dict) or not hosts:
+            return names
+        return KnownNames({str(name): str(address) for name, address in hosts.items()}, names)
 
     def _unbound(self, kind: socket.SocketKind, family: socket.AddressFamily) -> socket.socket:
         return self._host.socket("stream" if kind == socket.SOCK_STREAM else "dgram", family=family)

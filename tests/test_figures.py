@@ -35,6 +35,7 @@ STEPS = {
     # Reference signs: what the text says in order has no step numbers there.
     "Fig. 35": [313, 314, 315],
     "Fig. 36": [351, 352, 353],
+    "Fig. 39": list(range(701, 713)),
 }
 
 

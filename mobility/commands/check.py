@@ -43,11 +43,13 @@ def _check(options: argparse.Namespace) -> int:
         say(json.dumps({"able": able(findings), "findings": [described(finding) for finding in findings]}))
     else:
         role = Role.MOBILE_NODE if configuration is None else configuration.role
-        node = {
-            Role.MOBILE_NODE: "A terminal",
-            Role.HOME_AGENT: "A home agent",
-            Role.MAP: "A mobility anchor point",
-        }.get(role, "A correspondent")
+        names = {
+            Role.MOBILE_NODE: "terminal",
+            Role.HOME_AGENT: "home agent",
+            Role.MAP: "mobility anchor point",
+            Role.GATEWAY: "gateway",
+        }
+        node = f"A {names.get(role, 'correspondent')}"
         say("")
         say(f"{node} can run here." if able(findings) else f"{node} cannot run here: see what is missing.")
     return DONE if able(findings) else FAILED

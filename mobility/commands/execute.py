@@ -49,11 +49,15 @@ def enter_host_os(host: HostClient) -> None:
     """This process moves into the host OS, for good; it must have a single thread. Raises MobilityError, OSError."""
     from mobility.net import surroundings
 
-    dns = host.information().get("dns")
+    information = host.information()
+    dns, hosts = information.get("dns"), information.get("hosts")
     namespaces = host.namespaces()
     try:
         if _join(namespaces):
-            surroundings.enter([str(server) for server in dns] if isinstance(dns, list) else [])
+            surroundings.enter(
+                [str(server) for server in dns] if isinstance(dns, list) else [],
+                {str(name): str(address) for name, address in hosts.items()} if isinstance(hosts, dict) else {},
+            )
             if "user" in namespaces:
                 surroundings.no_new_privileges()
     finally:

@@ -1,4 +1,4 @@
-"""``mobility mn|ha|cn|map``: runs a node."""
+"""``mobility mn|ha|cn|map|gateway``: runs a node."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _WHAT = {
     Role.HOME_AGENT: "run a home agent",
     Role.CORRESPONDENT: "run a correspondent: a host OS with IPsec that stays where it is",
     Role.MAP: "run a mobility anchor point, or advertise others",
+    Role.GATEWAY: "run a gateway: terminals reach chosen servers behind it through TLS",
 }
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mobility.client import ControlClient, MobilityError
 from mobility.commands.common import DONE, add_runtime, runtime, say
 from mobility.commands.view import event_line, full, overview
+from mobility.gateway.settings import SOCKET as GATEWAYS
 
 if TYPE_CHECKING:
     from mobility.commands.common import Commands
@@ -54,7 +55,10 @@ async def _status(path: Path, options: argparse.Namespace) -> int:
     async with ControlClient(path) as control:
         if options.watch:
             await control.subscribe()  # first, so that no event falls between status and stream
-        say(json.dumps(await control.status()) if options.json else "\n".join(await _picture(control, options.all)))
+        if options.json:
+            say(json.dumps(await _everything(control, path)))
+        else:
+            say("\n".join(await _picture(control, path, options.all)))
         if options.watch:
             async for event in control.events():
                 say(json.dumps(event))
@@ -71,13 +75,15 @@ async def _watch(path: Path, draw: Callable[[list[str]], None], *, everything: b
                 await control.subscribe()
                 found = True
                 reading = asyncio.create_task(_collect(control, events))
+                beside = asyncio.create_task(_collect_beside(path.with_name(GATEWAYS), events))
                 try:
                     while not reading.done():
-                        draw([*await _picture(control, everything), "", *events])
+                        draw([*await _picture(control, path, everything), "", *events])
                         await asyncio.wait([reading], timeout=PERIOD)
                 finally:
                     reading.cancel()
-                    await asyncio.gather(reading, return_exceptions=True)
+                    beside.cancel()
+                    await asyncio.gather(reading, beside, return_exceptions=True)
         except MobilityError as error:
             if not found:
                 raise
@@ -90,9 +96,27 @@ async def _collect(control: ControlClient, events: deque[str]) -> None:
         events.append(event_line(event))
 
 
-async def _picture(control: ControlClient, everything: bool) -> list[str]:
-    status = await control.status()
+async def _collect_beside(path: Path, events: deque[str]) -> None:
+    """The events of a terminal's gateways, whenever that process is there."""
+    while True:
+        with contextlib.suppress(MobilityError):
+            async with ControlClient(path) as gateways:
+                await _collect(gateways, events)
+        await asyncio.sleep(PERIOD)
+
+
+async def _picture(control: ControlClient, path: Path, everything: bool) -> list[str]:
+    status = await _everything(control, path)
     return full(status) if everything else overview(status, await control.recent())
+
+
+async def _everything(control: ControlClient, path: Path) -> dict[str, object]:
+    """The status of a node; of a terminal with that of its gateways, which another process of its keeps."""
+    status = await control.status()
+    with contextlib.suppress(MobilityError):  # there is none, or it is just being started again
+        async with ControlClient(path.with_name(GATEWAYS)) as gateways:
+            status["gateways"] = (await gateways.status()).get("gateways")
+    return status
 
 
 @contextlib.contextmanager

@@ -39,14 +39,19 @@ def overview(status: Object, recent: Sequence[Object] = ()) -> list[str]:
         lines = view_hierarchy.of_map(node, _entry)
     elif "binding_cache" in node:
         lines = _home_agent(node)
+    elif "sessions" in node:
+        lines = _gateway(node)
     else:
         lines = _correspondent(node)
     process = _object(status, "process")
     lives = "" if process.get("start") in (None, 1) else f", started {process['start']} times"
-    lines += _links(_object(status, "links"))
-    lines += _counters(node, _object(status, "counters"))
+    lines += _gateways(status)
+    if "sessions" not in node:  # a gateway moves no packets
+        lines += _links(_object(status, "links"))
+        lines += _counters(node, _object(status, "counters"))
     if process:
-        lines += _entry("process", f"{process.get('pid')}, scheduled as {process.get('scheduling', '?')}{lives}")
+        scheduling = f", scheduled as {process['scheduling']}" if process.get("scheduling") else ""
+        lines += _entry("process", f"{process.get('pid')}{scheduling}{lives}")
     return lines
 
 
@@ -266,6 +271,50 @@ def _home_agent(node: Object) -> list[str]:
 
 def _correspondent(node: Object) -> list[str]:
     return [*_entry("peer", f"{node.get('address')} (correspondent)"), *_policies(node)]
+
+
+def _gateway(node: Object) -> list[str]:
+    """A gateway: who has a session, and where it leads."""
+    listens = node.get("gateway")
+    where = ", ".join(str(one) for one in listens) if isinstance(listens, list) else "?"
+    sessions, waiting = list(_objects(node, "sessions")), list(_objects(node, "waiting"))
+    opened = [session for session in sessions if session.get("state") == "open"]
+    lines = _entry("gateway", f"{where}: {_several(len(opened), 'session')}")
+    half = len(sessions) - len(opened)
+    lines += _entry("", f"{half} in the middle of the handshake") if half else []
+    for session in opened:
+        lines.append(f"  {session.get('client')} from {session.get('address')}, {session.get('tls')}")
+        lines += [f"    {_tunnel(tunnel)}" for tunnel in _objects(session, "tunnels")]
+    lines += [f"  without a session: {_tunnel(tunnel)}" for tunnel in waiting]
+    counters = _object(node, "counters")
+    refused = {name: number for name, number in counters.items() if name.startswith(("refused-", "broken-", "lost-"))}
+    lines += _entry("counted", ", ".join(f"{number} {name}" for name, number in sorted(counters.items())
+                                         if name not in refused) or "nothing")  # fmt: skip
+    return lines + (
+        _entry("ended", ", ".join(f"{refused[name]} {name}" for name in sorted(refused))) if refused else []
+    )
+
+
+def _gateways(status: Object) -> list[str]:
+    """The gateways of a terminal, and what goes through them."""
+    lines: list[str] = []
+    for one in _objects(status, "gateways"):
+        text = f"{one.get('gateway')}: {one.get('state')}, {one.get('server')} via {one.get('via')}"
+        if one.get("tls"):
+            text += f", {one['tls']}{' resumed' if one.get('resumed') else ''}"
+        if one.get("round_trip_ms") is not None:
+            text += f", answers in {_milliseconds(one['round_trip_ms'])}"
+        if one.get("because"):
+            text += f"; {one['because']}"
+        lines += _entry("gateway", text)
+        for tunnel in _objects(one, "tunnels"):
+            lines += _entry("", _tunnel(tunnel))
+    return lines
+
+
+def _tunnel(tunnel: Object) -> str:
+    moved = f"{tunnel.get('sent', 0)} octets sent, {tunnel.get('received', 0)} received"
+    return f"{tunnel.get('destination')} {tunnel.get('state')}, {moved}"
 
 
 # ---------------------------------------------------------------- parts

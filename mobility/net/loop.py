@@ -75,6 +75,10 @@ class Loop:
         """`stopping` is true from now on; whoever turns the loop ends."""
         self._stopping = True
 
+    def fileno(self) -> int:
+        """Readable when `turn` has something to do, so that one loop can run inside of another."""
+        return self._epoll.fileno()
+
     @property
     def stopping(self) -> bool:
         return self._stopping

@@ -11,7 +11,7 @@ import ctypes
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobility.net.namespace import CLONE_NEWNS, MS_BIND, MS_REC, MS_SLAVE, call
@@ -22,14 +22,16 @@ PR_SET_NO_NEW_PRIVS = 38
 RESOLVERS = ("/run/systemd/resolve", "/run/nscd", "/var/run/nscd", "/run/avahi-daemon")
 "Directories of sockets by which programs ask somebody who asks the network outside."
 RESOLV_CONF = Path("/etc/resolv.conf")
+HOSTS = Path("/etc/hosts")
 SYS = "/sys"
 
 
-def enter(dns: Sequence[str]) -> None:
+def enter(dns: Sequence[str], hosts: Mapping[str, str] | None = None) -> None:
     """This process moves to a mount namespace of its own, with the surroundings of the host OS, for good.
 
-    It has to be in the network namespace (and user namespace) of the host OS already. Raises OSError where name
-    resolution would go past the home network; what else cannot be had is left as it is and logged.
+    It has to be in the network namespace (and user namespace) of the host OS already. ``hosts``: names with their
+    addresses, beside those of ``/etc/hosts``. Raises OSError where name resolution would go past the home network; what
+    else cannot be had is left as it is and logged.
     """
     call("unshare", CLONE_NEWNS)
     # What is mounted outside later (a memory stick) appears inside; nothing from here goes out.
@@ -37,6 +39,10 @@ def enter(dns: Sequence[str]) -> None:
     target = Path(os.path.realpath(RESOLV_CONF))  # before it is hidden
     hidden = _hide_resolvers()
     _replace_resolv_conf(target, resolv_conf(dns), hidden)
+    if hosts:
+        target = Path(os.path.realpath(HOSTS))
+        before = target.read_text(errors="surrogateescape") if target.exists() else ""
+        _put_in_place(target, before.rstrip("\n") + "\n" + hosts_lines(hosts), HOSTS)
     try:
         _own_sysfs()
     except OSError as error:
@@ -76,15 +82,25 @@ def _replace_resolv_conf(target: Path, text: str, hidden: Sequence[Path]) -> Non
         target.write_text(text)  # into the empty directory, which is ours
         target.chmod(0o644)
         return
+    _put_in_place(target, text, RESOLV_CONF)
+
+
+def hosts_lines(hosts: Mapping[str, str]) -> str:
+    """Lines of hosts(5)."""
+    return "# Servers behind a gateway.\n" + "".join(f"{address} {name}\n" for name, address in hosts.items())
+
+
+def _put_in_place(target: Path, text: str, whose: Path) -> None:
+    """Mounts a file with this text over another."""
     if not target.exists():
         raise FileNotFoundError(
-            f"{RESOLV_CONF} leads to nothing, so programs would ask whoever listens on this machine: as root, make"
+            f"{whose} leads to nothing, so programs would ask whoever listens on this machine: as root, make"
             f" {target} (it may be empty)"
         )
-    descriptor, name = tempfile.mkstemp(prefix="roamphone-resolv.conf-")
+    descriptor, name = tempfile.mkstemp(prefix=f"roamphone-{whose.name}-")
     try:
         os.fchmod(descriptor, 0o644)
-        os.write(descriptor, text.encode())
+        os.write(descriptor, text.encode(errors="surrogateescape"))
         call("mount", os.fsencode(name), os.fsencode(target), None, MS_BIND, None)
     finally:
         os.close(descriptor)

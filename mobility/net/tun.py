@@ -7,7 +7,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mobility.net.netlink import RouteSocket
@@ -123,6 +123,17 @@ def set_address4(name: str, former: ipaddress.IPv4Address | None, address: ipadd
         if address is not None:
             route.add_address(index, str(address), 32)
             route.add_default_route(index, socket.AF_INET)
+
+
+def add_local(addresses: Sequence[ipaddress.IPv6Address | ipaddress.IPv4Address]) -> None:
+    """Makes addresses local to the current network namespace: programs reach them there, and nowhere else.
+
+    Raises OSError.
+    """
+    index = socket.if_nametoindex("lo")
+    with RouteSocket() as route:
+        for address in addresses:
+            route.add_address(index, str(address), address.max_prefixlen)
 
 
 def _configure(settings: TunSettings) -> None:

@@ -6,8 +6,9 @@ A new one is a module here with an `Extension`, a row in `EXTENSIONS`, and, wher
 
 from __future__ import annotations
 
+from sip_test_env.extensions.gateway import GATEWAY
 from sip_test_env.extensions.hmip import HMIP
 from sip_test_env.plan import BASIC, Extension
 
-EXTENSIONS: dict[str, Extension] = {extension.name: extension for extension in (BASIC, HMIP)}
+EXTENSIONS: dict[str, Extension] = {extension.name: extension for extension in (BASIC, HMIP, GATEWAY)}
 """By name."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sip_test_env.extensions.hmip import HMIP
 from sip_test_env.plan import BASIC
+from sip_test_env.scenes.gateway import GatewayScene
 from sip_test_env.scenes.hmip import HmipScene
 from sip_test_env.scenes.laptop import LaptopScene
 from sip_test_env.scenes.scene import Scene as Scene
 from sip_test_env.scenes.scene import Settings as Settings
 
-SCENES: dict[str, type[Scene]] = {BASIC.name: Scene, HMIP.name: HmipScene}
+SCENES: dict[str, type[Scene]] = {kind.extension.name: kind for kind in (Scene, HmipScene, GatewayScene)}
 
 
 def scene(settings: Settings) -> Scene:

@@ -49,6 +49,8 @@ class Scene:
     captured: str = CABLE
     "The port in ``links`` at which the capture listens."
 
+    settings: Settings
+    "As on the command line, or as this network needs them."
     network: TestNetwork
     nodes: MobilityNodes
 

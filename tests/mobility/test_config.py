@@ -356,7 +356,10 @@ MISTAKES = {
         "policy[0].remote: '2001:db8::1/64' is not an IPv6 prefix",
     ),
     "unknown protocol": (MN + PAIRS + '[[policy]]\naction = "bypass"\nprotocol = "sctp"', "policy[0].protocol: 'sctp'"),
-    "unknown table": (MN + PAIRS + "[mobil_node]\n", "mobil_node: is not known here; there are association, host_os"),
+    "unknown table": (
+        MN + PAIRS + "[mobil_node]\n",
+        "mobil_node: is not known here; there are association, gateway, host_os",
+    ),
     "terminal twice": (
         HA + '[[home_agent.terminal]]\nhome_address = "2001:db8:1::100"\n',
         "home_agent.terminal[1].home_address: 2001:db8:1::100 is taken",

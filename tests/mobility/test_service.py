@@ -142,7 +142,7 @@ def test_each_line_of_the_log_is_an_object(running: Service) -> None:
     assert any("hangs" in json.loads(line)["message"] for line in lines)
 
 
-def test_the_unit_is_correct_and_confines() -> None:
+def test_the_units_are_correct_and_confine() -> None:
     """systemd itself judges: nothing unknown in it, and a low exposure."""
     text = UNIT.read_text().replace("/usr/bin/mobility", "/bin/true")
     with ordinary_user() as user:
@@ -151,15 +151,24 @@ def test_the_unit_is_correct_and_confines() -> None:
             "roamphone-mn.service",
             (UNIT.parent / "user/roamphone-mn.service").read_text().replace("/usr/bin/mobility", "/bin/true"),
         )
-        for arguments in (["verify", "--man=no", str(path)], ["--user", "verify", "--man=no", str(own)]):
+        gateway = user.write(
+            "roamphone-gateway.service",
+            (UNIT.parent / "roamphone-gateway.service").read_text().replace("/usr/bin/mobility", "/bin/true"),
+        )
+        for arguments in (
+            ["verify", "--man=no", str(path)],
+            ["verify", "--man=no", str(gateway)],
+            ["--user", "verify", "--man=no", str(own)],
+        ):
             environment = {**os.environ, "XDG_RUNTIME_DIR": str(user.home)}
             done = subprocess.run(
                 ["systemd-analyze", *arguments], capture_output=True, text=True, check=False, env=environment
             )
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", str(path)]
-        judged = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert judged.returncode == 0, judged.stdout
+        for judged_unit in (path, gateway):
+            command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", str(judged_unit)]
+            judged = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert judged.returncode == 0, judged.stdout
 
 
 def test_it_stops_when_told(running: Service) -> None:

@@ -1,0 +1,61 @@
+"""Why a session or a tunnel could not be, or ended: stable names, for events, counters and the other end."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Each with its meaning. Those of tunnels travel in the header field ``roam-refused``."""
+
+    # TLS
+    CERTIFICATE_UNTRUSTED = "certificate-untrusted"
+    "No authority that is trusted here has signed the certificate of the other side."
+    CERTIFICATE_EXPIRED = "certificate-expired"
+    CERTIFICATE_NOT_YET_VALID = "certificate-not-yet-valid"
+    NAME_MISMATCH = "certificate-name-mismatch"
+    "The certificate is genuine, and of somebody else."
+    CLIENT_CERTIFICATE_MISSING = "client-certificate-missing"
+    CERTIFICATE_REFUSED = "certificate-refused"
+    "The other side does not accept the certificate that it was shown."
+    TLS_FAILED = "tls-failed"
+    "The handshake failed, or a record was not authentic."
+    NOT_HTTP2 = "not-http2"
+    "The other side does not speak HTTP/2 in the session (ALPN, RFC 7301)."
+    HANDSHAKE_TIMEOUT = "handshake-timeout"
+    "The handshake was begun and not finished in time."
+    # connection
+    UNREACHABLE = "unreachable"
+    "No TCP connection to the gateway."
+    CUT_OFF = "cut-off"
+    "The connection ended or broke without a word."
+    CLOSED = "closed"
+    "The other side has ended the session in an orderly way."
+    PROTOCOL_VIOLATED = "protocol-violated"
+    "Not HTTP/2 as RFC 9113 has it."
+    SILENT = "silent"
+    "No answer to a PING in time: the path is dead."
+    NOT_READ = "not-read"
+    "The other side does not read what it asked for."
+    REPLACED = "replaced"
+    "A newer connection of the same session has taken over."
+    TOO_MANY_SESSIONS = "too-many-sessions"
+    # tunnels
+    DESTINATION_REFUSED = "destination-refused"
+    "Not in the list of what may be reached."
+    DESTINATION_UNREACHABLE = "destination-unreachable"
+    "The gateway gets no connection to the destination."
+    DESTINATION_BROKEN = "destination-broken"
+    "The destination has reset the connection."
+    PROGRAM_BROKEN = "program-broken"
+    "The program has reset the connection."
+    TUNNEL_UNKNOWN = "tunnel-unknown"
+    "The gateway does not know the tunnel that was to be resumed (any more): it was restarted, or too much time passed."
+    TUNNEL_REFUSED = "tunnel-refused"
+    "The gateway refused without one of these reasons: it is of another kind."
+    TOO_MANY_TUNNELS = "too-many-tunnels"
+    METHOD_REFUSED = "method-refused"
+    "A request that is not CONNECT (RFC 9113 section 8.5)."
+    REQUEST_MALFORMED = "request-malformed"
+    GAVE_UP = "gave-up"
+    "The session did not come (back) in the time for which a tunnel waits."
