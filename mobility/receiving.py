@@ -24,6 +24,8 @@ from mobility.wire import icmp6, ip6
 from mobility.wire.errors import WireError
 from mobility.wire.mobile_icmp import PREFIX_ADVERTISEMENT
 
+_PREFIX_ADVERTISEMENT = bytes((PREFIX_ADVERTISEMENT,))
+
 
 class Receiving:
     """Of one terminal. Tells signalling from data, and takes data to the host OS."""
@@ -149,7 +151,7 @@ class Receiving:
             return packet[headers.offset : headers.offset + 4] == self._signalling_spi
         if headers.protocol == ip6.AH:
             return packet[8:24] == self._agent  # Figs. 14, 19 and 20: nothing else comes under AH
-        if headers.protocol == ip6.ICMPV6 and packet[headers.offset] == PREFIX_ADVERTISEMENT:
+        if headers.protocol == ip6.ICMPV6 and packet[headers.offset : headers.offset + 1] == _PREFIX_ADVERTISEMENT:
             return packet[8:24] == self._agent
         return headers.protocol == ip6.MOBILITY
 
