@@ -36,7 +36,7 @@ from softphone.media.sdp import SdpError
 from softphone.renegotiation import Renegotiation
 from softphone.sip.dialog import Dialog, DialogId
 from softphone.sip.endpoint import ServerTransaction
-from softphone.sip.errors import SipError
+from softphone.sip.errors import SipError, SipParseError
 from softphone.sip.exchange import Turn
 from softphone.sip.headers import Headers, NameAddr
 from softphone.sip.identity import Reason, reasons
@@ -236,6 +236,13 @@ class Call(ABC):
 
     async def handle(self, transaction: ServerTransaction) -> None:
         """A request of the peer inside the dialog."""
+        try:
+            await self._judge(transaction)
+        except SipParseError as exc:
+            if transaction.final is None:
+                transaction.respond(400, f"Bad Request ({exc})")
+
+    async def _judge(self, transaction: ServerTransaction) -> None:
         request = transaction.request
         leg = self._legs.get(DialogId.of_request(request))
         if leg is None or self.state is CallState.ENDED:

@@ -9,6 +9,7 @@ from softphone.agent import Agent, Media
 from softphone.capabilities import SDP
 from softphone.media.offer_answer import Direction, NotAcceptable
 from softphone.sip.dialog import Dialog
+from softphone.sip.errors import SipParseError
 from softphone.sip.exchange import Exchange, Turn
 from softphone.sip.headers import Headers
 from softphone.sip.message import Message, Request, Response
@@ -43,7 +44,11 @@ class Leg:
 
     def learn(self, message: Message) -> None:
         """What the other side says about itself in INVITE, UPDATE and their responses."""
-        if methods := message.headers.values("Allow"):
+        try:
+            methods = message.headers.values("Allow")
+        except SipParseError:
+            return  # it says nothing that can be understood
+        if methods:
             self.allowed = frozenset(method.upper() for method in methods)
 
     # session descriptions; all of these raise NotAcceptable and SdpError, and then nothing has changed

@@ -23,7 +23,7 @@ from softphone.sip.message import Request, Response
 from softphone.sip.redirect import Targets
 from softphone.sip.reliable import RAck, is_reliable
 from softphone.sip.transport import Flow
-from softphone.sip.uri import SipUri
+from softphone.sip.uri import SipUri, unescape
 
 CANCEL_SECONDS = 32.0
 "How long a cancelled INVITE may go without final response (RFC 3261 section 9.1)."
@@ -228,10 +228,14 @@ class OutgoingCall(Call):
     async def _early_leg(self, transaction: ClientTransaction, response: Response, contact: NameAddr) -> Leg | None:
         leg = self._legs.get(DialogId.of_response(response))
         if leg is None:
-            if len(self._legs) >= MAX_LEGS or response.status == ENDED_BRANCH:
+            if response.status == ENDED_BRANCH:
+                return None
+            if len(self._legs) >= MAX_LEGS:
                 self._agent.endpoint.counters["early-dialogs-full"] += 1
                 return None
             leg = await self._new_leg(Dialog.as_caller(transaction.request, response, contact))
+            if self.state is CallState.ENDED:
+                return None
         leg.learn(response)
         return leg
 
@@ -242,6 +246,9 @@ class OutgoingCall(Call):
         media: Media | None = self.media
         if any(leg.media is media for leg in self._legs.values()):
             media = await self._agent.open_media()
+            if self.state is CallState.ENDED:  # meanwhile
+                await media.close()
+                return Leg(self._agent, dialog, None, Turn.STABLE)
         return self._add_leg(dialog, media, Turn.STABLE)
 
     async def _early(self, leg: Leg, response: Response) -> bool:
@@ -405,4 +412,5 @@ def _better(one: Response | None, other: Response) -> Response:
 
 def _uri_headers(uri: SipUri) -> list[tuple[str, str]]:
     """Header fields that a URI asks for; only those that cannot do harm (section 19.1.5)."""
-    return [(name, value) for name, value in uri.headers if name.lower() == "subject" and value.isprintable()]
+    wanted = [(name, unescape(value)) for name, value in uri.headers if name.lower() == "subject"]
+    return [(name, value) for name, value in wanted if value.isprintable()]

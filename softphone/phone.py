@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random as dice
 from collections import Counter
@@ -263,7 +264,7 @@ class Softphone:
                 transaction.respond(481)
             else:
                 agent.spawn(call.handle(transaction), f"{request.method} {request.call_id}")
-        elif refuse_early(agent, transaction):
+        elif self._refused(agent, transaction):
             return
         elif request.method == "INVITE":
             self._on_invite(transaction, agent)
@@ -275,6 +276,14 @@ class Softphone:
             transaction.respond(403, "Forbidden (transfers are taken inside calls only)")
         else:
             transaction.respond(481)
+
+    @staticmethod
+    def _refused(agent: Agent, transaction: ServerTransaction) -> bool:
+        try:
+            return refuse_early(agent, transaction)
+        except SipParseError as exc:
+            transaction.respond(400, f"Bad Request ({exc})")
+            return True
 
     def _on_invite(self, transaction: ServerTransaction, agent: Agent) -> None:
         try:
@@ -306,14 +315,14 @@ class Softphone:
             raise
         if not good:
             return
-        if old is not None:
-            await call.take_over(old)
-            return
-        self._hub.emit(CallIncoming(call.id, str(call.remote.uri), call.waiting))
-        self._arrived.put_nowait(call)
-        if (seconds := call.answers_itself_after) is not None:
-            await asyncio.sleep(seconds)
-            if call.state in (CallState.CALLING, CallState.RINGING):
+        if old is None:
+            self._hub.emit(CallIncoming(call.id, str(call.remote.uri), call.waiting))
+            self._arrived.put_nowait(call)
+        with contextlib.suppress(CallError):  # it is over, or was answered meanwhile
+            if old is not None:
+                await call.take_over(old)
+            elif (seconds := call.answers_itself_after) is not None:
+                await asyncio.sleep(seconds)
                 await call.answer()
 
     def _on_ack(self, ack: Request) -> None:

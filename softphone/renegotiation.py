@@ -23,7 +23,8 @@ from softphone.sip.endpoint import ClientTransaction
 from softphone.sip.errors import SipError
 from softphone.sip.exchange import glare_wait
 from softphone.sip.headers import Headers
-from softphone.sip.message import Response
+from softphone.sip.message import Response, respond
+from softphone.sip.reliable import OPTION as RELIABLE
 
 if TYPE_CHECKING:
     from softphone.call import Call
@@ -114,7 +115,12 @@ class Renegotiation:
         call = self._call
         for left in reversed(range(TRIES)):
             # A 2xx of ours without ACK, or an open offer, would be glare for certain.
-            await call._until(lambda: call._leg is not leg or (call.acknowledged and leg.exchange.free), ANSWER_SECONDS)
+            try:
+                await call._until(
+                    lambda: not call._talking or (call.acknowledged and leg.exchange.free), ANSWER_SECONDS
+                )
+            except TimeoutError:
+                raise CallError("cannot change anything: the other side still owes an answer") from None
             self._confirmed("change anything")
             response = await attempt()
             self._still_there(response)
@@ -133,7 +139,10 @@ class Renegotiation:
             raise CallError(why)
 
     def _headers(self) -> Headers:
-        return Headers.of(*capabilities(self._call._agent), *self._call._timer.ask())
+        agent = self._call._agent
+        headers = Headers.of(*capabilities(agent), *self._call._timer.ask())
+        # Provisional responses to a re-INVITE tell us nothing; they need not be reliable.
+        return headers.set("Supported", ", ".join(tag for tag in agent.extensions if tag != RELIABLE))
 
     async def _update(self, leg: Leg) -> Response:
         response = await leg.request("UPDATE", self._headers)
@@ -175,12 +184,7 @@ class Renegotiation:
             headers = self._headers().add("Content-Type", SDP)
             request = leg.dialog.request("INVITE", headers, sdp.encode())
             transaction = await agent.send(request, hop=leg.dialog.first_hop)
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    response = await transaction.final()
-            except TimeoutError:
-                await transaction.cancel()
-                response = await transaction.final()
+            response = await _final(transaction)
             if response.status not in (401, 407) or not agent.challenged(transaction, response):
                 break
         if response.success:
@@ -197,3 +201,17 @@ class Renegotiation:
         async for response in transaction.responses():
             if response.success:
                 leg.acknowledged(response)
+
+
+async def _final(transaction: ClientTransaction) -> Response:
+    """The final response to a re-INVITE; a peer that does not come to an end is taken for gone (408)."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await transaction.final()
+    except TimeoutError:
+        await transaction.cancel()
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await transaction.final()
+    except TimeoutError:
+        return respond(transaction.request, 408)

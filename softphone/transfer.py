@@ -83,7 +83,11 @@ class TransferRequest:
                 self._call.exception()  # the application may not have waited for it
             await self._notify(Outcome.of_status(503), last=True)
             return
-        self._call.set_result(call)
+        except BaseException:
+            self._call.cancel()
+            raise
+        if not self._call.cancelled():
+            self._call.set_result(call)
         await self._follow(call)
 
     async def _follow(self, call: Call) -> None:

@@ -97,18 +97,21 @@ class SessionTimer:
         return True
 
     def answered(self, response: Response, now: float) -> None:
-        """The 2xx to our request (section 7.2). Raises SipParseError."""
-        said = SessionExpires.of(response) if self._wanted else None
+        """The 2xx to our request (section 7.2); what cannot be read in it counts as not said."""
+        try:
+            said = SessionExpires.of(response) if self._wanted else None
+        except SipParseError:
+            said = None
         self._start(said, said is not None and said.refresher is not Refresher.UAS, now)
 
     def check(self, request: Request) -> None:
         """Judge the peer's INVITE or UPDATE before anything else is done with it. Raises TooSmall, SipParseError."""
-        said = SessionExpires.of(request)
+        said, _ = SessionExpires.of(request), request.number("Min-SE")
         if self._wanted and said is not None and said.interval < self._least and asks_for(request, "Supported", OPTION):
             raise TooSmall(self._least)
 
     def answer(self, request: Request, now: float) -> Headers:
-        """The session timer's part of our 2xx (section 9). Raises SipParseError."""
+        """The session timer's part of our 2xx (section 9), after `check`."""
         if not self._wanted:
             return Headers()
         said, capable = SessionExpires.of(request), asks_for(request, "Supported", OPTION)

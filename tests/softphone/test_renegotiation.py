@@ -20,6 +20,7 @@ from softphone.phone import Softphone
 from softphone.sip.dialog import Dialog
 from softphone.sip.endpoint import ServerTransaction
 from softphone.sip.headers import Headers
+from softphone.sip.message import Request
 from tests.softphone.peers import SDP, Pair, Peer, accepted, between, with_peer
 from tests.softphone.support import FakeMedia, account, simulate
 
@@ -431,3 +432,76 @@ def test_a_source_that_has_ended_does_not_begin_again_after_a_hold() -> None:
         assert pair.a_media[0].source is None
 
     between(test)
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("Require", '"timer, x'),
+        ("Session-Expires", "soon"),
+        ("Min-SE", "-1"),
+        ("Supported", '"timer, x'),
+        ("Allow", '"INVITE, x'),
+        ("Content-Encoding", '"x, y'),
+    ],
+)
+def test_malformed_values_in_requests_are_answered_and_do_no_harm(line: tuple[str, str]) -> None:
+    async def test(peer: Peer, bob: Softphone, media: list[FakeMedia]) -> None:
+        harmless = line[0] == "Allow"
+        for number in range(10):  # more than there may be calls
+            ask = await peer.ask(peer.invite(line, ("Call-ID", f"bad{number}")), bob)
+            if harmless:
+                await (await anext(bob.incoming())).reject(486)
+            assert (await ask.final()).status == (486 if harmless else 400)
+        assert bob.calls == []
+        call, dialog = await talking(peer, bob)
+        for method in ("INVITE", "UPDATE"):
+            response = await peer.final(dialog.request(method, Headers.of(SDP, line), b"offer"), bob)
+            assert response.status == (200 if harmless else 400)
+            if response.success and method == "INVITE":
+                await peer.ack(dialog, bob)
+        assert call.state is CallState.CONFIRMED
+        assert bob.counters["task-failed"] == 0
+
+    with_peer(test)
+
+
+@pytest.mark.parametrize("line", [("Session-Expires", "soon"), ("Allow", '"INVITE, x'), ("Min-SE", "x")])
+def test_malformed_values_in_an_answer_do_no_harm(line: tuple[str, str]) -> None:
+    async def test(peer: Peer, bob: Softphone, media: list[FakeMedia]) -> None:
+        call, _ = await talking_to(peer, bob, line)
+        assert call.state is CallState.CONFIRMED
+        await asyncio.sleep(2000)
+        assert call.state is CallState.CONFIRMED
+
+    with_peer(test)
+
+
+@pytest.mark.parametrize("answers_cancel", [True, False])
+def test_a_reinvite_that_comes_to_no_end(answers_cancel: bool) -> None:
+    async def test(peer: Peer, bob: Softphone, media: list[FakeMedia]) -> None:
+        call, _ = await talking(peer, bob)
+        holding = asyncio.create_task(call.hold())
+        reinvite = await peer.requests.get()
+        assert "100rel" not in reinvite.request.headers.values("Supported")
+
+        def cancelled(cancel: Request) -> None:
+            if answers_cancel:
+                reinvite.respond(487)
+
+        reinvite.on_cancel = cancelled
+        reinvite.respond(180)
+        if answers_cancel:
+            with pytest.raises(ChangeRefused, match="487"):
+                await holding
+            assert call.state is CallState.CONFIRMED
+            return
+        with pytest.raises(CallError, match="the other side is gone"):
+            await holding
+        (await peer.requests.get()).respond(200)
+        assert call.state is CallState.ENDED
+
+    with_peer(test)
