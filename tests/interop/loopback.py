@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sip_test_env import kamailio
+from softphone.call import Call
 from softphone.config import Account
 from softphone.media.offer_answer import SrtpMode
 from softphone.phone import Softphone
@@ -91,3 +92,13 @@ async def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
         sock.close()
         return
     raise RuntimeError(f"kamailio did not start: see its log; status {process.poll()}")
+
+
+async def answered(phone: Softphone) -> Call:
+    """The next call that comes in, answered."""
+    async with asyncio.timeout(10):
+        call = await anext(phone.incoming())
+    await call.ring()
+    await call.answer()
+    await call.answered(5)
+    return call

@@ -18,7 +18,7 @@ from softphone.media.dtmf import DigitMethod
 from softphone.media.offer_answer import SrtpMode
 from softphone.media.session import MediaStatistics
 from softphone.phone import Softphone
-from tests.interop.loopback import DOMAIN, Proxy, free_port, run_proxy
+from tests.interop.loopback import DOMAIN, Proxy, answered, free_port, run_proxy
 
 pytestmark = pytest.mark.interop
 MODULES = ("g711", "srtp", "dtls_srtp", "ice", "ausine", "aufile")
@@ -120,15 +120,6 @@ async def heard(call: Call) -> MediaStatistics:
             if now.received > before.received + 5:
                 return now
             await asyncio.sleep(0.02)
-
-
-async def answered(phone: Softphone) -> Call:
-    async with asyncio.timeout(10):
-        call = await anext(phone.incoming())
-    await call.ring()
-    await call.answer()
-    await call.answered(5)
-    return call
 
 
 async def called(alice: Softphone, bob: Baresip, *, by_bob: bool) -> Call:

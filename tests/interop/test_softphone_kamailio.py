@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from softphone.call import CallState
+from softphone.config import Consent
 from softphone.errors import CallRejected, RegistrationError
 from softphone.events import EndedBy
 from softphone.media.session import MediaStatistics
 from softphone.sip.transport import Transport
-from tests.interop.loopback import DOMAIN, Proxy, run_proxy
+from tests.interop.loopback import DOMAIN, Proxy, answered, run_proxy
 
 pytestmark = pytest.mark.interop
 
@@ -139,3 +140,38 @@ def test_transports_mixed(proxy: Proxy) -> None:
             assert (await call.ended(5)).by is EndedBy.REMOTE
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("transport", [Transport.UDP, Transport.TLS])
+def test_hold_and_both_kinds_of_transfer(proxy: Proxy, transport: Transport) -> None:
+    async def work() -> None:
+        async with (
+            proxy.phone("alice", transport, transfers=Consent.ACCEPT) as alice,
+            proxy.phone("bob", transport, transfers=Consent.ACCEPT) as bob,
+            proxy.phone("carol", transport, transfers=Consent.ACCEPT) as carol,
+        ):
+            for phone in (alice, bob, carol):
+                await phone.registered(5)
+            call = await alice.dial("bob")
+            at_bob = await answered(bob)
+            await call.answered(5)
+            await call.hold()
+            assert at_bob.held
+            consultation = await alice.dial("carol")
+            at_carol = await answered(carol)
+            await consultation.answered(5)
+            await call.transfer_to(consultation)
+            for gone in (call, at_bob, consultation, at_carol):
+                await gone.ended(5)
+            [b], [c] = bob.calls, carol.calls
+            assert at_carol.replaced_by is c
+            await b.answered(5)
+            assert not b.held
+
+            answering = asyncio.create_task(answered(alice))
+            await c.transfer("alice")
+            back = await answering
+            assert str(back.remote.uri) == f"sip:bob@{DOMAIN}"
+            await back.hangup()
+
+    asyncio.run(asyncio.wait_for(work(), 30))
