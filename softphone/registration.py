@@ -24,6 +24,8 @@ BACKOFF_LONGEST = 60.0
 FLOW_BACKOFF_FIRST = 60.0
 "Where the registrar uses flows: many phones lose theirs at once (RFC 5626 section 4.5, its base time doubled once)."
 FLOW_BACKOFF_LONGEST = 1800.0
+HOLDS_SECONDS = 30.0
+"A flow that failed sooner is not made anew at once, the second time."
 MAX_CORRECTIONS = 3
 "So often a REGISTER is sent again with what the registrar wants instead."
 REG_ID = "1"
@@ -84,7 +86,7 @@ class Registration:
 
     async def run(self) -> None:
         """Register, refresh, try again; returns only when refused for good."""
-        failures = 0
+        failures = broken = 0
         while True:
             self._wake.clear()
             try:
@@ -93,7 +95,11 @@ class Registration:
                 response, why = None, str(exc)
             if response is not None and response.success:
                 failures = 0
-                await self._sleep(self.granted * REFRESH_AT)
+                held = await self._hold()
+                broken = 0 if held else broken + 1
+                if broken > 1:  # the first time at once
+                    self._wake.clear()
+                    await self._sleep(self._backoff(broken - 2, 0))
                 continue
             status, reason = (0, why) if response is None else (response.status, response.reason)
             final = status in FINAL
@@ -138,6 +144,13 @@ class Registration:
             return
         if response.success:
             self._agent.hub.emit(Unregistered())
+
+    async def _hold(self) -> bool:
+        """Until it is time to refresh, or the flow fails; False: it failed so soon that it may always do so."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await self._sleep(self.granted * REFRESH_AT)
+        return not self._wake.is_set() or loop.time() - begun >= HOLDS_SECONDS
 
     async def _sleep(self, seconds: float) -> None:
         try:

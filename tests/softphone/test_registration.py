@@ -12,7 +12,7 @@ from softphone.events import Event, Registered, RegistrationFailed, Unregistered
 from softphone.phone import Softphone
 from softphone.sip.endpoint import ServerTransaction
 from softphone.sip.headers import Headers
-from softphone.sip.transport import Transport
+from softphone.sip.transport import Connection, Transport
 from tests.softphone.support import FakeMedia, Registrar, account, counting, simulate
 
 
@@ -132,6 +132,28 @@ def test_a_registration_too_large_for_a_datagram_keeps_its_datagram_flow() -> No
                 connection.abort()
             await asyncio.sleep(10)
             assert len(registrar.log) == 2
+        await registrar.endpoint.close()
+
+    simulate(work)
+
+
+def test_a_registrar_that_hangs_up_after_every_answer_is_not_asked_without_end() -> None:
+    async def work() -> None:
+        registrar = await Registrar("secret").start()
+        answer = registrar.endpoint._on_request
+
+        def hang_up(transaction: ServerTransaction) -> None:
+            answer(transaction)
+            if registrar.contacts:
+                assert isinstance(transaction.flow, Connection)
+                transaction.flow.close()
+
+        registrar.endpoint._on_request = hang_up
+        async with phone(None, uri=registrar.uri + ";transport=tcp") as alice:
+            await alice.registered(5)
+            await asyncio.sleep(100)
+            # the challenge, twice at once, then after 1, 2, 4, 8, 16, 32 seconds
+            assert len(registrar.log) == 9
         await registrar.endpoint.close()
 
     simulate(work)
