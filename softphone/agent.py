@@ -225,6 +225,10 @@ class Agent:
         """Take the challenges of a 401 or 407; False: trying again is pointless."""
         return self.authenticator.challenged(transaction.request, response, transaction.flow.peer.host)
 
+    def accepted(self, transaction: ClientTransaction, response: Response) -> None:
+        """A 2xx came: our credentials, if there were any, were right."""
+        self.authenticator.accepted(transaction.request, response, transaction.flow.peer.host)
+
     async def complete(self, make: Callable[[], Request], hop: Uri | None = None) -> Response:
         """The final response to a request other than INVITE; ``make`` makes it anew after every challenge.
 
@@ -240,7 +244,7 @@ class Agent:
             if response.status not in (401, 407) or not self.challenged(transaction, response):
                 break
         if response.success:
-            self.authenticator.accepted()
+            self.accepted(transaction, response)
         return response, transaction.flow
 
     def contact(self, flow: Flow, user: str | None = None) -> SipUri:

@@ -19,7 +19,7 @@ from softphone.sip.endpoint import ServerTransaction
 from softphone.sip.errors import SipParseError
 from softphone.sip.exchange import Turn
 from softphone.sip.headers import Headers
-from softphone.sip.identity import CALL_WAITING, Reason, answer_after, asserted, diversions, reasons
+from softphone.sip.identity import CALL_WAITING, Reason, answer_after, asserted, diversions, privacy, reasons
 from softphone.sip.message import REASONS, Request
 from softphone.sip.refer import Replaces
 from softphone.sip.reliable import OPTION, ReliableSender, asks_for
@@ -48,6 +48,8 @@ class IncomingCall(Call):
         super().__init__(agent, request.call_id, request.from_)
         self.asserted = asserted(request) if agent.trusts(transaction.flow) else ()
         "Who calls, as our own proxy vouches for (RFC 3325); empty: nobody does."
+        self.privacy = privacy(request)
+        "What the caller wants kept from others: ``id``, ``user``... (RFC 3323); empty: nothing."
         self.diversions = diversions(request)
         "Whom the call was for before it came to us, the latest first (RFC 5806, RFC 7044)."
         self.waiting = any(call.state is CallState.CONFIRMED for call in agent.calls)

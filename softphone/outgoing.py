@@ -330,6 +330,7 @@ class OutgoingCall(Call):
             dialog = Dialog.as_caller(transaction.request, response, contact)
             leg = await self._new_leg(dialog) if wanted else Leg(self._agent, dialog, None, Turn.STABLE)
         self._acknowledged[dialog_id] = leg
+        self._agent.accepted(transaction, response)
         leg.dialog.confirm(response)
         leg.learn(response)
         if not wanted:

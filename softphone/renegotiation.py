@@ -188,7 +188,7 @@ class Renegotiation:
             if response.status not in (401, 407) or not agent.challenged(transaction, response):
                 break
         if response.success:
-            agent.authenticator.accepted()
+            agent.accepted(transaction, response)
         return transaction, response
 
     def _refreshed(self, leg: Leg, response: Response) -> None:

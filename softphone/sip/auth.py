@@ -153,10 +153,13 @@ class Authenticator:
             progress = True
         return progress
 
-    def accepted(self) -> None:
-        """A request with our credentials went through."""
-        for realm in self._realms.values():
+    def accepted(self, request: Request, response: Response, server: str = "") -> None:
+        """A request went through; the server may name the nonce that it wants next (RFC 7616 section 3.5)."""
+        for (known, header, name), realm in self._realms.items():
             realm.refreshed = 0
+            used = known == server and realm.challenge.nonce in _nonces(request, header, name)
+            if used and (nonce := _next_nonce(response, header)) is not None:
+                realm.challenge, realm.count = replace(realm.challenge, nonce=nonce), 0
 
     def authorize(self, request: Request, server: str = "") -> Request:
         """The request with credentials for every realm that challenged us so far through that server."""
@@ -230,6 +233,15 @@ def _challenges(response: Response, name: str, answer: str) -> list[tuple[str, C
         except SipParseError:
             continue  # another scheme, or nonsense: as if it had not been offered
     return found
+
+
+def _next_nonce(response: Response, header: str) -> str | None:
+    """From Authentication-Info, or Proxy-Authentication-Info for a proxy's credentials."""
+    text = response.headers.get(header.removesuffix("orization") + "entication-Info")
+    try:
+        return None if text is None else parse_digest(f"Digest {text}").get("nextnonce")
+    except SipParseError:
+        return None
 
 
 def _nonces(request: Request, header: str, realm: str) -> set[str]:

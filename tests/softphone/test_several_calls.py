@@ -232,8 +232,9 @@ def test_who_calls_and_for_whom() -> None:
         assert isinstance(call.diversions[0], Diversion)
         await call.reject(486)
         bob._running()._proxies.add("::1")
-        await peer.ask(peer.invite(*lines, ("Call-ID", "other")), bob)
+        await peer.ask(peer.invite(*lines, ("Privacy", "id"), ("Call-ID", "other")), bob)
         call = await anext(bob.incoming())
+        assert call.privacy == {"id"}
         assert [who.display for who in call.asserted] == ["The boss"]
 
     with_peer(test)

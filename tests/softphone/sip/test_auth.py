@@ -123,10 +123,35 @@ def test_a_stale_nonce_is_replaced_but_not_for_ever() -> None:
             alice.challenged(tried, challenged_by(f'Digest realm="r", nonce="{n}", qop="auth", stale=TRUE'))
         )
     assert outcomes == [True, True, True, False, False]
-    alice.accepted()
+    alice.accepted(tried, Response(status=200, reason=""))
     tried = alice.authorize(register())
     assert alice.challenged(tried, challenged_by('Digest realm="r", nonce="x", stale=true'))
     assert parse_digest(alice.authorize(register()).headers.raw("Authorization")[0])["nonce"] == "x"
+
+
+@pytest.mark.parametrize("proxy", [True, False])
+def test_the_server_names_the_next_nonce(proxy: bool) -> None:
+    alice = client()
+    answer, info = (
+        ("Proxy-Authorization", "Proxy-Authentication-Info") if proxy else ("Authorization", "Authentication-Info")
+    )
+    alice.challenged(register(), challenged_by('Digest realm="r", nonce="one", qop="auth"', proxy=proxy))
+
+    def sent() -> tuple[str, str]:
+        values = parse_digest(alice.authorize(register()).headers.raw(answer)[0])
+        return values["nonce"], values["nc"]
+
+    def accept(request: Request, *headers: tuple[str, str]) -> None:
+        alice.accepted(request, Response(status=200, reason="", headers=Headers.of(*headers)))
+
+    accept(register(), (info, 'nextnonce="nobody asked"'))
+    assert sent() == ("one", "00000001")
+    request = alice.authorize(register())
+    accept(request, ("Authentication-Info" if proxy else "Proxy-Authentication-Info", 'nextnonce="not for us"'))
+    accept(request, (info, 'nextnonce="two'))
+    assert sent() == ("one", "00000003")
+    accept(alice.authorize(register()), (info, 'qop=auth, nextnonce="two"'))
+    assert [sent(), sent()] == [("two", "00000001"), ("two", "00000002")]
 
 
 @pytest.mark.parametrize(
