@@ -1,13 +1,15 @@
-"""The command ``softphone``.
-
-Exit status: 0 ok, 1 failure, 2 usage.
-"""
+"""The command ``softphone``; its exit status is an `ExitCode`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+
+from softphone.commands import accounts
+from softphone.commands.common import complain
+from softphone.errors import ConfigError, SoftphoneError
+from softphone.exit_code import ExitCode
 
 DEMO = "sip_test_env.demo"
 "Run as a program of its own: product code never imports the test environment."
@@ -16,15 +18,38 @@ DEMO = "sip_test_env.demo"
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the console script; ``arguments`` default to the command line's."""
     given = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="softphone", description="A SIP softphone with Mobile IPv6 built in.")
+    if given[:1] == ["demo"]:
+        os.execv(sys.executable, [sys.executable, "-m", DEMO, *given[1:]])
+    options = _parser().parse_args(given)
+    try:
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except ConfigError as exc:
+        complain(str(exc))
+        return ExitCode.USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains on its way out
+        return ExitCode.FAILURE
+    except (SoftphoneError, OSError) as exc:
+        complain(str(exc))
+        return ExitCode.FAILURE
+    except (KeyboardInterrupt, EOFError):
+        complain("given up")
+        return ExitCode.FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="softphone", description="A SIP softphone with Mobile IPv6 built in.",
+        epilog="Exit status: 0 ok, 1 failure, 2 usage or configuration, 3 rejected, 4 unauthorised, 5 timeout, 6 busy.",
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    accounts.add(commands)
     commands.add_parser(
         "demo", add_help=False, help="a call that changes networks, on real network stacks in namespaces (needs root)"
     )
-    options, rest = parser.parse_known_args(given)
-    if options.command == "demo":
-        os.execv(sys.executable, [sys.executable, "-m", DEMO, *rest])
-    return 2
+    return parser
 
 
 if __name__ == "__main__":

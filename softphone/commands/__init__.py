@@ -1,0 +1,1 @@
+"""The commands of ``softphone``, one module each: ``add(commands)`` describes it, ``run`` is its function."""

@@ -1,0 +1,278 @@
+"""``softphone accounts``: list, add (with a walk through), test, remove."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from softphone.account_editing import add_account, remove_account
+from softphone.account_settings import parse_address
+from softphone.accounts import AccountEntry, Network, PhoneConfiguration, load
+from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
+from softphone.config import Account
+from softphone.errors import ConfigError
+from softphone.exit_code import ExitCode
+from softphone.passwords import FilePassword, KeyringPassword, keyring_works
+from softphone.phone import Softphone
+from softphone.sip.transport import Transport
+from softphone.sip.uri import host_port, unescape
+from softphone.trial import TRIAL_SECONDS, Trial, try_account
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
+SOURCE_OPTIONS = ("password_file", "password_command", "password_env", "password_keyring")
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Who is asked: tests put something else here."""
+
+    ask: Callable[[str], str] = input
+    ask_secretly: Callable[[str], str] = getpass.getpass
+    interactive: Callable[[], bool] = sys.stdin.isatty
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("accounts", help="the accounts of the phone: list, add, test, remove")
+    inner = parser.add_subparsers(dest="accounts_command", required=True, metavar="COMMAND")
+    listing = inner.add_parser("list", help="what is configured")
+    json_option(listing)
+    listing.set_defaults(run=list_accounts)
+    adding = inner.add_parser("add", help="asks what is needed, finds the server, registers, and saves the account")
+    _adding_options(adding)
+    adding.set_defaults(run=lambda options: add_one(options, Terminal()))
+    testing = inner.add_parser("test", help="finds the server and registers, and says what happened")
+    testing.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    testing.add_argument("--timeout", type=float, default=TRIAL_SECONDS, metavar="SECONDS")
+    json_option(testing)
+    testing.set_defaults(run=try_accounts)
+    removing = inner.add_parser("remove", help="takes an account out of the configuration")
+    removing.add_argument("name", metavar="NAME")
+    removing.set_defaults(run=remove)
+    for each in (listing, adding, testing, removing):
+        config_option(each)
+
+
+def _adding_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("address", nargs="?", help="the SIP address: alice@example.org")
+    parser.add_argument("--name", help="what the account is called here; default: the domain")
+    parser.add_argument("--auth-user", help="name for the login, where it is not the part before the @")
+    parser.add_argument("--display-name", help="what others see")
+    parser.add_argument("--transport", choices=[str(each) for each in Transport])
+    parser.add_argument("--registrar", metavar="URI")
+    parser.add_argument("--outbound-proxy", metavar="URI")
+    parser.add_argument("--local-host", metavar="ADDRESS")
+    parser.add_argument("--ca-file", metavar="FILE")
+    parser.add_argument("--voicemail", metavar="NUMBER")
+    parser.add_argument("--network", choices=[str(each) for each in Network])
+    parser.add_argument("--no-register", action="store_true", help="calls go directly to the address in their URI")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--password-file", metavar="FILE", help="its first line is the password; mode 0600")
+    source.add_argument("--password-command", metavar="COMMAND", help="prints the password")
+    source.add_argument("--password-env", metavar="VARIABLE")
+    source.add_argument("--password-keyring", metavar="USER", help="the keyring has it under this name")
+    source.add_argument("--password-stdin", action="store_true", help="read it from stdin, and keep it as `add` does")
+    parser.add_argument("--batch", action="store_true", help="never ask")
+    parser.add_argument("--no-test", action="store_true", help="save without trying")
+    parser.add_argument("--keep", action="store_true", help="save also when the test fails")
+    parser.add_argument("--timeout", type=float, default=TRIAL_SECONDS, metavar="SECONDS")
+
+
+# list, test, remove
+
+
+def list_accounts(options: argparse.Namespace) -> int:
+    """What is configured, without passwords."""
+    configuration = load(config_path(options))
+    for name, entry in configuration.entries.items():
+        account, default = entry.settings, name == _default(configuration)
+        if options.json:
+            say_json(
+                {"account": name, "address": str(account.aor), "default": default, "network": str(entry.network),
+                 "transport": str(account.transport), "register": account.register, "voicemail": entry.voicemail,
+                 "password": _source(entry)}
+            )  # fmt: skip
+            continue
+        details = [str(account.transport), str(entry.network), *([] if account.register else ["does not register"])]
+        say(f"{name:16} {account.aor}  ({', '.join(details)}; password: {_source(entry)}){' *' if default else ''}")
+    if not configuration.entries and not options.json:
+        say("no accounts; softphone accounts add makes one")
+    return ExitCode.OK
+
+
+def _default(configuration: PhoneConfiguration) -> str | None:
+    return configuration.default or next(iter(configuration.entries), None)
+
+
+def _source(entry: AccountEntry) -> str:
+    return "none" if entry.password is None else type(entry.password).__name__.removesuffix("Password").lower()
+
+
+def try_accounts(options: argparse.Namespace) -> int:
+    """The first failure's exit status."""
+    configuration = load(config_path(options))
+    names: list[str] = options.names or list(configuration.entries)
+    if unknown := [name for name in names if name not in configuration.entries]:
+        raise ConfigError(f"there is no account {unknown[0]!r}; there are {', '.join(configuration.entries)}")
+    if not names:
+        raise ConfigError(f"{configuration.path} has no accounts: softphone accounts add")
+    codes = [_test(configuration.entries[name], options.timeout, as_json=options.json) for name in names]
+    return next((code for code in codes if code), ExitCode.OK)
+
+
+def _test(entry: AccountEntry, timeout: float, *, as_json: bool = False) -> ExitCode:
+    try:
+        trial = asyncio.run(try_account(Softphone(entry.account(), entry.sockets()), timeout))
+    except ConfigError as exc:
+        trial = Trial(ExitCode.USAGE, (), str(exc))
+    if as_json:
+        say_json(
+            {"account": entry.name, "result": trial.code.name.lower(), "status": trial.status, "text": trial.text,
+             "servers": trial.servers, "contact": trial.contact, "expires": trial.expires}
+        )  # fmt: skip
+    else:
+        _tell(entry.name, trial)
+    return trial.code
+
+
+def _tell(name: str, trial: Trial) -> None:
+    for server in trial.servers[:4]:
+        say(f"{name}: server {server}")
+    say(f"{name}: {trial.text}")
+
+
+def remove(options: argparse.Namespace) -> int:
+    """The password in a keyring goes, too; files stay."""
+    path = config_path(options)
+    entry = load(path).entries.get(options.name)
+    remove_account(path, options.name)
+    say(f"{options.name}: removed from {path}")
+    match None if entry is None else entry.password:
+        case KeyringPassword() as kept:
+            try:
+                kept.delete()
+            except ConfigError as exc:
+                complain(str(exc))
+        case FilePassword(file):
+            say(f"the password is still in {file}")
+    return ExitCode.OK
+
+
+# add
+
+
+def add_one(options: argparse.Namespace, terminal: Terminal) -> int:
+    """Walk through: address, name, login, password, network; then a try, then the file."""
+    path = config_path(options)
+    asks = terminal.interactive() and not options.batch
+    configuration = load(path) if path.exists() else PhoneConfiguration(path, {})
+    if options.address is None and not asks:
+        raise ConfigError("say which address: softphone accounts add alice@example.org")
+    address = options.address or _ask(terminal, "SIP address (alice@example.org)")
+    try:
+        uri = parse_address(address)
+    except ValueError as exc:
+        raise ConfigError(f"{address!r} is no SIP address: {exc}") from None
+    user = unescape(uri.user or "")
+    name = options.name or _name(uri.host, configuration)
+    if asks and options.name is None:
+        name = _ask(terminal, "Name of the account here", name)
+    if not NAME.match(name):
+        raise ConfigError(f"{name!r} is no name for an account: letters, digits, - and _, 40 at most")
+    if name in configuration.entries:
+        raise ConfigError(f"there is an account {name!r} already: choose another --name, or remove it first")
+    keys: dict[str, object] = {"address": f"{uri.user}@{host_port(uri.host, None)}"}
+    if uri.port is not None and options.registrar is None:
+        keys["registrar"] = f"sip:{host_port(uri.host, uri.port)}"
+    for key in ("auth_user", "display_name", "transport", "registrar", "outbound_proxy", "local_host", "ca_file"):
+        if (value := getattr(options, key)) is not None:
+            keys[key] = str(Path(value).absolute()) if key == "ca_file" else value
+    for key in ("voicemail", "network"):
+        if (value := getattr(options, key)) is not None:
+            keys[key] = value
+    if asks and options.network is None:
+        keys["network"] = _ask(terminal, "Network: direct, or home (the mobile home address)", "direct")
+    if options.no_register:
+        keys["register"] = False
+    password = _password(options, terminal, keys, user, asks=asks)
+    entry = _checked(path, name, keys)
+    if not options.no_test:
+        code = _try(entry, password, options.timeout)
+        if code and not options.keep and not (asks and _yes(terminal, "Save the account all the same?")):
+            say("not saved")
+            return code
+    if password is not None:
+        keys |= _keep_password(password, path, name, user)
+    add_account(path, name, keys)
+    say(f"{name}: saved in {path}")
+    return ExitCode.OK
+
+
+def _password(
+    options: argparse.Namespace, terminal: Terminal, keys: dict[str, object], user: str, *, asks: bool
+) -> str | None:
+    """One that was typed in and has to be kept, or None: ``keys`` say where it is, or there is none."""
+    for key in SOURCE_OPTIONS:
+        if (value := getattr(options, key)) is not None:
+            keys[key] = str(Path(value).absolute()) if key == "password_file" else value
+            return None
+    if options.password_stdin:
+        if not (given := sys.stdin.readline().rstrip("\r\n")):
+            raise ConfigError("no password came by stdin")
+        return given
+    return (terminal.ask_secretly(f"Password of {user} (empty: none): ") or None) if asks else None
+
+
+def _checked(path: Path, name: str, keys: dict[str, object]) -> AccountEntry:
+    """As the file would have it. Raises ConfigError."""
+    with tempfile.TemporaryDirectory() as directory:
+        draft = Path(directory) / path.name
+        try:
+            add_account(draft, name, keys)
+            return load(draft).entries[name]
+        except ConfigError as exc:
+            raise ConfigError(str(exc).replace(f"{draft}:", "the new account, line ")) from None
+
+
+def _try(entry: AccountEntry, password: str | None, timeout: float) -> ExitCode:
+    account: Account = entry.account() if password is None else replace(entry.settings, password=password)
+    trial = asyncio.run(try_account(Softphone(account, entry.sockets()), timeout))
+    _tell(entry.name, trial)
+    return trial.code
+
+
+def _keep_password(password: str, path: Path, name: str, user: str) -> dict[str, object]:
+    """In the keyring where there is one, else in a file beside the configuration."""
+    if keyring_works():
+        key = f"{name}/{user}"
+        try:
+            KeyringPassword(key).write(password)
+            say("the password is in the keyring")
+            return {"password_keyring": key}
+        except ConfigError as exc:
+            complain(f"{exc}; a file is used instead")
+    file = path.parent / f"{name}.password"
+    FilePassword(file).write(password)
+    say(f"the password is in {file} (mode 0600)")
+    return {"password_file": file.name}
+
+
+def _name(host: str, configuration: PhoneConfiguration) -> str:
+    base = re.sub(r"[^A-Za-z0-9_-]", "-", host.removeprefix("sip.")).strip("-")[:36] or "account"
+    names = (base if number == 1 else f"{base}-{number}" for number in range(1, len(configuration.entries) + 2))
+    return next(name for name in names if name not in configuration.entries)
+
+
+def _ask(terminal: Terminal, question: str, default: str = "") -> str:
+    answer = terminal.ask(f"{question} [{default}]: " if default else f"{question}: ").strip()
+    return answer or default
+
+
+def _yes(terminal: Terminal, question: str) -> bool:
+    return _ask(terminal, f"{question} (y/n)", "n").lower() in ("y", "yes")
