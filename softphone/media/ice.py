@@ -37,7 +37,10 @@ class _Protocol(StunProtocol):
         if not isinstance(data, bytes) or not data:
             return
         if data[0] > 3:
-            self.receiver.on_data(data)
+            if self.receiver.knows((addr[0], addr[1])):
+                self.receiver.on_data(data)
+            else:
+                self.receiver.strangers += 1
             return
         try:
             super().datagram_received(data, addr)
@@ -60,7 +63,14 @@ class _OnSocket(aioice.Connection):
         )
         self.sock = sock
         self.on_data: Callable[[bytes], None] = lambda data: None
-        self.malformed = 0
+        self.malformed = self.strangers = 0
+
+    def knows(self, address: tuple[str, int]) -> bool:
+        """Whether this is an address of the other side: of the chosen pair, or of one that is or was checked."""
+        chosen = self._nominated.get(1)
+        if chosen is not None and chosen.remote_addr == address:
+            return True
+        return any(pair.remote_addr == address for pair in self._check_list)
 
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5
@@ -160,6 +170,11 @@ class IceAgent:
     def malformed(self) -> int:
         """Datagrams that began like STUN and were none, or malformed."""
         return self._connection.malformed
+
+    @property
+    def strangers(self) -> int:
+        """Packets from addresses that are none of the other side's."""
+        return self._connection.strangers
 
     @property
     def path(self) -> str:

@@ -501,8 +501,13 @@ class MediaSession:
 
     def statistics(self) -> MediaStatistics:
         """The counters as they are now."""
-        if self._ice is not None and self._ice.malformed:
-            self._drops[Drop.MALFORMED_STUN] = self._ice.malformed
+        if self._ice is not None:
+            for drop, count in (
+                (Drop.MALFORMED_STUN, self._ice.malformed),
+                (Drop.UNKNOWN_SOURCE, self._ice.strangers),
+            ):
+                if count:
+                    self._drops[drop] = count
         if self._stream is None:
             drops = MappingProxyType(dict(self._drops))
             return MediaStatistics("", "", 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, None, 0, drops, None, None)

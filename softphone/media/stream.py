@@ -239,6 +239,9 @@ class Stream:
         self.monitor.heard(at, sound=True)
         if self.arrivals is not None:
             self.arrivals.add(at, sequence)
+        if began:
+            # Its timestamps may be anywhere: what is known of the digits before says nothing about them.
+            self._received_digits = DigitReceiver()
         if began or sequence > highest:
             self._follow(sender)
         if event_rate is not None:

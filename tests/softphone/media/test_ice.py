@@ -173,6 +173,27 @@ def test_a_peer_without_ice_is_called_as_ever() -> None:
     run(work())
 
 
+def test_strangers_are_not_heard_even_without_srtp() -> None:
+    async def work() -> None:
+        plain = replace(SETTINGS, srtp=SrtpMode.OFF)
+        caller, callee = await pair(plain, plain, "127.0.0.1")
+        await callee.start()
+        await caller.start()
+        await until(lambda: callee.statistics().received > 5, 8)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            assert caller.agreed is not None
+            for n in range(5):
+                packet = bytes([0x80, 0, 0, n]) + bytes(168)
+                stranger.sendto(packet, ("127.0.0.1", caller.agreed.remote_rtp_port))
+        await until(lambda: callee.statistics().drops.get(Drop.UNKNOWN_SOURCE, 0) == 5)
+        before = callee.statistics()
+        await until(lambda: callee.statistics().received > before.received + 5)
+        assert Drop.UNEXPECTED_SSRC not in callee.statistics().drops
+        await ended(caller, callee)
+
+    run(work())
+
+
 def test_stun_nonsense_does_not_stop_a_running_call() -> None:
     async def work() -> None:
         caller, callee = await pair(SETTINGS, SETTINGS, "127.0.0.1")

@@ -9,10 +9,13 @@ import pytest
 
 from softphone.media.codecs import OPUS, PACKET_TIME, PCMU, Codec
 from softphone.media.drops import DropCounter
+from softphone.media.dtmf import DigitReceived
 from softphone.media.monitor import MediaTimeout, OneWayAudio, Way
 from softphone.media.offer_answer import SrtpMode
 from softphone.media.opus import BIT_RATE, EXPECTED_LOSS
+from softphone.media.rtp import Transmission
 from softphone.media.settings import MediaSettings
+from softphone.media.srtp import MediaDropped
 from softphone.media.stream import Stream
 from tests.softphone.media.support import seeded, words
 from tests.softphone.media.test_offer_answer import HOME, PEER, agree, side
@@ -124,3 +127,31 @@ def test_a_peer_that_vanishes_is_noticed() -> None:
     net.run(31)
     events = net.a.monitor.check(net.tick * PACKET_TIME, receives=True, sends=True)
     assert [type(e) for e in events] == [OneWayAudio, MediaTimeout]
+
+
+def test_digits_after_a_change_of_source_are_heard() -> None:
+    net = network(PCMU)
+    net.run(0.2)
+    heard: list[DigitReceived] = []
+
+    def press(digit: str) -> None:
+        net.a.send_digits(digit, None, 0.1)
+        for _ in range(20):
+            now = net.tick * PACKET_TIME
+            packet = net.a.packet(None, now, begins=False)
+            assert packet is not None
+            try:
+                heard.extend(net.b.take_rtp(packet, A, now)[1])
+            except MediaDropped:
+                pass  # the first packet of a new source has to be confirmed by the next
+            net.tick += 1
+
+    press("1")
+    # Another source, whose timestamps begin far behind those of the first.
+    before = net.a.transmission
+    net.a.transmission = Transmission(seeded(9), 8_000)
+    net.a.transmission._timestamp = (before._timestamp - 0x1000_0000) & 0xFFFFFFFF
+    for _ in range(3):
+        press("2")
+    assert heard[0].digit == "1"
+    assert [event.digit for event in heard][-2:] == ["2", "2"]
