@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from softphone.config import Account
-from softphone.errors import TransportError
+from softphone.errors import CallError, TransportError
 from softphone.events import EventHub, MessageReceived
 from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.dtmf import DURATION, DigitMethod
@@ -37,6 +37,8 @@ EXTENSIONS = (reliable.OPTION, "replaces", "norefersub", session_timer.OPTION)
 MAX_CHALLENGES = 5
 FREE_SECONDS = 2.0
 "How long shutting down waits for media sessions to close."
+
+Result = TypeVar("Result")
 
 
 class Media(Protocol):
@@ -103,7 +105,7 @@ class Agent:
         self.path: tuple[NameAddr, ...] = ()
         "The way from the registrar to us as it was stored (RFC 3327)."
         self._proxies: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._freeing: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
@@ -112,6 +114,22 @@ class Agent:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
+
+    async def finish(self, work: Coroutine[object, object, Result], name: str) -> Result:
+        """What work that owes the other side something comes to; it goes on when whoever waits here is cancelled.
+
+        Raises CallError when the phone is shut down before its end.
+        """
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            waiting = asyncio.current_task()
+            if waiting is None or waiting.cancelling():
+                raise  # it is the one who waits that was cancelled
+            raise CallError("the phone was shut down") from None
 
     def free(self, media: Media) -> None:
         """Close a media session in the background."""

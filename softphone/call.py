@@ -429,7 +429,7 @@ class Call(ABC):
         if leg is None or self.state is CallState.ENDED:
             return
         self._end(by, status, text, dialog_ends=False)
-        await self._say_bye(leg, reason)
+        await self._agent.finish(self._say_bye(leg, reason), f"BYE {self.id}")
 
     async def _say_bye(self, leg: Leg, reason: Reason | None = None) -> None:
         try:

@@ -7,7 +7,7 @@ who takes it, else as a re-INVITE with the offer that we made last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from softphone.agent import MAX_CHALLENGES
@@ -52,11 +52,15 @@ class Renegotiation:
 
     async def hold(self, music: AudioSource | None) -> None:
         """See `Call.hold`."""
-        await self._change("hold", Direction.SENDONLY, music)
+        await self._finish(self._change("hold", Direction.SENDONLY, music))
 
     async def resume(self) -> None:
         """See `Call.resume`."""
-        await self._change("resume", Direction.SENDRECV, None)
+        await self._finish(self._change("resume", Direction.SENDRECV, None))
+
+    async def _finish(self, change: Coroutine[object, object, None]) -> None:
+        """A re-INVITE has to be acknowledged, whoever has lost interest in it."""
+        await self._call._agent.finish(change, f"change {self._call.id}")
 
     async def _change(self, what: str, wish: Direction, music: AudioSource | None) -> None:
         call = self._call

@@ -230,6 +230,45 @@ def test_who_does_not_know_the_call_any_more_has_ended_it(status: int) -> None:
     with_peer(test)
 
 
+def test_who_loses_interest_in_a_change_leaves_nothing_unfinished() -> None:
+    async def test(peer: Peer, bob: Softphone, media: list[FakeMedia]) -> None:
+        call, _ = await talking(peer, bob)
+        holding = asyncio.create_task(call.hold())
+        reinvite = await peer.requests.get()
+        holding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holding
+        accept(peer, reinvite, b"answer recvonly")
+        assert (await peer.acks.get()).cseq.number == reinvite.request.cseq.number
+        await asyncio.sleep(0)
+        assert call.on_hold
+        hanging_up = asyncio.create_task(call.hangup())
+        await asyncio.sleep(0)
+        hanging_up.cancel()
+        bye = await peer.requests.get()
+        bye.respond(401, headers=Headers.of(("WWW-Authenticate", 'Digest realm="r", nonce="n"')))
+        (await peer.requests.get()).respond(200)
+        await asyncio.gather(hanging_up, return_exceptions=True)
+
+    with_peer(test)
+
+
+def test_shutting_down_in_mid_change_is_told() -> None:
+    async def test(peer: Peer, bob: Softphone, media: list[FakeMedia]) -> None:
+        call, _ = await talking(peer, bob)
+        counters = bob.counters
+        holding = asyncio.create_task(call.hold())
+        await peer.requests.get()
+        closing = asyncio.create_task(bob.close())
+        (await peer.requests.get()).respond(200)
+        with pytest.raises(CallError, match="shut down"):
+            await holding
+        await closing
+        assert counters["task-failed"] == 0
+
+    with_peer(test)
+
+
 def test_a_hangup_in_mid_change() -> None:
     async def test(peer: Peer, bob: Softphone, media: list[FakeMedia]) -> None:
         call, _ = await talking(peer, bob)
