@@ -109,17 +109,31 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     yield from run_proxy(tmp_path_factory.mktemp("kamailio-baresip"), 25090, "MD5")
 
 
+def statistics(call: Call) -> MediaStatistics:
+    found = call.statistics()
+    assert isinstance(found, MediaStatistics)
+    return found
+
+
 async def heard(call: Call) -> MediaStatistics:
-    """Until sound has come, from now on."""
-    before = call.statistics()
-    assert isinstance(before, MediaStatistics)
+    """Until sound has come, from now on. Raises TimeoutError."""
+    before = statistics(call)
     async with asyncio.timeout(5):
         while True:
-            now = call.statistics()
-            assert isinstance(now, MediaStatistics)
+            now = statistics(call)
             if now.received > before.received + 5:
                 return now
             await asyncio.sleep(0.02)
+
+
+async def silent(call: Call) -> None:
+    """Until none comes any more. Raises TimeoutError."""
+    async with asyncio.timeout(5):
+        while True:
+            before = statistics(call)
+            await asyncio.sleep(0.2)
+            if statistics(call).received == before.received:
+                return
 
 
 async def called(alice: Softphone, bob: Baresip, *, by_bob: bool) -> Call:
@@ -154,16 +168,10 @@ def test_hold_and_digits(proxy: Proxy, tmp_path: Path, by_bob: bool, secure: boo
             await alice.registered(5)
             events = alice.events()
             call = await called(alice, bob, by_bob=by_bob)
-            assert ((await heard(call)).srtp_suite != "") is secure
+            assert (statistics(call).srtp_suite != "") is secure
             await call.hold()
             assert await held(events) == (True, False)
-            await asyncio.sleep(0.1)  # what was under way
-            before = call.statistics()
-            await asyncio.sleep(0.2)
-            now = call.statistics()
-            assert isinstance(before, MediaStatistics)
-            assert isinstance(now, MediaStatistics)
-            assert now.received == before.received
+            await silent(call)
             await call.resume()
             assert await held(events) == (False, False)
             await heard(call)
