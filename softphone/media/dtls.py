@@ -163,7 +163,7 @@ class DtlsAssociation:
 
     def receive(self, datagram: bytes, now: float) -> None:
         """A datagram of the other side. Raises `MediaDropped` where nothing can come of it."""
-        if self.failed:
+        if self.failed or not is_dtls(datagram):
             raise MediaDropped(Drop.DTLS_FAILED)
         self._ssl.bio_write(datagram)
         if self.keys is None:

@@ -27,6 +27,9 @@ GATHERING = 2.0
 CONNECTING = 15.0
 "Seconds for the checks."
 
+malformed_stun = (AssertionError, IndexError, KeyError, UnicodeError, struct.error)
+"What aioice raises beside ValueError: it reads some attributes without a look at their length."
+
 
 class _Protocol(StunProtocol):
     """Hands on at once what is no STUN (RFC 7983), and lets nothing that is malformed out."""
@@ -44,8 +47,7 @@ class _Protocol(StunProtocol):
             return
         try:
             super().datagram_received(data, addr)
-        except (AssertionError, IndexError, KeyError, UnicodeError, struct.error):
-            # aioice reads some attributes without a look at their length.
+        except malformed_stun:
             self.receiver.malformed += 1
 
 

@@ -35,16 +35,18 @@ def main(arguments: list[str]) -> int:
 def _run(target: str, seconds: str) -> None:
     import atheris
 
-    phone = target.startswith(("sip", "sdp"))
-    with atheris.instrument_imports(include=["softphone.sip", "softphone.media.sdp"] if phone else ["mobility"]):
+    phone = target.startswith(("sip", "sdp", "media"))
+    with atheris.instrument_imports(include=["softphone.sip", "softphone.media"] if phone else ["mobility"]):
         from tests.fuzz import nodes
         from tests.fuzz.targets import TARGETS
+        from tests.softphone.media import fuzzing as media
         from tests.softphone.sip import fuzzing
     if target not in TARGETS:
         raise SystemExit(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
     work = WORK / target
     work.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(nodes.seeds() if target in nodes.TARGETS else fuzzing.seeds(target)):
+    begin = nodes.seeds() if target in nodes.TARGETS else media.seeds() if target in media.TARGETS else None
+    for number, seed in enumerate(fuzzing.seeds(target) if begin is None else begin):
         (work / f"seed-{number}").write_bytes(seed)
     kept = [str(CORPUS / target)] if (CORPUS / target).is_dir() else []
     options = [f"-max_total_time={seconds}", f"-artifact_prefix={WORK}/{target}-", *LIMITS]

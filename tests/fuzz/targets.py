@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.fuzz import formats, gateways, nodes, texts
+from tests.softphone.media import fuzzing as media
 from tests.softphone.sip import fuzzing
 
 Target = Callable[[bytes], None]
@@ -24,6 +25,7 @@ TARGETS: dict[str, Target] = {
     "configuration": texts.configuration,
     "control": texts.control,
     **fuzzing.TARGETS,
+    **media.TARGETS,
 }
 
 
