@@ -26,6 +26,7 @@ from mobility.mipv6.tunnel import (
     seal,
     seal4,
 )
+from mobility.nemo.mobile_networks import NO_PREFIXES, Prefixes
 from mobility.wire import ip6
 
 
@@ -57,11 +58,14 @@ class Forwarding:
         form: TunnelForm,
         security: IpsecProcessing,
         updates: BindingUpdateList,
+        networks: Prefixes = NO_PREFIXES,
     ) -> None:
+        """``networks``: behind this terminal, if it is a mobile router."""
         self.home_address = home_address
         self.form = form
         self.security = security
         self.updates = updates
+        self.networks = networks
         self.tunnel: TunnelInformation | None = None
         self.regional: RegionalInformation | None = None
         self.at_home = False
@@ -156,7 +160,7 @@ class Forwarding:
     def receive(self, packet: bytes) -> bytes:
         """Receive routine 120: the packet for scenario processing (step 127). Raises `Discard` (step 130)."""
         packet = checked(packet)
-        if packet[24:40] == self._home:
+        if packet[24:40] == self._home or packet[24:40] in self.networks:
             if not self.at_home:  # step 121
                 raise Discard(Reason.NOT_TUNNELLED, f"from {IPv6Address(packet[8:24])}")
             return packet
@@ -186,8 +190,13 @@ class Forwarding:
         return inner  # step 127
 
     def check_inner(self, inner: bytes) -> None:
-        """Raises `Discard` HOME_ADDRESS_NOT_OURS unless a packet out of the tunnel is for a home address of ours."""
-        if inner[24:40] != self._home and not (inner[0] >> 4 == 4 and inner[16:20] == self.home_address4):
+        """Raises `Discard` HOME_ADDRESS_NOT_OURS unless a packet out of the tunnel is for an address of ours, or a network
+        behind us (RFC 3963 section 5.5)."""
+        if inner[0] >> 4 == 4:
+            ours = inner[16:20] == self.home_address4
+        else:
+            ours = inner[24:40] == self._home or inner[24:40] in self.networks
+        if not ours:
             raise Discard(Reason.HOME_ADDRESS_NOT_OURS, "inner destination of a packet out of the tunnel")
 
     def _check_direct(self, packet: bytes) -> None:

@@ -65,9 +65,10 @@ class Receiving:
 
     def packet(self, packet: bytes, link: str, now: float) -> list[Output]:
         """A whole packet that the host of a link does not handle."""
-        if self._is_signalling(packet):
+        behind = packet[24:40] in self._forwarding.networks
+        if not behind and self._is_signalling(packet):
             return self._signalling(packet, link, now)
-        if packet[6] == ip6.ICMPV6 and packet[24:40] != self._home:
+        if not behind and packet[6] == ip6.ICMPV6 and packet[24:40] != self._home:
             return self._icmp(packet, now)
         try:
             inner = self._forwarding.receive(packet)
@@ -108,6 +109,9 @@ class Receiving:
 
     def out_of_tunnel(self, inner: bytes, now: float) -> list[Output]:
         """Receive routine 120 is done: the application's IPsec, then the host OS."""
+        if inner[24:40] != self._home and inner[0] >> 4 == 6:
+            self.delivered += 1
+            return [Deliver(inner)]  # of a network behind us: its IPsec is its own
         if inner[6] == ip6.ICMPV6 and inner[8:24] == self._agent and self._watch.echoed(inner, now):
             return []
         if inner[6] == ip6.MOBILITY and inner[0] >> 4 == 6:

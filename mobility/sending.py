@@ -44,6 +44,8 @@ class Sending:
         "Packets of the host OS that went to the network."
         self.host_mtu = ip6.MINIMUM_MTU
         "Octets of the largest packet that the host OS may send."
+        self.network_mtu = ip6.MINIMUM_MTU
+        "The same of nodes in a mobile network, whose packets the application's IPsec passes by."
         self.sent_lately = SentLately(tunnel_out)
         self.waiting = WaitingRoom()
         self.optimization = RouteOptimization(
@@ -82,6 +84,12 @@ class Sending:
             return list(self.waiting.add(packet, now))
         return self._outbound(packet, now)
 
+    def from_network(self, packet: bytes, now: float) -> list[Output]:
+        """A packet from a network behind this terminal, which the caller has looked at (RFC 3963 section 5.5)."""
+        if not self._forwarding.ready:
+            return list(self.waiting.add(packet, now))
+        return self._outbound(packet, now)
+
     def what_waited(self, now: float) -> list[Output]:
         """There is a binding again: what the old place lost goes first, then what waited for the new one."""
         outputs = self._send_again(now)
@@ -102,6 +110,7 @@ class Sending:
     def measure(self, path_mtu: int) -> bool:
         """Whether `host_mtu` is another one now: what both IPsec layers leave of the narrowest link or path."""
         inner = self._forwarding.tunnel_room(path_mtu)
+        self.network_mtu = max(inner, ip6.MINIMUM_MTU)
         body = inner - ip6.HEADER_SIZE
         for policy in self._application.spd.policies:
             sa = policy.outbound_sa
@@ -174,12 +183,23 @@ class Sending:
         if present is None:
             return [Discarded(Reason.NO_BINDING, "send-routine", "the terminal is on no link")]
         try:
+            if packet[8:24] != self._home:
+                # The application's IPsec is the home address's own, and so is the direct way.
+                return self._tunnelled(packet, present.link, now)
             outputs = self.on_its_way(self._application.protect(packet), present.link, now)
         except Discard as discard:
             return [Discarded.of(discard, "send-routine")]
         if self.optimizes and packet[24:40] not in self.optimization.ways and not self._forwarding.at_home:
             outputs += self.optimization.noticed(packet[24:40], now)
         return outputs
+
+    def _tunnelled(self, packet: bytes, link: str, now: float) -> list[Output]:
+        """Send routine 100 for a packet of a network behind us. Raises `Discard`."""
+        outer = self._forwarding.send_tunnelled(packet)
+        if not self._forwarding.at_home:
+            self.sent_lately.sealed(packet, now)
+        self.sent += 1
+        return self._put(link, outer, now)
 
     def _send_again(self, now: float) -> list[Output]:
         """What the home agent did not receive from the place that was left."""
@@ -192,7 +212,8 @@ class Sending:
         outputs = mobile_node.settle(now, len(packets), progress.sent_again)
         for packet in packets:
             try:
-                outputs += self.on_its_way(packet, present.link, now)
+                way = self.on_its_way if packet[8:24] == self._home else self._tunnelled
+                outputs += way(packet, present.link, now)
             except Discard as discard:
                 outputs.append(Discarded.of(discard, "send-routine"))
         return outputs

@@ -36,6 +36,7 @@ from mobility.mipv6.tunnel import (
     seal,
     terminal_policies,
 )
+from mobility.nemo.mobile_networks import Prefixes
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
 from mobility.path_watch import PathWatch
 from mobility.receiving import Receiving
@@ -85,9 +86,12 @@ class Terminal:
         self.application = application
         self.updates = BindingUpdateList()
         self.scenarios = ScenarioPolicy((*SCENARIOS, *settings.more_scenarios), settings.scenarios)
-        tunnel_security = terminal_policies(settings.home_address, settings.home_agent, settings.tunnel, associations)
+        networks = self._networks = Prefixes(settings.mobile_networks)
+        tunnel_security = terminal_policies(
+            settings.home_address, settings.home_agent, settings.tunnel, associations, networks.networks
+        )
         self.forwarding = Forwarding(
-            settings.home_address, settings.home_agent, settings.tunnel, tunnel_security, self.updates
+            settings.home_address, settings.home_agent, settings.tunnel, tunnel_security, self.updates, networks
         )
         self._own_hosts = (
             {link.name: Host(link.name, link.link_address, link.mtu, random, secret=secret) for link in settings.links}
@@ -96,6 +100,9 @@ class Terminal:
         )
         self.hosts = self._own_hosts if hosts is None else hosts
         self._home_addresses = home_addresses or (settings.home_address,)
+        if networks:
+            for host in self.hosts.values():
+                host.forwards = networks.__contains__
         self.stations: dict[str, Station] = dict(self.hosts)
         "Those, and the domains of MAPs."
         self.uplinks = Uplinks(self.stations, settings.home_agent, settings.home_agent4, settings.udp_port)
@@ -110,6 +117,8 @@ class Terminal:
                 settings.key_management,
                 settings.overlap,
                 settings.home_address4,
+                bool(networks),
+                networks.networks if settings.explicit else (),
             ),
             tunnel_security,
             self.updates,
@@ -200,6 +209,11 @@ class Terminal:
         return self.sending.host_mtu
 
     @property
+    def network_mtu(self) -> int:
+        """The same of nodes in the networks behind this one."""
+        return self.sending.network_mtu
+
+    @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
         return self._timer
@@ -278,6 +292,21 @@ class Terminal:
                     return [Transmit(outer, to, path.link)]
                 return self._finish(self._put(path.link, outer, now))
         return self._finish(sending.from_host(packet, now))
+
+    def from_network(self, packet: bytes, now: float) -> list[Output]:
+        """A packet of a node in a mobile network behind this one, which the caller has looked at: into the tunnel."""
+        path = self._path
+        if path is not None and path.endpoint is None and (to := path.next_hop(path.agent)) is not None:
+            try:
+                outer = encapsulate(packet, path.outbound_ends, self._form, self._security)
+            except Discard as discard:
+                return self._finish([Discarded.of(discard, "send-routine")])
+            self.sent_lately.sealed(packet, now)
+            if len(outer) <= path.mtu:
+                self.sending.sent += 1
+                return [Transmit(outer, to, path.link)]
+            return self._finish(self._put(path.link, outer, now))
+        return self._finish(self.sending.from_network(packet, now))
 
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
         """A packet arrived on a link: the host's, the mobile node's, or through receive routine 120 for a program."""
@@ -517,7 +546,8 @@ class Terminal:
                 continue
             match output:
                 case AddressReady(link=link, address=address) | AddressDeprecated(link=link, address=address):
-                    if address not in homes:
+                    # An address out of our own network would lead back to us.
+                    if address not in homes and address.packed not in self._networks:
                         movement.address_ready(link, address, now, isinstance(output, AddressDeprecated))
                         moved = True
                 case AddressLost(link=link, address=address) if address not in homes:

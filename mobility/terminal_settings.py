@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.hmipv6.regional_settings import RegionalSettings
 from mobility.links import MOBILITY_PORT, LinkSettings
@@ -44,3 +44,7 @@ class TerminalSettings:
     "With whom packets may go directly."
     regional: RegionalSettings | None = None
     "Mobility anchor points; None: none are used."
+    mobile_networks: tuple[IPv6Network, ...] = ()
+    "That it takes along as a mobile router (RFC 3963); empty: it is a mobile host."
+    explicit: bool = False
+    "Whether binding updates name them."

@@ -8,7 +8,7 @@ through the new one, and takes the old binding away a little later. In all other
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from zlib import crc32
 
@@ -75,6 +75,10 @@ class MobileNodeSettings:
     "Seconds for which the old place is kept after the new one has proven to work; 0: always break before make."
     home_address4: IPv4Address | None = None
     "To ask for; 0.0.0.0: any; None: none is wanted."
+    router: bool = False
+    "It registers as a mobile router (RFC 3963)."
+    prefixes: Sequence[IPv6Network] = ()
+    "That its binding updates name (explicit mode)."
 
 
 class MobileNode:
@@ -401,6 +405,9 @@ class MobileNode:
     def _acknowledged(
         self, acknowledgement: mh.BindingAcknowledgement, received: Received, now: float, link: str
     ) -> tuple[list[Output], HandedOn | None]:
+        if self.settings.router and acknowledgement.accepted and not acknowledgement.flags & mh.AckFlag.MOBILE_ROUTER:
+            # Nothing would be sent to the networks behind us (RFC 3963 section 5.3): as good as a refusal.
+            acknowledgement = replace(acknowledgement, status=int(mh.Status.MOBILE_ROUTER_NOT_PERMITTED))
         binding = self._meant(acknowledgement)
         via = binding if binding is not self._former else self._current
         if via is None:
@@ -544,6 +551,8 @@ class MobileNode:
         flags = mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.HOME_REGISTRATION
         if settings.key_management:
             flags |= mh.UpdateFlag.KEY_MANAGEMENT
+        if settings.router:
+            flags |= mh.UpdateFlag.MOBILE_ROUTER
         used = binding is self._current
         options = update_options(
             request,
@@ -551,6 +560,8 @@ class MobileNode:
             self._wanted4() if used and request.lifetime else None,
             self.loss if used and self._untold else None,
         )
+        if request.lifetime:
+            options += tuple(mh.MobileNetworkPrefix.of(network) for network in settings.prefixes)
         update = mh.BindingUpdate(request.sequence, flags, request.lifetime, options)
         # In a datagram it goes from the home address itself (RFC 5555 section 4.3.1).
         source = settings.home_address if via.place.udp or via.place.at_home else via.place.address

@@ -50,3 +50,6 @@ class Prefixes:
 
     def __bool__(self) -> bool:
         return bool(self.networks)
+
+
+NO_PREFIXES = Prefixes()

@@ -1,0 +1,107 @@
+"""The network of Fig. 34 in memory: a train with a mobile router, another mobile router inside it, and nodes in both.
+
+Segments ``train`` and ``carriage`` are the mobile networks; the train itself is in one of the visited networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv6Address, IPv6Network
+
+from mobility.agent import AgentSettings, HomeAgentNode
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.spd import Action, SecurityPolicyDatabase
+from mobility.links import LinkSettings
+from mobility.mipv6.home_agent import AuthorisedTerminal
+from mobility.mipv6.tunnel import TunnelForm
+from mobility.mobile_router import MobileRouter
+from mobility.net.memory import EndHost, Segment, SimRouter
+from mobility.terminal import Terminal, TerminalSettings
+from tests.mobility.whole import CORE, HA, HA4, Network, mobile_pair
+
+TRAIN = IPv6Network("2001:db8:9:1::/64")
+CARRIAGE = IPv6Network("2001:db8:9:2::/64")
+MR1 = IPv6Address("2001:db8:1::1001")
+MR2 = IPv6Address("2001:db8:1::1002")
+PASSENGER = bytes.fromhex("02000000ee01")
+"An ordinary IPv6 host."
+
+
+class Train(Network):
+    """Fig. 34 with one more mobile network inside."""
+
+    def __init__(self, form: TunnelForm = TunnelForm.ESP, *, explicit: bool = False, overlap: float = 0.5) -> None:
+        super().__init__(form, overlap=overlap)
+        self.train = self.world.segment("train")
+        self.carriage = self.world.segment("carriage")
+        self.pairs = {MR1: mobile_pair(form, 0x3000), MR2: mobile_pair(form, 0x4000)}
+        self.explicit = explicit
+        self._agent_of_routers()
+        for name, router in self.world.stations.items():
+            if isinstance(router.node, SimRouter):
+                hop = HA if name == "r-home" else CORE.network_address + 1
+                router.node.routes |= {TRAIN: hop, CARRIAGE: hop}
+        self.router = self._router("mr1", MR1, TRAIN, self.train)
+        self.router2 = self._router("mr2", MR2, CARRIAGE, self.carriage)
+        self.passenger = EndHost("eth0", PASSENGER, self.world.random_bytes("passenger"))
+        self.world.add("passenger", self.passenger)
+
+    def _agent_of_routers(self) -> None:
+        settings = self.agent.settings
+        routers = tuple(
+            AuthorisedTerminal(home, self.form, self.pairs[home].agent, mobile_networks=(network,))
+            for home, network in ((MR1, TRAIN), (MR2, CARRIAGE))
+        )
+        engine = replace(settings.home_agent, terminals=(*settings.home_agent.terminals, *routers))
+        self.agent = HomeAgentNode(AgentSettings(engine, settings.link), self.world.random_bytes("ha"))
+        self.world.remove("ha")
+        self.world.add("ha", self.agent)
+
+    def _router(self, name: str, home: IPv6Address, network: IPv6Network, inside: Segment) -> MobileRouter:
+        number = int(home) & 0xFF
+        macs = [bytes((2, 0, 0, 0, 0xE0 + number, at)) for at in range(3)]
+        settings = TerminalSettings(
+            home, HA, (LinkSettings("wlan0", macs[0]), LinkSettings("wlan1", macs[1])),
+            tunnel=self.form, home_agent4=HA4, overlap=self.overlap,
+            mobile_networks=(network,), explicit=self.explicit,
+        )  # fmt: skip
+        nothing = IpsecProcessing(SecurityPolicyDatabase([], Action.BYPASS))
+        random = self.world.random_bytes(name)
+        terminal = Terminal(settings, nothing, self.pairs[home].terminal, random, secret=name.encode())
+        router = MobileRouter(terminal, [(LinkSettings("lan0", macs[2]), (network,))], random, name.encode())
+        self.world.add(name, router)
+        self.world.attach(name, "lan0", inside, macs[2])
+        return router
+
+    def couple(self, name: str, segment: Segment, link: str = "wlan0") -> None:
+        """A mobile router comes to a network."""
+        router = self.world.stations[name].node
+        assert isinstance(router, MobileRouter)
+        (mac,) = [each.link_address for each in router.terminal.settings.links if each.name == link]
+        self.world.attach(name, link, segment, mac)
+
+    def board(self, segment: Segment) -> None:
+        """The passenger's computer comes to a network."""
+        self.world.attach("passenger", "eth0", segment, PASSENGER)
+
+    def ping(self, to: IPv6Address, sequence: int = 1) -> None:
+        """The passenger asks somebody whether he is there."""
+        self.world.stations["passenger"].carry_out(self.passenger.ping(to, sequence, self.world.now))
+
+    @property
+    def seat(self) -> IPv6Address:
+        """The passenger's address in the mobile network."""
+        found = self.passenger.host.source_for(HA.packed)
+        assert found is not None
+        return IPv6Address(found)
+
+    def whole(self) -> None:
+        """The train in visited network A, the second router in the train, the terminal and the passenger in the carriage."""
+        self.start_agent()
+        self.couple("mr1", self.a)
+        self.run(2.0)
+        self.couple("mr2", self.train)
+        self.run(2.0)
+        self.board(self.carriage)
+        self.plug(self.carriage)
+        self.run(2.0)
