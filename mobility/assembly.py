@@ -27,6 +27,7 @@ from mobility.links import LinkSettings
 from mobility.mipv6.home_agents_list import anycast
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
+from mobility.mobile_router import MobileRouter
 from mobility.net.netlink import LinkState
 from mobility.node import Node
 from mobility.residence import Equipment, Home
@@ -60,8 +61,8 @@ def build(configuration: Configuration, interfaces: Mapping[str, LinkState], seq
 
 def _terminal(
     configuration: Configuration, links: Mapping[str, LinkSettings], sequences: SequenceFile
-) -> Terminal | TranslatingTerminal | Homes:
-    settings = configuration.mobile_node
+) -> Terminal | TranslatingTerminal | Homes | MobileRouter:
+    settings, router = configuration.mobile_node, configuration.mobile_router
     if settings is None:
         raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
     extensions = scenarios_of_third_parties()
@@ -83,6 +84,8 @@ def _terminal(
         keepalive=settings.keepalive,
         route_optimization=settings.route_optimization,
         regional=_regional(configuration, settings.maps, sequences),
+        mobile_networks=() if router is None else tuple(network.prefix for network in router.networks),
+        explicit=router is not None and router.explicit,
     )
     # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
     # behind the clock. Where it was set back meanwhile, the home agent's correction costs one round trip.
@@ -101,6 +104,9 @@ def _terminal(
         sequence=sequence,
         secret=secret,
     )
+    if router is not None:
+        ingress = [(links[name], networks) for name, networks in router.interfaces.items()]
+        return MobileRouter(terminal, ingress, os.urandom, secret)
     if configuration.translation is None:
         return terminal
     return TranslatingTerminal(terminal, Translation(configuration.translation, os.urandom))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from mobility.config import Access, Configuration, MobileNodeSettings
@@ -37,7 +37,11 @@ def attachments(configuration: Configuration) -> Attachments:
     """Raises OSError: an interface that has to be one of Ethernet is not."""
     node, agent = configuration.mobile_node, configuration.home_agent
     if node is not None:
-        return _of_terminal(configuration, node)
+        attached = _of_terminal(configuration, node)
+        router = configuration.mobile_router
+        if router is None:
+            return attached
+        return replace(attached, interfaces=attached.interfaces | _ethernet(configuration, tuple(router.interfaces)))
     interfaces = _ethernet(configuration, configuration.interfaces)
     if agent is None:
         return Attachments(interfaces)

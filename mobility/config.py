@@ -22,6 +22,7 @@ from mobility.mipv6.home_advertising import INTERVAL
 from mobility.mipv6.home_prefixes import MAX_INTERVAL, MIN_INTERVAL
 from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.router_config import mobile_router as _mobile_router
 from mobility.settings import ANY_INTERFACE as ANY_INTERFACE
 from mobility.settings import Access as Access
 from mobility.settings import AnchorPointSettings as AnchorPointSettings
@@ -35,6 +36,7 @@ from mobility.settings import KeyLife as KeyLife
 from mobility.settings import LogFormat as LogFormat
 from mobility.settings import MetricsSettings as MetricsSettings
 from mobility.settings import MobileNodeSettings as MobileNodeSettings
+from mobility.settings import MobileRouterSettings as MobileRouterSettings
 from mobility.settings import PolicyRow as PolicyRow
 from mobility.settings import RegionalTerminal as RegionalTerminal
 from mobility.settings import Role as Role
@@ -83,9 +85,12 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     anchor_point: AnchorPointSettings | None = None
     gateway: GatewaySettings | None = None
     gateways: tuple[GatewayAccess, ...] = ()
+    router: MobileRouterSettings | None = None
     further: list[AssociationPair] = []
-    if role is Role.MOBILE_NODE:
+    if role in (Role.MOBILE_NODE, Role.MOBILE_ROUTER):
         mobile_node = _mobile_node(top.table("mobile_node"))
+        if role is Role.MOBILE_ROUTER:
+            router = _mobile_router(top.table("mobile_router"), mobile_node)
     elif role is Role.HOME_AGENT:
         home_agent = _home_agent(top.table("home_agent"), path, files, further)
         store = _store(top.table("store", missing={}), state)
@@ -99,7 +104,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     if mobile_node is not None or correspondent is not None:
         host_os = _host_os(top.table("host_os", missing={}), mobile_node)
-    if mobile_node is not None and host_os is not None and "translation" in top:
+    if role is Role.MOBILE_NODE and mobile_node is not None and host_os is not None and "translation" in top:
         translation = _translation(top.table("translation"), mobile_node, host_os)
         host_os = replace(host_os, address4=translation.address4)
     if mobile_node is not None and host_os is not None:
@@ -129,6 +134,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         anchor_point,
         gateway,
         gateways,
+        router,
     )
     _check_whole(configuration)
     return configuration

@@ -50,6 +50,10 @@ class Wishes:
     home_address4: IPv4Address | None = None
     tunnel: TunnelForm = TunnelForm.ESP
     dns: tuple[IPv4Address | IPv6Address, ...] = ()
+    mobile_networks: tuple[IPv6Network, ...] = ()
+    "Prefixes of 64 bits that it takes along as a mobile router; empty: it is a mobile host."
+    ingress: str = "eth1"
+    "On which interface of a mobile router its networks are."
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ def enrol(configuration: Configuration, wishes: Wishes, random: Random = os.uran
     return enrolled
 
 
+ROLES = (Role.MOBILE_NODE, Role.MOBILE_ROUTER)
+"Of those who get an invitation."
+
+
 def check_name(name: str) -> None:
     """Raises ConfigurationError for a name that cannot be that of a terminal's file."""
     if not valid_name(name):
@@ -121,7 +129,7 @@ def accept_invitation(line: str, path: Path) -> str:
         complete = False
     if not complete:
         raise ConfigurationError("this invitation is damaged: copy the whole line, from roamphone: to its end")
-    if parse(text, path).role is not Role.MOBILE_NODE:
+    if parse(text, path).role not in ROLES:
         raise ConfigurationError("this invitation is not for a terminal")
     top = tomllib.loads(text)
     if set(top["node"]) != {"role"} or "policy" in top or set(top.get("host_os", {})) - {"dns"}:
@@ -190,6 +198,9 @@ def _home_agent_table(wishes: Wishes, address: IPv6Address) -> str:
     ]
     if wishes.home_address4 is not None:
         lines.append(f'home_address4 = "{wishes.home_address4}"')
+    if wishes.mobile_networks:
+        networks = ", ".join(f'"{network}"' for network in wishes.mobile_networks)
+        lines.append(f"mobile_networks = [{networks}]")
     return "\n".join(lines) + "\n"
 
 
@@ -197,7 +208,7 @@ def _terminal_tables(agent: HomeAgentSettings, wishes: Wishes, address: IPv6Addr
     lines = [
         f"# Terminal {wishes.name} of the home agent {agent.address.ip}. Holds keys: for its user alone (mode 0600).",
         "[node]",
-        'role = "mn"',
+        f'role = "{Role.MOBILE_ROUTER if wishes.mobile_networks else Role.MOBILE_NODE}"',
         "",
         "[mobile_node]",
         f'home_address = "{address}/{agent.address.network.prefixlen}"',
@@ -213,6 +224,8 @@ def _terminal_tables(agent: HomeAgentSettings, wishes: Wishes, address: IPv6Addr
         lines.append(f"udp_port = {agent.udp_port}")
     if agent.ipv4_pool is not None:
         lines.append('home_address4 = "request"')
+    for network in wishes.mobile_networks:
+        lines += ["", "[[mobile_router.network]]", f'prefix = "{network}"', f'interface = "{wishes.ingress}"']
     if wishes.dns:
         servers = ", ".join(f'"{server}"' for server in wishes.dns)
         lines += ["", "[host_os]", f"dns = [{servers}]"]

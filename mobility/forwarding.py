@@ -190,8 +190,8 @@ class Forwarding:
         return inner  # step 127
 
     def check_inner(self, inner: bytes) -> None:
-        """Raises `Discard` HOME_ADDRESS_NOT_OURS unless a packet out of the tunnel is for an address of ours, or a network
-        behind us (RFC 3963 section 5.5)."""
+        """Raises `Discard` HOME_ADDRESS_NOT_OURS unless a packet out of the tunnel is for an address of ours, or for a
+        network behind us (RFC 3963 section 5.5)."""
         if inner[0] >> 4 == 4:
             ours = inner[16:20] == self.home_address4
         else:

@@ -100,6 +100,14 @@ class HomeMetrics:
             "Bindings; a terminal may have several.",
             *(({"way": way}, ways[way]) for way in ("native", "udp")),
         )
+        networks = sum(len(terminal.mobile_networks) for terminal in terminals)
+        away = {network for row in cache.bindings() for network in row.mobile_networks}
+        yield gauge(
+            "roamphone_ha_mobile_networks",
+            "Prefixes that mobile routers take along; configured, or bound somewhere now.",
+            ({"state": "configured"}, networks),
+            ({"state": "bound"}, len(away)),
+        )
 
     def _signalling(self) -> Iterable[Family]:
         accepted = [({"result": what}, self._events[what]) for what in ("created", "moved", "refreshed")]

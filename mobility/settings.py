@@ -23,6 +23,7 @@ ANY_INTERFACE = "*"
 
 class Role(StrEnum):
     MOBILE_NODE = "mn"
+    MOBILE_ROUTER = "router"
     HOME_AGENT = "ha"
     CORRESPONDENT = "cn"
     MAP = "map"
@@ -225,6 +226,31 @@ class MobileNodeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MobileNetwork:
+    """A network that a mobile router takes along."""
+
+    prefix: IPv6Network
+    "64 bits."
+    interface: str
+    "On whose link it is."
+
+
+@dataclass(frozen=True, slots=True)
+class MobileRouterSettings:
+    networks: tuple[MobileNetwork, ...]
+    explicit: bool
+    "Whether binding updates name them; otherwise the home agent knows them."
+
+    @property
+    def interfaces(self) -> dict[str, tuple[IPv6Network, ...]]:
+        """The networks by interface."""
+        found: dict[str, tuple[IPv6Network, ...]] = {}
+        for network in self.networks:
+            found[network.interface] = (*found.get(network.interface, ()), network.prefix)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class ServedTerminal:
     """A mobile node that the home agent serves."""
 
@@ -378,6 +404,8 @@ class Configuration:
     gateway: GatewaySettings | None = None
     gateways: tuple[GatewayAccess, ...] = ()
     "Those that a terminal uses."
+    mobile_router: MobileRouterSettings | None = None
+    "Of a mobile router, which is a mobile node as well."
     _pairs: dict[tuple[Use, IPv6Address, IPv6Address | None], AssociationPair] = field(
         init=False, repr=False, compare=False
     )
@@ -391,7 +419,8 @@ class Configuration:
     def interfaces(self) -> tuple[str, ...]:
         """Names of all interfaces that are named."""
         if self.mobile_node is not None:
-            return self.mobile_node.interfaces
+            behind = () if self.mobile_router is None else self.mobile_router.interfaces
+            return (*self.mobile_node.interfaces, *behind)
         if self.home_agent is not None:
             return (self.home_agent.interface,)
         if self.anchor_point is not None:

@@ -232,6 +232,14 @@ def mobile_networks(value: object) -> tuple[IPv6Network, ...]:
     return found
 
 
+def mobile_network(value: object) -> IPv6Network:
+    """an IPv6 prefix of 64 bits such as "2001:db8:9::/64\""""
+    (found,) = mobile_networks([value])
+    if found.prefixlen != 64:
+        raise ValueError
+    return found
+
+
 def network(value: object) -> IPv6Network:
     """an IPv6 prefix such as "2001:db8:5::/64\""""
     return IPv6Network(text(value))

@@ -45,6 +45,7 @@ def _check(options: argparse.Namespace) -> int:
         role = Role.MOBILE_NODE if configuration is None else configuration.role
         names = {
             Role.MOBILE_NODE: "terminal",
+            Role.MOBILE_ROUTER: "mobile router",
             Role.HOME_AGENT: "home agent",
             Role.MAP: "mobility anchor point",
             Role.GATEWAY: "gateway",

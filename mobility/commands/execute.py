@@ -41,7 +41,8 @@ def _exec(options: argparse.Namespace) -> int:
     if not program:
         sys.stderr.write("mobility: exec needs a program: mobility exec -- COMMAND ARGUMENTS\n")
         return WRONG
-    enter_host_os(HostClient(runtime(options, Role.MOBILE_NODE, Role.CORRESPONDENT) / "host.sock"))
+    roles = Role.MOBILE_NODE, Role.MOBILE_ROUTER, Role.CORRESPONDENT
+    enter_host_os(HostClient(runtime(options, *roles) / "host.sock"))
     become(program)
 
 

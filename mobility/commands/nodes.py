@@ -1,4 +1,4 @@
-"""``mobility mn|ha|cn|map|gateway``: runs a node."""
+"""``mobility mn|router|ha|cn|map|gateway``: runs a node."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _WHAT = {
     Role.MOBILE_NODE: "run a mobile node: a host OS that keeps its home address wherever it is",
+    Role.MOBILE_ROUTER: "run a mobile router: a mobile node that takes the networks behind it along",
     Role.HOME_AGENT: "run a home agent",
     Role.CORRESPONDENT: "run a correspondent: a host OS with IPsec that stays where it is",
     Role.MAP: "run a mobility anchor point, or advertise others",

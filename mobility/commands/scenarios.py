@@ -35,12 +35,12 @@ def add(commands: Commands) -> None:
 
 
 async def _list(options: argparse.Namespace) -> int:
-    async with ControlClient(runtime(options, Role.MOBILE_NODE) / "control.sock") as control:
+    async with ControlClient(runtime(options, Role.MOBILE_NODE, Role.MOBILE_ROUTER) / "control.sock") as control:
         return await _show(control)
 
 
 async def _change(options: argparse.Namespace) -> int:
-    async with ControlClient(runtime(options, Role.MOBILE_NODE) / "control.sock") as control:
+    async with ControlClient(runtime(options, Role.MOBILE_NODE, Role.MOBILE_ROUTER) / "control.sock") as control:
         await control.command(f"scenario {options.verb} {options.number}")
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while waits_for_the_home_agent(await control.status()):

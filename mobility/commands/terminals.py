@@ -6,13 +6,13 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mobility.commands import files
 from mobility.commands.common import DONE, configuration_file, default_configuration, say
-from mobility.config import ConfigurationError, Role, load
+from mobility.config import ConfigurationError, Role, load, parse
 from mobility.mipv6.tunnel import TunnelForm
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ def add(commands: Commands) -> None:
     made.add_argument(
         "--home-address4", type=IPv4Address, metavar="ADDRESS", help="fixed, out of the home agent's pool"
     )
+    made.add_argument(
+        "--mobile-network", type=IPv6Network, action="append", metavar="PREFIX",
+        help="of 64 bits: it is a mobile router and takes this network along; may be repeated",
+    )  # fmt: skip
+    made.add_argument("--ingress", default="eth1", metavar="NAME", help="the mobile router's interface in its networks")
     made.add_argument("--dns", type=_server, action="append", metavar="ADDRESS", help="name server; may be repeated")
     made.add_argument("--tunnel", type=TunnelForm, choices=list(TunnelForm), default=TunnelForm.ESP)
     how = made.add_mutually_exclusive_group()
@@ -69,7 +74,7 @@ def _add_terminal(options: argparse.Namespace) -> int:
     path = configuration_file(options.config, Role.HOME_AGENT)
     wishes = Wishes(
         options.name, options.home_address, options.home_agent4, options.home_address4, options.tunnel,
-        tuple(options.dns or ()),
+        tuple(options.dns or ()), tuple(options.mobile_network or ()), options.ingress,
     )  # fmt: skip
     if options.output is not None and options.output.exists():
         raise FileExistsError(f"{options.output} exists already: name another file")
@@ -117,20 +122,23 @@ def _remove_terminal(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from mobility.enrolment import accept_invitation
 
-    path = default_configuration(Role.MOBILE_NODE) if options.output is None else options.output
     line = options.uri
     if line == "-":
         if sys.stdin.isatty():
             _note("paste the line that begins with roamphone: and press Enter")
         line = sys.stdin.readline(1 << 16)
+    path = default_configuration(Role.MOBILE_NODE) if options.output is None else options.output
     text = accept_invitation(line, path)
+    role = parse(text, path).role
+    if options.output is None:
+        path = default_configuration(role)
     files.make_directory(path.parent)
     try:
         files.write(path, text, replace=options.force)
     except FileExistsError:
         raise FileExistsError(f"{path} exists already: --force replaces it, --output FILE names another") from None
     _note(f"wrote {path}")
-    _note("next: `mobility check` looks whether this machine can do it, `mobility mn` begins")
+    _note(f"next: `mobility check` looks whether this machine can do it, `mobility {role}` begins")
     return DONE
 
 

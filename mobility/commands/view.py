@@ -81,6 +81,7 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
     liveness = _object(node, "liveness")
     if liveness.get("round_trip_ms") is not None:
         lines += _entry("", f"answers in {_milliseconds(liveness['round_trip_ms'])}")
+    lines += _networks(_object(node, "mobile_router"))
     lines += _scenario(node)
     lines += _places(mobile, recent)
     lines += view_hierarchy.of_terminal(_object(node, "regional"), _entry)
@@ -102,6 +103,19 @@ def _homes(node: Object) -> list[str]:
             f"deprecated, {_left(home.get('ends_in'))}".rstrip(", ") if home.get("deprecated") else "",
         ]
         lines += _entry("" if lines else "homes", ", ".join(part for part in parts if part))
+    return lines
+
+
+def _networks(router: Object) -> list[str]:
+    """Of a mobile router: what is behind it, and whether there is a way out."""
+    lines: list[str] = []
+    for name, ingress in _object(router, "ingress").items():
+        if isinstance(ingress, Mapping):
+            networks = ", ".join(str(network) for network in _list(ingress, "networks"))
+            state = "" if ingress.get("up") else ", no carrier"
+            lines += _entry("" if lines else "networks", f"{networks} on {name}{state}")
+    if lines and not router.get("open"):
+        lines += _entry("", "no way out: nodes are told to use another router")
     return lines
 
 
@@ -256,6 +270,9 @@ def _home_agent(node: Object) -> list[str]:
         named = terminal.get("name", home)
         head = ([] if named == home else [str(named)]) + [home] + ([str(address4)] if address4 else [])
         lines.append(f"  {' '.join(head)}, tunnel {terminal.get('tunnel', '?')}")
+        behind = [str(network) for binding in bindings[:1] for network in _list(binding, "mobile_networks")]
+        if behind:
+            lines += _entry("", f"takes along {', '.join(behind)}")
         for binding in bindings:
             where = binding.get("endpoint") or binding.get("care_of_address")
             nat = " through a NAT" if binding.get("nat") else ""
@@ -439,3 +456,8 @@ def _object(value: Object, key: str) -> Object:
 def _objects(value: Object, key: str) -> Iterable[Object]:
     found = value.get(key)
     return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def _list(value: Object, key: str) -> Sequence[object]:
+    found = value.get(key)
+    return found if isinstance(found, list) else []

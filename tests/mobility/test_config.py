@@ -267,8 +267,8 @@ MISTAKES = {
     "deeply nested": ("x = " + "[" * 5000, "is not TOML"),
     "empty": ("", "node: is missing; expected is a table"),
     "node is no table": ('node = "mn"', "node: has to be a table"),
-    "no role": ("[node]", 'node.role: is missing; expected is one of "mn", "ha", "cn"'),
-    "wrong role": ('[node]\nrole = "router"', "node.role: 'router' is not one of"),
+    "no role": ("[node]", 'node.role: is missing; expected is one of "mn", "router", "ha", "cn"'),
+    "wrong role": ('[node]\nrole = "switch"', "node.role: 'switch' is not one of"),
     "relative runtime": ('[node]\nrole = "mn"\nruntime = "run"', "node.runtime: 'run' is not the absolute path"),
     "long runtime": ('[node]\nrole = "mn"\nruntime = "/' + "r" * 90 + '"', "node.runtime: '/rrr"),
     "unknown key of node": (

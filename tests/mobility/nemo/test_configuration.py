@@ -63,3 +63,54 @@ def test_mistakes_are_named(line: str, expected: str) -> None:
         parse(text, Path("ha.toml"))
     assert str(caught.value).startswith("ha.toml: home_agent.terminal[1].")
     assert expected in str(caught.value)
+
+
+ROUTER = """
+[node]
+role = "router"
+[mobile_node]
+home_address = "2001:db8:1::1001/64"
+home_agent = "2001:db8:1::a"
+interfaces = ["wlan0"]
+tunnel = "plain"
+signalling = "none"
+"""
+
+
+def behind(interface: str = "lan0", prefix: str = "2001:db8:9:1::/64") -> str:
+    return f'[[mobile_router.network]]\ninterface = "{interface}"\nprefix = "{prefix}"\n'
+
+
+def test_a_mobile_router() -> None:
+    text = ROUTER + behind() + behind("lan1", "2001:db8:9:2::/64") + behind("lan0", "2001:db8:9:3::/64")
+    read = parse(text, Path("router.toml"))
+    assert read.mobile_router is not None
+    assert read.mobile_router.interfaces == {
+        "lan0": (IPv6Network("2001:db8:9:1::/64"), IPv6Network("2001:db8:9:3::/64")),
+        "lan1": (IPv6Network("2001:db8:9:2::/64"),),
+    }
+    assert read.mobile_router.explicit is False
+    assert read.interfaces == ("wlan0", "lan0", "lan1")
+    assert read.host_address is not None
+    explicit = parse(ROUTER + '[mobile_router]\nmode = "explicit"\n' + behind(), Path("router.toml")).mobile_router
+    assert explicit is not None
+    assert explicit.explicit is True
+
+
+ROUTER_MISTAKES = {
+    "no table": ("", "mobile_router: is missing"),
+    "no networks": ("[mobile_router]\n", "mobile_router.network: is missing"),
+    "mode": ('[mobile_router]\nmode = "guess"\n' + behind(), "mobile_router.mode: 'guess' is not one of"),
+    "not of 64 bits": (behind(prefix="2001:db8:9::/48"), "mobile_router.network[0].prefix: "),
+    "the home network": (behind(prefix="2001:db8:1::/64"), "2001:db8:1::/64 is the home network"),
+    "twice": (behind() + behind("lan1"), "mobile_router.network[1].prefix: 2001:db8:9:1::/64 is there already"),
+    "to the outside": (behind("wlan0"), "mobile_router.network[0].interface: wlan0 leads to the outside"),
+    "translation": (behind() + "[translation]\n", "translation: is not known here"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), ROUTER_MISTAKES.values(), ids=ROUTER_MISTAKES.keys())
+def test_mistakes_of_routers_are_named(text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(ROUTER + text, Path("router.toml"))
+    assert expected in str(caught.value)

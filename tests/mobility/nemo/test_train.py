@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_told_inside_and_outside() -> None:
     train.run(0.5)
     told = [packet for _, packet in passenger.delivered if packet[6] == ip6.ICMPV6 and packet[40] == 2]
     assert [icmp6.PacketTooBig.parse(packet[40:]).mtu for packet in told] == [train.router.terminal.network_mtu]
-    correspondent.send(udp(CN, train.seat, bytes(1452)))
+    correspondent.send(udp(CN, train.seat, bytes(1382)))
     train.run(0.5)
     assert train.discards("ha")["too-big"] == 1
     correspondent.send(udp(CN, train.seat, bytes(1372)))

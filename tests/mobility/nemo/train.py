@@ -96,7 +96,7 @@ class Train(Network):
         return IPv6Address(found)
 
     def whole(self) -> None:
-        """The train in visited network A, the second router in the train, the terminal and the passenger in the carriage."""
+        """The train in visited network A, the second router in it, terminal and passenger in the carriage."""
         self.start_agent()
         self.couple("mr1", self.a)
         self.run(2.0)
