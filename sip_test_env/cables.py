@@ -9,7 +9,7 @@ from pyroute2 import IPRoute
 
 from sip_test_env import namespace
 from sip_test_env.links import index_of, set_kernel, switch_offloads_off
-from sip_test_env.plan import AccessLink, Cable, Link, Plan
+from sip_test_env.plan import Cable, HotspotLink, Link, Plan, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Move:
 
 
 def _bridges(plan: Plan, netlink: IPRoute) -> dict[int, str]:
-    return {index_of(netlink, link.bridge): link.name for link in plan.links}
+    return {index_of(netlink, link.bridge): link.name for link in plan.places}
 
 
 def _plugged_into(netlink: IPRoute, port: int, bridges: dict[int, str]) -> str | None:
@@ -65,7 +65,7 @@ def move(plan: Plan, cable: Cable, name: str) -> Move:
     Takes 1 to 2 ms; measured, a netlink socket in ``mn`` hears of the lost carrier about 0.5 ms after the cut, and of
     the new one about 0.5 ms after `Move.restored`.
     """
-    target = plan.link(name)
+    target = plan.place(name)
 
     def run() -> tuple[str | None, float]:
         with IPRoute() as netlink:
@@ -97,7 +97,7 @@ def _forget(plan: Plan, cable: Cable) -> None:
     namespace.run_in(plan.namespace(cable.node), run)
 
 
-def _learn(plan: Plan, cable: Cable, link: Link) -> None:
+def _learn(plan: Plan, cable: Cable, link: Link | Segment) -> None:
     """As a laptop's network manager does in a new network: the kernel asks for router advertisements where there is
     IPv6; where there is IPv4, what a DHCP server would have said.
     """
@@ -105,7 +105,7 @@ def _learn(plan: Plan, cable: Cable, link: Link) -> None:
         return
 
     def run() -> None:
-        if isinstance(link, AccessLink):
+        if not isinstance(link, HotspotLink):
             set_kernel(f"ipv6/conf/{cable.interface}/disable_ipv6", 0)
             return
         with IPRoute() as netlink:

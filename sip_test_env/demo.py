@@ -58,7 +58,7 @@ async def run(settings: Settings, progress: Progress) -> Report:
         progress(f"starting home agent, correspondent and {place.whose}")
         place.start(standing)
         progress(await place.ready())
-        movements = await stack.enter_async_context(Movements.follow(place.control))
+        movements = await stack.enter_async_context(Movements.follow(*place.controls))
         terminal = await stack.enter_async_context(place.terminals_phone())
         correspondent = await stack.enter_async_context(
             PhoneProcess("correspondent's phone", network.directory / "phone-cn.log")

@@ -74,7 +74,7 @@ def _lay_cables(plan: Plan) -> None:
     with IPRoute() as netlink:
         set_kernel("ipv6/conf/default/disable_ipv6", 1)  # a bridge is a cable, not a node
         descriptors = {}
-        for link in plan.links:
+        for link in plan.places:
             netlink.link("add", ifname=link.bridge, kind="bridge", br_stp_state=0, br_mcast_snooping=0)
             netlink.link("set", index=index_of(netlink, link.bridge), state="up")
         try:

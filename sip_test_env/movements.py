@@ -27,15 +27,16 @@ class Movements:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def follow(cls, control: Path) -> AsyncIterator[Movements]:
+    async def follow(cls, *controls: Path) -> AsyncIterator[Movements]:
         """Listens while the block runs; a mobility process that is restarted is found again."""
         movements = cls()
-        task = asyncio.create_task(movements._listen(control))
+        tasks = [asyncio.create_task(movements._listen(control)) for control in controls]
         try:
             yield movements
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self, control: Path) -> None:
         while True:

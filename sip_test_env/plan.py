@@ -67,6 +67,17 @@ class HotspotLink:
         return f"br-{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A link whose router, if there is one, is none of the test network's kernels: a bare bridge."""
+
+    name: str
+
+    @property
+    def bridge(self) -> str:
+        return f"br-{self.name}"
+
+
 Link = AccessLink | HotspotLink
 
 
@@ -151,6 +162,8 @@ class Extension:
     "Further namespaces."
     links: tuple[AccessLink, ...] = ()
     "Further links that terminals can be plugged into: bridge, cables to the router and from there upstream, and radvd."
+    segments: tuple[Segment, ...] = ()
+    "Further links without a router: bridges."
     cables: tuple[Pair, ...] = ()
     configure: Callable[[Plan], None] = lambda _plan: None
     "Runs when the basic network stands: addresses, routes, filters of what is new (`sip_test_env.links.in_node`)."
@@ -230,8 +243,20 @@ class Plan:
 
     @property
     def links(self) -> tuple[Link, ...]:
-        """The links that a terminal can be plugged into."""
+        """The links that a terminal can be plugged into, and that have a router."""
         return (*self.access_links, self.hotspot)
+
+    @property
+    def places(self) -> tuple[Link | Segment, ...]:
+        """All that a terminal can be plugged into."""
+        return (*self.links, *self.extension.segments)
+
+    def place(self, name: str) -> Link | Segment:
+        """The one called ``name``; ValueError names those that exist."""
+        for place in self.places:
+            if place.name == name:
+                return place
+        raise ValueError(f"no link {name!r}; choose one of {', '.join(place.name for place in self.places)}")
 
     def link(self, name: str) -> Link:
         """The link called ``name``; ValueError names those that exist."""

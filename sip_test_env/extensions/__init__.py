@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from sip_test_env.extensions.gateway import GATEWAY
 from sip_test_env.extensions.hmip import HMIP
+from sip_test_env.extensions.nemo import NEMO
 from sip_test_env.plan import BASIC, Extension
 
-EXTENSIONS: dict[str, Extension] = {extension.name: extension for extension in (BASIC, HMIP, GATEWAY)}
+EXTENSIONS: dict[str, Extension] = {extension.name: extension for extension in (BASIC, HMIP, NEMO, GATEWAY)}
 """By name."""

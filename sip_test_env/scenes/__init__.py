@@ -6,10 +6,11 @@ from sip_test_env.plan import BASIC
 from sip_test_env.scenes.gateway import GatewayScene
 from sip_test_env.scenes.hmip import HmipScene
 from sip_test_env.scenes.laptop import LaptopScene
+from sip_test_env.scenes.nemo import NemoScene
 from sip_test_env.scenes.scene import Scene as Scene
 from sip_test_env.scenes.scene import Settings as Settings
 
-SCENES: dict[str, type[Scene]] = {kind.extension.name: kind for kind in (Scene, HmipScene, GatewayScene)}
+SCENES: dict[str, type[Scene]] = {kind.extension.name: kind for kind in (Scene, HmipScene, NemoScene, GatewayScene)}
 
 
 def scene(settings: Settings) -> Scene:

@@ -68,6 +68,11 @@ class Scene:
         return self.nodes.runtime("mn") / "control.sock"
 
     @property
+    def controls(self) -> tuple[Path, ...]:
+        """Those of all processes whose bindings tell of movements."""
+        return (self.control,)
+
+    @property
     def sound(self) -> Path:
         """Where files of sound are that the terminal's phone plays and records."""
         return self.network.directory

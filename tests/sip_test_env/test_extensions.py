@@ -19,7 +19,7 @@ def test_names_fit_each_other_and_the_kernel(extension: Extension) -> None:
     assert len({*ends, *ports}) == len(ends) + len(ports), "an interface comes twice"
     assert len(set(plan.nodes)) == len(plan.nodes)
     assert {node for node, _ in ends} <= set(plan.nodes)
-    assert max(len(name) for name in [*(end[1] for end in ends), *(link.bridge for link in plan.links)]) <= 15
+    assert max(len(name) for name in [*(end[1] for end in ends), *(place.bridge for place in plan.places)]) <= 15
     assert {link.upstream for link in extension.links} <= set(plan.nodes)
 
 
