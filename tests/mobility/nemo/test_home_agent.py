@@ -67,6 +67,15 @@ def test_explicit_mode_takes_along_what_is_named() -> None:
     assert reasons(rig.arrives(router.up(udp(NODE, CN, b"x")))) == []
 
 
+def test_prefixes_that_lie_in_each_other_are_one() -> None:
+    rig = Rig(ESP, ESP)
+    router = rig.members[0]
+    named = (prefix("2001:db8:9:1::", 64), prefix("2001:db8:9:1:8000::", 65), prefix("2001:db8:9:1::", 64))
+    assert rig.asks(router, PLACE, prefixes=named)[0].accepted
+    (outer,) = sent(rig.arrives(udp(CN, NODE, b"x")))
+    assert router.down(outer)[24:40] == NODE.packed
+
+
 REFUSED = [
     (AHR, (prefix("2001:db8:9:1::", 129),), mh.Status.INVALID_PREFIX),
     (AHR, (prefix("2001:db8:9:1::", 255),), mh.Status.INVALID_PREFIX),

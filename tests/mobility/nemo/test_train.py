@@ -8,17 +8,22 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.discards import Reason
-from mobility.links import udp_link
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.spd import Action, SecurityPolicyDatabase
+from mobility.links import LinkSettings, udp_link
 from mobility.mipv6.binding_events import BindingCreated
+from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.movement import HandoverFinished
 from mobility.mipv6.registration import BindingRefused, Bound, ReturnedHome
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.mobile_router import GRACE, MobileRouter, NetworkClosed, NetworkOpened
 from mobility.net.memory import EndHost
+from mobility.terminal import Terminal, TerminalSettings
 from mobility.wire import icmp6, ip6, mh, ndisc
 from tests.mobility.nemo.train import CARRIAGE, MR1, MR2, PASSENGER, TRAIN, Train
-from tests.mobility.whole import CN, HA, MN, udp
+from tests.mobility.whole import CN, CORRESPONDENT, HA, MN, mobile_pair, udp
 
 ESP, PLAIN = TunnelForm.ESP, TunnelForm.PLAIN
 FORMS = list(TunnelForm)
@@ -326,3 +331,37 @@ def test_each_link_belongs_to_the_outside_or_to_a_network() -> None:
     assert isinstance(train.router, MobileRouter)
     assert train.router.from_link("none0", b"", b"", 0.0)
     assert MN != MR2
+
+
+def test_a_terminal_of_another_home_agent_in_the_train() -> None:
+    """Neither home agent knows of the other's binding: each puts its own header on."""
+    train = Train()
+    train.start_agent()
+    train.couple("mr1", train.a)
+    train.run(2.0)
+    world = train.world
+    agent2, home2 = CORRESPONDENT.network_address + 0xA, CORRESPONDENT.network_address + 0x100
+    pair, mac_agent, mac = mobile_pair(ESP, 0x5000), b"\x02\0\0\0\0\xa2", b"\x02\0\0\0\0\xb2"
+    settings = HomeAgentSettings(agent2, (AuthorisedTerminal(home2, ESP, pair.agent),))
+    world.add("ha2", HomeAgentNode(AgentSettings(settings, LinkSettings("home0", mac_agent)), world.random_bytes("2")))
+    world.attach("ha2", "home0", train.office, mac_agent)
+    nothing = IpsecProcessing(SecurityPolicyDatabase([], Action.BYPASS))
+    terminal = Terminal(
+        TerminalSettings(home2, agent2, (LinkSettings("wlan0", mac),)), nothing, pair.terminal, world.random_bytes("t")
+    )
+    station = world.add("mn2", terminal)
+    world.attach("mn2", "wlan0", train.train, mac)
+    train.run(3.0)
+    assert terminal.mobile_node.registration.bound
+    assert terminal.mobile_node.registration.care_of_address in TRAIN
+    for number in range(5):
+        station.send(udp(home2, CN, number.to_bytes(4)))
+        train.run(0.1)
+    assert sorted(train.to_cn.received) == list(range(5))
+    world.stations["cn"].send(udp(CN, home2, b"back"))
+    train.run(0.2)
+    assert udp(CN, home2, b"back")[40:] in [packet[40:] for _, packet in station.delivered]
+    world.move("mr1", "wlan0", train.b, gap=0.0)
+    world.stations["cn"].send(udp(CN, home2, b"after"))
+    train.run(1.0)
+    assert udp(CN, home2, b"after")[40:] in [packet[40:] for _, packet in station.delivered]
