@@ -69,6 +69,7 @@ class HomeAgentNode:
         self.watch = HomeLinkWatch(settings.home_agent, random)
         self.engine = HomeAgent(settings.home_agent, self.host, self._answer, self.watch.prefixes)
         self.host.forwards = self.engine.forwards
+        self._tell_of_routers()
         self.active = not settings.standby
         "Whether this home agent serves."
         self.engine.registrar.standing_in = self.active
@@ -205,7 +206,9 @@ class HomeAgentNode:
 
     def reconfigure(self, terminals: Iterable[AuthorisedTerminal], now: float) -> list[Output]:
         """Other terminals; see `HomeAgent.reconfigure`. Raises `ValueError`; then nothing has changed."""
-        return self._absorb(self.engine.reconfigure(terminals, now), now)
+        outputs = self.engine.reconfigure(terminals, now)
+        self._tell_of_routers()
+        return self._absorb(outputs, now)
 
     def bindings(self, wall_offset: float) -> list[BindingRecord]:
         """All bindings as they are to be kept; ``wall_offset``: seconds from this node's clock to that of the wall."""
@@ -228,6 +231,11 @@ class HomeAgentNode:
                 policy.inbound_sa.resume()
 
     # ------------------------------------------------------------ inside
+
+    def _tell_of_routers(self) -> None:
+        """Mobile routers that look for a home agent hear of this one if it has any."""
+        terminals = self.engine.settings.terminals
+        self.watch.agents.serves_routers = any(terminal.mobile_networks for terminal in terminals)
 
     def _take_address(self, now: float) -> list[Output]:
         self._taken_at = now

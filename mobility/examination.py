@@ -256,7 +256,8 @@ def _must_be_native(configuration: Configuration | None) -> bool:
     if configuration is None:
         return False
     node = configuration.mobile_node
-    return node is None or node.access is Access.NATIVE
+    # A mobile router is on the links of its networks itself, however it reaches the outside.
+    return node is None or node.access is Access.NATIVE or configuration.mobile_router is not None
 
 
 def _raw(configuration: Configuration | None) -> Finding:

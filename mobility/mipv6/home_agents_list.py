@@ -57,6 +57,8 @@ class _Entry:
     addresses: tuple[IPv6Address, ...]
     preference: int
     until: float
+    router: bool
+    "It serves mobile routers."
 
 
 class HomeAgentsList:
@@ -77,6 +79,8 @@ class HomeAgentsList:
         self.own = own
         self.prefix = prefix
         self.preference = preference
+        self.serves_routers = False
+        "Whether this home agent has mobile routers (RFC 3963 section 7)."
         self.requests = 0
         "Answered ones."
         self._random = random
@@ -108,6 +112,7 @@ class HomeAgentsList:
         preference = DEFAULT_PREFERENCE if information is None else information.preference
         if preference >= 0x8000:
             preference -= 0x10000
+        router = information is not None and information.router
         told = (option.prefix for option in advertisement.prefixes if option.router_address)
         addresses = tuple(dict.fromkeys(a for a in told if a in self.prefix and a != self.own))[:ADDRESSES_LIMIT]
         before = self._others.get(source)
@@ -116,21 +121,30 @@ class HomeAgentsList:
                 return []
             if advertisement.home_agent and lifetime:
                 # Options may be spread over several advertisements: this one is without the address.
-                self._others[source] = _Entry(before.addresses, preference, now + lifetime)
+                self._others[source] = _Entry(before.addresses, preference, now + lifetime, router)
                 return []
             del self._others[source]
             return [HomeAgentGone(before.addresses[0])]
         if before is None and len(self._others) >= LIMIT:
             return [Discarded(Reason.TABLE_FULL, "home-agents-list", f"{addresses[0]}: {LIMIT} home agents are known")]
-        self._others[source] = _Entry(addresses, preference, now + lifetime)
+        self._others[source] = _Entry(addresses, preference, now + lifetime, router)
         if before is not None and (before.addresses, before.preference) == (addresses, preference):
             return []
         return [HomeAgentHeard(addresses[0], preference)]
 
-    def in_order(self, now: float) -> tuple[IPv6Address, ...]:
-        """Addresses of all home agents: preferred ones first, equal ones in random order, so that they share."""
-        agents: list[tuple[int, tuple[IPv6Address, ...]]] = [(self.preference, (self.own,))]
-        agents += [(entry.preference, entry.addresses) for entry in self._others.values() if entry.until > now]
+    def in_order(self, now: float, *, routers: bool = False) -> tuple[IPv6Address, ...]:
+        """Addresses of all home agents: preferred ones first, equal ones in random order, so that they share.
+
+        ``routers``: of those that serve mobile routers.
+        """
+        agents: list[tuple[int, tuple[IPv6Address, ...]]] = []
+        if self.serves_routers or not routers:
+            agents.append((self.preference, (self.own,)))
+        agents += [
+            (entry.preference, entry.addresses)
+            for entry in self._others.values()
+            if entry.until > now and (entry.router or not routers)
+        ]
         dice = [self._random(4) for _ in agents]
         ordered = sorted(zip(agents, dice, strict=True), key=lambda each: (-each[0][0], each[1]))
         addresses = (address for (_, several), _ in ordered for address in several)
@@ -143,8 +157,9 @@ class HomeAgentsList:
         if not self._replies.take(now):
             raise Discard(Reason.RATE_LIMITED, f"home agents request from {source}")
         self.requests += 1
-        # Whatever the path, the reply fits (section 10.5.1).
-        return HomeAgentsReply(request.identifier, self.in_order(now)[:AGENTS_LIMIT])
+        # Whatever the path, the reply fits (section 10.5.1). A mobile router that nobody serves hears of all.
+        fit = self.in_order(now, routers=True) if request.router else ()
+        return HomeAgentsReply(request.identifier, (fit or self.in_order(now))[:AGENTS_LIMIT], bool(fit))
 
     def snapshot(self, now: float) -> list[dict[str, object]]:
         """For people, JSON-ready; this home agent first."""

@@ -19,43 +19,49 @@ AGENTS_LIMIT = (1280 - 40 - 8) // 16
 "So many addresses fit into a reply that is not longer than IPv6's minimum MTU (RFC 6275 section 10.5.1)."
 
 _FIXED = Struct("!BBHHH")
+_ROUTER = 0x8000
 
 
 @dataclass(frozen=True, slots=True)
 class HomeAgentsRequest:
-    """Home Agent Address Discovery Request (RFC 6275 section 6.5)."""
+    """Home Agent Address Discovery Request (RFC 6275 section 6.5, RFC 3963 section 7.1)."""
 
     identifier: int
+    router: bool = False
+    "The R flag: a mobile router asks."
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """From the ICMPv6 message. Raises `WireError`."""
-        identifier, _ = _open(data, AGENTS_REQUEST, "home agents request")
-        return cls(identifier)
+        identifier, flags = _open(data, AGENTS_REQUEST, "home agents request")
+        return cls(identifier, bool(flags & _ROUTER))
 
     def __bytes__(self) -> bytes:
-        return _FIXED.pack(AGENTS_REQUEST, 0, 0, self.identifier, 0)
+        return _FIXED.pack(AGENTS_REQUEST, 0, 0, self.identifier, _ROUTER if self.router else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class HomeAgentsReply:
-    """Home Agent Address Discovery Reply (RFC 6275 section 6.6)."""
+    """Home Agent Address Discovery Reply (RFC 6275 section 6.6, RFC 3963 section 7.2)."""
 
     identifier: int
     "That of the request."
     agents: tuple[IPv6Address, ...] = ()
     "In order of preference."
+    router: bool = False
+    "The R flag: all of them serve mobile routers."
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """From the ICMPv6 message. Raises `WireError`."""
-        identifier, _ = _open(data, AGENTS_REPLY, "home agents reply")
+        identifier, flags = _open(data, AGENTS_REPLY, "home agents reply")
         if len(data) % 16 != 8:
             raise WireError("home agents reply", at=len(data), why="ends inside an address")
-        return cls(identifier, tuple(IPv6Address(data[at : at + 16]) for at in range(8, len(data), 16)))
+        agents = tuple(IPv6Address(data[at : at + 16]) for at in range(8, len(data), 16))
+        return cls(identifier, agents, bool(flags & _ROUTER))
 
     def __bytes__(self) -> bytes:
-        fixed = _FIXED.pack(AGENTS_REPLY, 0, 0, self.identifier, 0)
+        fixed = _FIXED.pack(AGENTS_REPLY, 0, 0, self.identifier, _ROUTER if self.router else 0)
         return fixed + b"".join(agent.packed for agent in self.agents)
 
 

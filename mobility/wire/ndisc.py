@@ -149,22 +149,24 @@ class AdvertisementInterval:
 
 @dataclass(frozen=True, slots=True)
 class HomeAgentInformation:
-    """RFC 6275 section 7.4."""
+    """RFC 6275 section 7.4, RFC 3963 section 7.3."""
 
     kind: ClassVar[int] = 8
 
     preference: int
     lifetime: int
     "Seconds."
+    router: bool = False
+    "The R flag: it serves mobile routers."
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
         _exactly(body, 6, "home agent information")
-        _, preference, lifetime = _AGENT.unpack(body)
-        return cls(preference, lifetime)
+        flags, preference, lifetime = _AGENT.unpack(body)
+        return cls(preference, lifetime, bool(flags & 0x8000))
 
     def __bytes__(self) -> bytes:
-        return _AGENT.pack(0, self.preference, self.lifetime)
+        return _AGENT.pack(0x8000 if self.router else 0, self.preference, self.lifetime)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,8 @@ def test_requests_and_replies_agree_with_scapy() -> None:
     reply = in_scapy(HomeAgentsReply(7, (A, B)))
     assert isinstance(reply, ICMPv6HAADReply)
     assert (reply.id, reply.addresses) == (7, [str(A), str(B)])
-    assert from_scapy(ICMPv6HAADRequest(id=9)) == HomeAgentsRequest(9)
-    assert from_scapy(ICMPv6HAADReply(id=9, addresses=[str(B), str(A)])) == HomeAgentsReply(9, (B, A))
+    assert from_scapy(ICMPv6HAADRequest(id=9, R=0)) == HomeAgentsRequest(9)
+    assert from_scapy(ICMPv6HAADReply(id=9, R=0, addresses=[str(B), str(A)])) == HomeAgentsReply(9, (B, A))
 
 
 def test_prefixes_agree_with_scapy() -> None:
