@@ -85,7 +85,7 @@ class Reason(StrEnum):
     SOURCE_NOT_HOST_ADDRESS = "source-not-host-address"
     "A program sent from an address that is not the one of the host OS (the terminal's home address)."
     SOURCE_NOT_OF_NETWORK = "source-not-of-network"
-    "A node in a mobile network sent from an address that is not of this network; it was told."
+    "A node in a mobile network sent from an address that is not of this network."
     LINK_LOCAL_CHATTER = "link-local-chatter"
     "The kernel of the host OS talks to its own link (neighbour discovery, MLD); nothing is lost."
     HANDOVER_QUEUE = "handover-queue"

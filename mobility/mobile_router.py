@@ -149,12 +149,14 @@ class MobileRouter:
     def _outward(self, ingress: Ingress, packet: bytes, now: float) -> list[Output]:
         """From a network to wherever: another network of ours, or through the tunnel."""
         to = self._ingress_of(packet[24:40])
-        if to is not None:
-            return self._counted(to.send(packet, now))
-        mtu = self.terminal.network_mtu
+        if to is not None and to.owns(packet[24:40]):
+            return self._counted(self._for_us(packet, ingress.send, now))
+        mtu = self.terminal.network_mtu if to is None else to.mtu
         if len(packet) > mtu:
             told = ingress.report(icmp6.PacketTooBig(mtu, packet), now)
             return self._counted([*told, Discarded(Reason.TOO_BIG, "mobile-router", f"{len(packet)} octets")])
+        if to is not None:
+            return self._counted(to.send(packet, now))
         self.counters["from-networks"] += 1
         outputs = self.terminal.from_network(packet, now)
         return outputs if len(outputs) == 1 else self._passed(outputs, now)
@@ -165,7 +167,7 @@ class MobileRouter:
         if ingress is None:
             return [Discarded(Reason.NO_ROUTE, "mobile-router", f"to {IPv6Address(packet[24:40])}")]
         if ingress.owns(packet[24:40]):
-            return self._for_us(packet, now)
+            return self._for_us(packet, self.terminal.from_network, now)
         if packet[7] <= 1:
             told = self._tell(ingress, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now)
             return [*told, Discarded(Reason.HOP_LIMIT, "mobile-router", "")]
@@ -178,8 +180,8 @@ class MobileRouter:
     def _ingress_of(self, address: bytes) -> Ingress | None:
         return next((each for each in self.ingress.values() if address in each.prefixes), None)
 
-    def _for_us(self, packet: bytes, now: float) -> list[Output]:
-        """Somebody outside asks our address in the network whether we are there."""
+    def _for_us(self, packet: bytes, back: Callable[[bytes, float], list[Output]], now: float) -> list[Output]:
+        """Somebody outside of a network asks our address in it whether we are there; ``back`` is the way to him."""
         if packet[6] != ip6.ICMPV6:
             return [Discarded(Reason.NOT_OURS, "mobile-router", f"protocol {packet[6]} for the router itself")]
         try:
@@ -190,7 +192,7 @@ class MobileRouter:
         if not isinstance(message, icmp6.Echo) or message.reply:
             return [Discarded(Reason.ICMP_IGNORED, "mobile-router", f"type {packet[40]} for the router itself")]
         reply = icmp6.Echo(message.identifier, message.sequence, message.data, reply=True)
-        return self.terminal.from_network(icmp6.packet(packet[24:40], packet[8:24], reply), now)
+        return back(icmp6.packet(packet[24:40], packet[8:24], reply), now)
 
     def _tell(self, ingress: Ingress, error: icmp6.Error, now: float) -> list[Output]:
         """Tells a sender outside what is wrong with its packet."""

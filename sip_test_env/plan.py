@@ -162,13 +162,13 @@ class Extension:
     "Further namespaces."
     links: tuple[AccessLink, ...] = ()
     "Further links that terminals can be plugged into: bridge, cables to the router and from there upstream, and radvd."
-    segments: tuple[Segment, ...] = ()
-    "Further links without a router: bridges."
     cables: tuple[Pair, ...] = ()
     configure: Callable[[Plan], None] = lambda _plan: None
     "Runs when the basic network stands: addresses, routes, filters of what is new (`sip_test_env.links.in_node`)."
     without_radvd: frozenset[str] = frozenset()
     "Routers of further links that something else advertises."
+    segments: tuple[Segment, ...] = ()
+    "Further links without a router: bridges."
 
 
 BASIC = Extension("basic", "home network, two visited networks, a hotspot behind a NAT (Fig. 23)")

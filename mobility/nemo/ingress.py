@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 
 from mobility.discards import Reason
 from mobility.host.advertiser import Advertiser, Advertising
@@ -105,8 +105,7 @@ class Ingress:
             return [Discarded(Reason.MALFORMED, self.name, str(error))], None
         if packet[8:24] not in self.prefixes:
             # Nobody in this network may send in the name of nodes elsewhere (RFC 3963 section 8).
-            told = self.report(icmp6.DestinationUnreachable(icmp6.SOURCE_FAILED_POLICY, packet), now)
-            return [*told, Discarded(Reason.SOURCE_NOT_OF_NETWORK, self.name, "")], None
+            return [Discarded(Reason.SOURCE_NOT_OF_NETWORK, self.name, str(IPv6Address(packet[8:24])))], None
         if packet[7] <= 1:
             told = self.report(icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now)
             return [*told, Discarded(Reason.HOP_LIMIT, self.name, "")], None

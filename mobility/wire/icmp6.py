@@ -23,7 +23,6 @@ PROHIBITED = 1
 "Destination Unreachable: communication administratively prohibited."
 ADDRESS_UNREACHABLE = 3
 PORT_UNREACHABLE = 4
-SOURCE_FAILED_POLICY = 5
 
 HOP_LIMIT_EXCEEDED = 0
 REASSEMBLY_TIME_EXCEEDED = 1
