@@ -105,6 +105,10 @@ ROUTER_MISTAKES = {
     "the home network": (behind(prefix="2001:db8:1::/64"), "2001:db8:1::/64 is the home network"),
     "twice": (behind() + behind("lan1"), "mobile_router.network[1].prefix: 2001:db8:9:1::/64 is there already"),
     "to the outside": (behind("wlan0"), "mobile_router.network[0].interface: wlan0 leads to the outside"),
+    "maps": (
+        'maps = "nearest"\nunknown_maps = true\n' + behind(),
+        "mobile_router.network: does not go with mobility anchor points",
+    ),
     "translation": (behind() + "[translation]\n", "translation: is not known here"),
 }
 
@@ -114,3 +118,9 @@ def test_mistakes_of_routers_are_named(text: str, expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse(ROUTER + text, Path("router.toml"))
     assert expected in str(caught.value)
+
+
+def test_a_router_names_its_home_agent() -> None:
+    text = ROUTER.replace('"2001:db8:1::a"', '"discover"') + behind()
+    with pytest.raises(ConfigurationError, match="needs one home address, and a home agent that is named"):
+        parse(text, Path("router.toml"))
