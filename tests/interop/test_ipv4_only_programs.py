@@ -25,6 +25,7 @@ from sip_test_env.movements import Movements, bound
 from sip_test_env.network import TestNetwork
 from sip_test_env.phones import registered
 from sip_test_env.speech import speak
+from tests.interop.baresip import write_baresip
 from tests.interop.names import name_server
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -192,31 +193,12 @@ def test_pjsua_is_called(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
-def write_baresip(folder: Path, scene: Scene) -> Path:
-    """A configuration of baresip: IPv4 alone, SRTP, a tone instead of a microphone."""
-    settings = folder / "baresip"
-    settings.mkdir()
-    modules = "".join(f"module {name}.so\n" for name in ("g711", "srtp", "ausine", "aufile"))
-    (settings / "config").write_text(
-        f"module_path /usr/lib/baresip/modules\n{modules}module_app account.so\nmodule_app menu.so\n"
-        "audio_source ausine,440\naudio_player aufile,/dev/null\nausrc_srate 48000\nauplay_srate 8000\n"
-        "ausrc_channels 2\nauplay_channels 1\n"
-    )
-    password = scene.network.account(PROGRAM).password
-    (settings / "accounts").write_text(
-        f"<sip:{PROGRAM}@{scene.domain};transport=udp>;auth_user={PROGRAM};auth_pass={password}"
-        ";mediaenc=srtp-mand;audio_codecs=PCMU/8000/1;regint=300\n"
-    )
-    (settings / "contacts").touch()
-    return settings
-
-
 def test_baresip_calls(tmp_path: Path) -> None:
     async def test() -> None:
         async with scene("test-baresip", tmp_path) as made:
             answering = asyncio.create_task(made.correspondent.do("answer"))
             program = await made.run(
-                "baresip", "-4", "-f", str(write_baresip(tmp_path, made)), "-t", "30",
+                "baresip", "-4", "-f", str(write_baresip(tmp_path, made.network.account(PROGRAM))), "-t", "30",
                 "-e", f"/dial sip:{CORRESPONDENT}@{made.domain}",
             )  # fmt: skip
             reading = asyncio.create_task(made.read(program))

@@ -30,6 +30,7 @@ from sip_test_env.network import TestNetwork
 from sip_test_env.phones import CORRESPONDENT, registered
 from sip_test_env.plan import Plan
 from sip_test_env.speech import speak
+from tests.interop.baresip import write_baresip
 from tests.interop.test_demo import demo
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -83,26 +84,6 @@ def check_nesting(capture: Path, table: Path) -> None:
     assert dissect(capture, table, ["frame.number"], "esp.icv_bad == 1 || icmpv6.checksum.status == 0") == []
 
 
-def write_baresip(folder: Path, network: TestNetwork, user: str) -> Path:
-    """Of an ordinary host: SRTP, a tone instead of a microphone."""
-    plan = network.plan
-    settings = folder / "baresip"
-    settings.mkdir()
-    modules = "".join(f"module {name}.so\n" for name in ("g711", "srtp", "ausine", "aufile"))
-    (settings / "config").write_text(
-        f"module_path /usr/lib/baresip/modules\n{modules}module_app account.so\nmodule_app menu.so\n"
-        "audio_source ausine,440\naudio_player aufile,/dev/null\nausrc_srate 48000\nauplay_srate 8000\n"
-        "ausrc_channels 2\nauplay_channels 1\n"
-    )
-    (settings / "accounts").write_text(
-        f"<sip:{user}@{plan.sip_domain};transport=udp>;auth_user={user};auth_pass={network.account(user).password}"
-        f';outbound="sip:[{plan.proxy}]:{plan.sip_port};transport=udp";mediaenc=srtp-mand'
-        ";audio_codecs=PCMU/8000/1;regint=300\n"
-    )
-    (settings / "contacts").touch()
-    return settings
-
-
 def test_baresip_on_an_ordinary_host_of_the_train(tmp_path: Path) -> None:
     """Nothing of ours is on that host: its address is what the mobile router advertises, and stays."""
 
@@ -122,12 +103,15 @@ def test_baresip_on_an_ordinary_host_of_the_train(tmp_path: Path) -> None:
             await registered(phone, CORRESPONDENT, nodes, "cn", codec="PCMU")
             seat = wait_for_seat(network.plan)
             answering = asyncio.create_task(phone.do("answer", timeout=30))
+            plan = network.plan
+            outbound = f';outbound="sip:[{plan.proxy}]:{plan.sip_port};transport=udp"'
+            settings = write_baresip(tmp_path, network.account("6003"), outbound)
             with (tmp_path / "baresip.log").open("wb") as log:
                 program = network.popen(
                     SEAT,
                     [
-                        "baresip", "-6", "-f", str(write_baresip(tmp_path, network, "6003")), "-t", "30",
-                        "-e", f"/dial sip:{CORRESPONDENT}@{network.plan.sip_domain}",
+                        "baresip", "-6", "-f", str(settings), "-t", "30",
+                        "-e", f"/dial sip:{CORRESPONDENT}@{plan.sip_domain}",
                     ],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 )  # fmt: skip

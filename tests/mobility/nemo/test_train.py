@@ -129,11 +129,7 @@ def test_a_train_behind_a_nat() -> None:
 
 def test_a_router_comes_home_and_leaves_again() -> None:
     train = Train()
-    train.start_agent()
-    train.couple("mr1", train.a)
-    train.run(2.0)
-    train.board(train.train)
-    train.run(2.0)
+    train.with_passenger()
     train.ping(CN, 1)
     train.run(1.0)
     train.world.move("mr1", "wlan0", train.home, gap=0.0)
@@ -191,11 +187,7 @@ def test_nodes_are_told_when_there_is_no_way_out_for_a_while() -> None:
 
 def test_what_does_not_fit_is_told_inside_and_outside() -> None:
     train = Train()
-    train.start_agent()
-    train.couple("mr1", train.a)
-    train.run(2.0)
-    train.board(train.train)
-    train.run(2.0)
+    train.with_passenger()
     passenger, correspondent = train.world.stations["passenger"], train.world.stations["cn"]
     # Its own host knows what fits, from the advertisement, and splits; one that has not heard it would not.
     train.world.stations["mr1"].receive("lan0", udp(train.seat, CN, bytes(1452)), PASSENGER)
@@ -212,11 +204,7 @@ def test_what_does_not_fit_is_told_inside_and_outside() -> None:
 
 def test_spoofed_sources_do_not_leave_the_train() -> None:
     train = Train()
-    train.start_agent()
-    train.couple("mr1", train.a)
-    train.run(2.0)
-    train.board(train.train)
-    train.run(2.0)
+    train.with_passenger()
     passenger = train.world.stations["passenger"]
     before = len(train.a.frames)
     for source in (CN, HA, MR1, CARRIAGE.network_address + 1):
@@ -230,11 +218,7 @@ def test_spoofed_sources_do_not_leave_the_train() -> None:
 
 def test_packets_past_the_tunnel_do_not_enter_the_train() -> None:
     train = Train()
-    train.start_agent()
-    train.couple("mr1", train.a)
-    train.run(2.0)
-    train.board(train.train)
-    train.run(2.0)
+    train.with_passenger()
     forged = udp(CN, train.seat, b"past the tunnel")
     router = train.world.stations["mr1"]
     router.receive("wlan0", forged, b"\x02\0\0\0\0\x66")

@@ -105,3 +105,11 @@ class Train(Network):
         self.board(self.carriage)
         self.plug(self.carriage)
         self.run(2.0)
+
+    def with_passenger(self) -> None:
+        """The train in visited network A, and the passenger in it."""
+        self.start_agent()
+        self.couple("mr1", self.a)
+        self.run(2.0)
+        self.board(self.train)
+        self.run(2.0)
