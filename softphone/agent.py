@@ -94,6 +94,8 @@ class Agent:
         "A number from 0 to 1."
         self.dialogs: dict[DialogId, Call] = {}
         self.calls: set[Call] = set()
+        self.on_call: Callable[[Call], None] = lambda call: None
+        "Gets every call at its beginning, in both directions."
         self.service_route: tuple[NameAddr, ...] = ()
         "From the registrar (RFC 3608)."
         self.flow: Flow | None = None
@@ -130,6 +132,11 @@ class Agent:
             if waiting is None or waiting.cancelling():
                 raise  # it is the one who waits that was cancelled
             raise CallError("the phone was shut down") from None
+
+    def begins(self, call: Call) -> None:
+        """A call comes into being; it leaves `calls` when it ends."""
+        self.calls.add(call)
+        self.on_call(call)
 
     def free(self, media: Media) -> None:
         """Close a media session in the background."""

@@ -86,7 +86,9 @@ class Call(ABC):
         self._timer_alarm = Alarm(self._timer_due)
         self._renegotiation = Renegotiation(self)
         self._transfers = Transfers(self)
-        agent.calls.add(self)
+        self.answered_at: float | None = None
+        "When both sides agreed, in seconds of the event loop's clock; None: not yet."
+        agent.begins(self)
 
     # what everybody may know
 
@@ -461,6 +463,7 @@ class Call(ABC):
 
     def _confirmed(self) -> None:
         self.state = CallState.CONFIRMED
+        self.answered_at = asyncio.get_running_loop().time()
         self._agent.hub.emit(CallAnswered(self.id, str(self.remote.uri)))
         self._changed()
 

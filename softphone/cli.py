@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from softphone.commands import accounts
+from softphone.commands import accounts, contacts, history
 from softphone.commands.common import complain
 from softphone.errors import ConfigError, SoftphoneError
 from softphone.exit_code import ExitCode
@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     accounts.add(commands)
+    history.add(commands)
+    contacts.add(commands)
     commands.add_parser(
         "demo", add_help=False, help="a call that changes networks, on real network stacks in namespaces (needs root)"
     )

@@ -15,6 +15,7 @@ from typing import Self
 
 from softphone.agent import Agent, Media
 from softphone.call import Call, CallState
+from softphone.call_log import CallLog
 from softphone.capabilities import capabilities, reason_of, refuse_early
 from softphone.conference import Conference
 from softphone.config import Account
@@ -49,14 +50,15 @@ MediaFactory = Callable[[Sockets, str], Awaitable[Media]]
 class Softphone:
     """One account and its calls. All methods belong to the event loop that entered the context.
 
-    ``media`` replaces the audio of calls (tests, other media engines); ``random`` and ``jitter`` the dice.
+    ``media`` replaces the audio of calls (tests, other media engines); ``random`` and ``jitter`` the dice. ``log`` puts
+    the calls into a history.
     """
 
     def __init__(
         self, account: Account, sockets: Sockets | None = None, *,
         media: MediaFactory | None = None, random: Callable[[int], bytes] = os.urandom,
         jitter: Callable[[], float] = dice.random, names: Callable[[], Names] | None = None,
-        trace: Callable[[Traced], None] | None = None,
+        trace: Callable[[Traced], None] | None = None, log: CallLog | None = None,
     ) -> None:  # fmt: skip
         self.account = account
         self.do_not_disturb = False
@@ -67,6 +69,7 @@ class Softphone:
         self._jitter = jitter
         self._names = names
         self._trace = trace
+        self._log = log
         self._hub = EventHub()
         self._agent: Agent | None = None
         self._registration: Registration | None = None
@@ -102,6 +105,8 @@ class Softphone:
             account, endpoint, authenticator, self._hub, lambda: self._media(self._sockets, endpoint.host),
             self._call, self._random, self._jitter,
         )  # fmt: skip
+        if self._log is not None:
+            self._agent.on_call = self._log.began
         self._registration = Registration(self._agent, self._jitter)
         if account.register:
             self._agent.spawn(self._registration.run(), "registration")
@@ -293,6 +298,8 @@ class Softphone:
                 request = transaction.request
                 why = "do not disturb" if self.do_not_disturb else "too many calls"
                 agent.hub.emit(CallRefused(request.call_id, str(request.from_.uri), 486, why))
+                if self._log is not None:
+                    self._log.refused(request.call_id, request.from_, 486, why)
                 return
             transaction.respond(100)
             call = IncomingCall(agent, transaction)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softphone.account_editing import add_account, remove_account
 from softphone.account_settings import parse_address
@@ -25,6 +26,9 @@ from softphone.sip.transport import Transport
 from softphone.sip.uri import host_port, unescape
 from softphone.trial import TRIAL_SECONDS, Trial, try_account
 
+if TYPE_CHECKING:
+    from softphone.commands.common import Commands
+
 NAME = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
 SOURCE_OPTIONS = ("password_file", "password_command", "password_env", "password_keyring")
 
@@ -38,7 +42,7 @@ class Terminal:
     interactive: Callable[[], bool] = sys.stdin.isatty
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser("accounts", help="the accounts of the phone: list, add, test, remove")
     inner = parser.add_subparsers(dest="accounts_command", required=True, metavar="COMMAND")
     listing = inner.add_parser("list", help="what is configured")

@@ -7,8 +7,13 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softphone.accounts import default_path
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    "What ``add`` of a module adds its commands to."
 
 
 def config_option(parser: argparse.ArgumentParser) -> None:
