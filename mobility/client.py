@@ -195,17 +195,18 @@ class ControlClient:
 
     async def close(self) -> None:
         """Ends the connection; `events` ends too. A second call does nothing."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-            self._reading = None
-        if self._writer is not None:
-            self._writer.close()
+        reading, self._reading = self._reading, None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()  # before anything is awaited: whoever closes may be cancelled
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        if writer is not None:
             try:
-                await self._writer.wait_closed()
+                await writer.wait_closed()
             except OSError:
                 pass  # the other side was faster
-            self._writer = None
 
     async def status(self) -> dict[str, object]:
         """All tables and counters of the node. Raises MobilityError."""

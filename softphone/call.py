@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
@@ -31,8 +32,11 @@ from softphone.media.dtmf import DURATION, INFO_TYPES, DigitMethod, DigitReceive
 from softphone.media.events import MediaEvent, MediaFailed
 from softphone.media.monitor import MediaTimeout
 from softphone.media.offer_answer import NotAcceptable
+from softphone.media.pcm import PcmSink, PcmSource
 from softphone.media.recorder import CallRecorder
 from softphone.media.sdp import SdpError
+from softphone.media.tracks import CallTrack
+from softphone.playback import Playable, Playback, Player
 from softphone.renegotiation import Renegotiation
 from softphone.sip.dialog import Dialog, DialogId
 from softphone.sip.endpoint import ServerTransaction
@@ -48,6 +52,8 @@ from softphone.transfer import TransferRequest, Transfers
 
 BYE_SECONDS = 32.0
 "After that a BYE counts as done, whether it was answered or not (timer F)."
+KEPT_DIGITS = 64
+"Of the other side, that wait to be gathered; then the oldest goes."
 NO_PACKAGE = Headers.of(("Recv-Info", ""))
 "We take no packages of INFO (RFC 6086 section 4.2.2)."
 
@@ -77,6 +83,8 @@ class Call(ABC):
         "The dialog that counts."
         self._legs: dict[DialogId, Leg] = {}
         self._sound = Sound(self._on_media)
+        self._player = Player(agent, self._sound, self._on_media)
+        self._digits: deque[str] = deque(maxlen=KEPT_DIGITS)
         self._waiters: set[asyncio.Future[None]] = set()
         self._on_end: list[Callable[[Call], None]] = []
         self._keeper: SuccessKeeper | None = None
@@ -135,12 +143,69 @@ class Call(ABC):
         """The media session; None before it is open and after the end."""
         return self._sound.media
 
-    def play(self, source: AudioSource | None) -> None:
+    def play(self, sound: Playable | None) -> Playback:
         """Send this sound from now on (while the other side is on hold: when it is resumed); None: silence.
+
+        It plays whether it is awaited or not; ``await call.play("hello.wav")`` waits for its end. A file may have any
+        format that FFmpeg reads; a track of aiortc is fetched from until it ends. Raises CallError after the end.
+        """
+        return self._player.play(sound)
+
+    def speak(self, rate: int = 16_000) -> PcmSource:
+        """Play what the program writes into this source, in the pace of the call. Raises CallError after the end."""
+        source = PcmSource(rate)
+        self.play(source)
+        return source
+
+    def listen(self, rate: int = 16_000) -> PcmSink:
+        """What the other side says, for the program to read until the call ends; in place of the sink of `record`.
 
         Raises CallError after the end.
         """
-        self._sound.play(source)
+        sink = PcmSink(rate)
+        self.record(sink)
+        self.on_end(lambda _: sink.close())
+        return sink
+
+    def track(self) -> CallTrack:
+        """What the other side says, as a track of aiortc that ends with the call; in place of the sink of `record`.
+
+        Raises CallError after the end.
+        """
+        track = CallTrack()
+        self.record(track)
+        self.on_end(lambda _: track.stop())
+        return track
+
+    async def gather(self, count: int | None = None, *, timeout: float | None = None, terminators: str = "") -> str:
+        """Digits that the other side presses, also those that nobody has gathered yet; ``count`` at most.
+
+        Ends early with one of the ``terminators``, which is not in the result, and after ``timeout`` seconds with
+        what there is. Raises CallError when the call ends before, ValueError where nothing would end it.
+        """
+        if not terminators and timeout is None and count is None:
+            raise ValueError("gathering digits needs a count, terminators or a timeout")
+        gathered: list[str] = []
+        ended = False
+
+        def complete() -> bool:
+            nonlocal ended
+            while not ended and self._digits and len(gathered) != count:
+                digit = self._digits.popleft()
+                ended = digit in terminators
+                gathered.extend(() if ended else digit)
+            return ended or len(gathered) == count or self.state is CallState.ENDED
+
+        try:
+            await self._until(complete, timeout)
+        except TimeoutError:
+            return "".join(gathered)
+        except asyncio.CancelledError:
+            self._digits.extendleft(reversed(gathered))
+            raise
+        if not ended and len(gathered) != count:
+            raise self._failure()
+        return "".join(gathered)
 
     def record(self, sink: AudioSink | None) -> None:
         """Give the received sound to this sink; None: to nobody. Raises CallError after the end."""
@@ -301,8 +366,11 @@ class Call(ABC):
 
     def _on_media(self, event: MediaEvent) -> None:
         """The media session tells something."""
+        self._player.heard(event)
         match event:
             case DigitReceived(digit, duration, method):
+                self._digits.append(digit)
+                self._changed()
                 self._agent.hub.emit(CallDigit(self.id, digit, duration, method))
                 return
             case MediaTimeout(seconds) if not (self.on_hold or self.held):
@@ -500,6 +568,7 @@ class Call(ABC):
             self._agent.free(media)
         self._agent.calls.discard(self)
         self.ended_event = CallEnded(self.id, by, status, reason, causes)
+        self._player.end(self._failure())
         self._agent.hub.emit(self.ended_event)
         for tell in self._on_end:
             tell(self)

@@ -56,6 +56,26 @@ class Unregistered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Handover(Event):
+    """The terminal is in another network, and packets flow again."""
+
+    from_link: str
+    to_link: str
+    from_address: str
+    "Care-of addresses."
+    to_address: str
+    since_noticed_ms: float
+    "Milliseconds since the terminal noticed that it moves."
+    since_update_ms: float
+    "Milliseconds since the first binding update of the new place."
+    sent_again: int
+    "Packets of ours that the old place had lost; the same from the other side."
+    received_again: int
+    make_before_break: bool
+    "The old place was used until the new one had proven to work."
+
+
+@dataclass(frozen=True, slots=True)
 class CallEvent(Event):
     """Root of the events of a call."""
 

@@ -7,9 +7,10 @@ import contextlib
 import os
 import random as dice
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,8 +20,9 @@ from softphone.call_log import CallLog
 from softphone.capabilities import capabilities, reason_of, refuse_early
 from softphone.conference import Conference
 from softphone.config import Account
-from softphone.errors import CallError, CallRejected, SoftphoneError
+from softphone.errors import CallError, CallRejected, ConfigError, SoftphoneError
 from softphone.events import CallIncoming, CallRefused, EventHub, Listener
+from softphone.handovers import watch_handovers
 from softphone.incoming import IncomingCall
 from softphone.media.session import MediaSession
 from softphone.outgoing import DialOptions, OutgoingCall
@@ -35,7 +37,7 @@ from softphone.sip.message import Request
 from softphone.sip.tls import TlsSettings
 from softphone.sip.transport import Flow
 from softphone.sip.uri import SipUri
-from softphone.sockets import DirectSockets, Sockets
+from softphone.sockets import DirectSockets, HomeSockets, Sockets
 
 GOODBYE_SECONDS = 3.0
 "How long shutting down waits for BYEs and the unregistration."
@@ -50,12 +52,13 @@ MediaFactory = Callable[[Sockets, str], Awaitable[Media]]
 class Softphone:
     """One account and its calls. All methods belong to the event loop that entered the context.
 
-    ``media`` replaces the audio of calls (tests, other media engines); ``random`` and ``jitter`` the dice. ``log`` puts
-    the calls into a history.
+    ``mobility``: the runtime directory of a mobility process (``host.sock``, ``control.sock``): the phone lives at the
+    home address, and `Handover` is among its events. ``log`` puts the calls into a history. ``media`` replaces the audio
+    of calls (tests, other media engines); ``random`` and ``jitter`` the dice.
     """
 
     def __init__(
-        self, account: Account, sockets: Sockets | None = None, *,
+        self, account: Account, sockets: Sockets | None = None, *, mobility: str | os.PathLike[str] | None = None,
         media: MediaFactory | None = None, random: Callable[[int], bytes] = os.urandom,
         jitter: Callable[[], float] = dice.random, names: Callable[[], Names] | None = None,
         trace: Callable[[Traced], None] | None = None, log: CallLog | None = None,
@@ -63,6 +66,10 @@ class Softphone:
         self.account = account
         self.do_not_disturb = False
         "Refuse all calls that come in, as busy (486)."
+        if mobility is not None:
+            if sockets is not None:
+                raise ConfigError("the sockets come from the mobility process, or are given; choose one")
+            sockets = HomeSockets(Path(mobility) / "host.sock")
         self._sockets: Sockets = DirectSockets() if sockets is None else sockets
         self._media = self._open_session if media is None else media
         self._random = random
@@ -110,6 +117,8 @@ class Softphone:
         self._registration = Registration(self._agent, self._jitter)
         if account.register:
             self._agent.spawn(self._registration.run(), "registration")
+        if isinstance(self._sockets, HomeSockets) and self._sockets.control is not None:
+            self._agent.spawn(watch_handovers(self._sockets.control, self._hub), "handovers")
 
     async def close(self) -> None:
         """Hang up all calls, unregister, close the sockets; takes a few seconds at most."""
@@ -131,7 +140,7 @@ class Softphone:
                 call.abandon()
             if self._registration is not None:
                 self._registration.close()
-            await agent.close()
+            await _to_the_end(agent.close())
             self._arrived.put_nowait(None)
             self._hub.close()
 
@@ -344,6 +353,16 @@ class Softphone:
     def _on_connection_lost(self, flow: Flow, why: str) -> None:
         if self._registration is not None:
             self._registration.connection_lost(flow, why)
+
+
+async def _to_the_end(work: Coroutine[object, object, None]) -> None:
+    """Whoever is cancelled meanwhile finishes this first; cancelled twice it stops."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _replaceable(old: Call | None, *, early_only: bool) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from pathlib import Path
 from typing import Protocol
 
 from mobility.client import HostClient, MobilityError, SocketType
@@ -104,6 +105,8 @@ class HomeSockets:
     def __init__(self, host: HostClient | str | os.PathLike[str]) -> None:
         """``host``: a client of the mobility process, or the path of its ``host.sock``. Opens nothing yet."""
         self._host = host if isinstance(host, HostClient) else HostClient(host)
+        self.control = None if isinstance(host, HostClient) else Path(host).with_name("control.sock")
+        "Where the mobility process tells what happens; None: not known."
 
     async def udp(self, host: str, port: int) -> socket.socket:
         return self._make("dgram", host, port)

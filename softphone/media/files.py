@@ -11,13 +11,14 @@ from typing import Self
 import av
 import numpy as np
 
+from softphone.errors import SoftphoneError
 from softphone.media.codecs import Samples
 
 GREATEST_SECONDS = 3600
 "A longer file would fill the memory."
 
 
-class FileError(ValueError):
+class FileError(SoftphoneError, ValueError):
     """A sound file that cannot be used, and why."""
 
 

@@ -1,4 +1,5 @@
-"""RTP and RTCP (RFC 3550) on the packet classes of aiortc. Sans-IO; the only module that imports aiortc.
+"""RTP and RTCP (RFC 3550) on the packet classes of aiortc. Sans-IO. Beside `softphone.media.tracks`
+the only module that imports aiortc.
 
 `Transmission` numbers what is sent, `Reception` checks and counts what arrives, `Reports` makes and reads RTCP.
 """

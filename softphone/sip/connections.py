@@ -44,9 +44,13 @@ class Connections:
     async def start(self) -> None:
         """Bind UDP, and TCP (with a certificate also TLS) listeners. Raises TransportError, ConfigError."""
         datagrams, streams = await self._pair()
-        _, self.udp = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: UdpSocket(self._receiver), sock=datagrams
-        )
+        try:
+            _, self.udp = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: UdpSocket(self._receiver), sock=datagrams
+            )
+        except BaseException:
+            streams.close()
+            raise
         any_port, self.port = self.port == 0, self.udp.local.port
         await self._serve(Transport.TCP, streams, None)
         if (context := self.tls.server()) is not None:
@@ -77,9 +81,10 @@ class Connections:
         bound = int(sock.getsockname()[1])
         server = await asyncio.get_running_loop().create_server(
             lambda: Connection(transport, self._receiver, outgoing=False), sock=sock, ssl=context,
-            ssl_handshake_timeout=None if context is None else CONNECT_SECONDS,
+            ssl_handshake_timeout=None if context is None else CONNECT_SECONDS, start_serving=False,
         )  # fmt: skip
-        self.servers[transport] = (server, bound)
+        self.servers[transport] = (server, bound)  # `close` finds it, also when this is cancelled in the next line
+        await server.start_serving()
 
     async def close(self) -> None:
         """Close everything."""
