@@ -53,8 +53,8 @@ class Softphone:
     """One account and its calls. All methods belong to the event loop that entered the context.
 
     ``mobility``: the runtime directory of a mobility process (``host.sock``, ``control.sock``): the phone lives at the
-    home address, and `Handover` is among its events. ``log`` puts the calls into a history. ``media`` replaces the audio
-    of calls (tests, other media engines); ``random`` and ``jitter`` the dice.
+    home address, and `Handover` is among its events. ``log`` puts the calls into a history. ``media`` replaces the
+    audio of calls (tests, other media engines); ``random`` and ``jitter`` the dice.
     """
 
     def __init__(
