@@ -109,7 +109,7 @@ def test_chaos_and_then_order(kind: int) -> None:
     assert [number for number in network.to_cn.lost() if number >= sent[0]] == []
     assert [number for number in network.to_mn.lost() if number >= sent[1]] == []
     assert network.terminal.mobile_node.registration.bound
-    below = network.terminal._below
+    below = network.terminal.parts.below
     assert below is not None
     assert below.regional.domain is not None
     assert below.regional.former is None

@@ -22,9 +22,9 @@ def bound(kind: int, form: TunnelForm, regional: TunnelForm | None, *, quick: bo
     network.talk(0.1)  # neighbours are resolved on the way
     network.run(1)
     if not quick:
-        network.terminal._make_path = lambda present: None  # type: ignore[method-assign]
-        network.terminal._follow(network.world.now)
-    assert (network.terminal._path is not None) is quick
+        network.terminal.parts.make_path = lambda present: None  # type: ignore[method-assign]
+        network.terminal.parts.follow(network.world.now)
+    assert (network.terminal.parts.path is not None) is quick
     return network
 
 
@@ -32,7 +32,7 @@ def inbound(network: DomainNetwork, packet: bytes, dice: Random) -> bytes:
     """As home agent and MAP tunnel it; the MAP is asked to carry what is damaged already, too."""
     place = network.terminal.mobile_node.present
     assert place is not None
-    domain = network.terminal._below.regional.domain  # type: ignore[union-attr]
+    domain = network.terminal.parts.below.regional.domain  # type: ignore[union-attr]
     engine = network.anchors[MAP].engine
     assert domain is not None
     assert domain.access is not None
@@ -82,7 +82,7 @@ def test_short_and_long_way_do_the_same(kind: int, regional: TunnelForm | None) 
 @pytest.mark.parametrize("kind", [1, 2])
 def test_fragments_for_the_rcoa_are_put_together(kind: int) -> None:
     network = bound(kind, TunnelForm.ESP, None, quick=True)
-    place, domain = network.terminal.mobile_node.present, network.terminal._below.regional.domain  # type: ignore[union-attr]
+    place, domain = network.terminal.mobile_node.present, network.terminal.parts.below.regional.domain  # type: ignore[union-attr]
     assert place is not None
     assert domain is not None
     assert domain.access is not None
@@ -106,7 +106,7 @@ def tally(outputs: list[Output], seen: dict[type, int]) -> None:
 @pytest.mark.parametrize("kind", [1, 2, 3])
 def test_nothing_that_the_map_may_send_breaks_the_terminal(kind: int) -> None:
     network = started(kind, regional_form=None)
-    domain = network.terminal._below.regional.domain  # type: ignore[union-attr]
+    domain = network.terminal.parts.below.regional.domain  # type: ignore[union-attr]
     assert domain is not None
     assert domain.access is not None
     dice, mac = Random(3), network.routers["r-a"].interfaces["edge"].mac
@@ -127,7 +127,7 @@ def test_nothing_that_the_map_may_send_breaks_the_terminal(kind: int) -> None:
 def test_nothing_that_a_terminal_may_send_breaks_the_map() -> None:
     network = started(1, regional_form=None)
     dice = Random(4)
-    domain = network.terminal._below.regional.domain  # type: ignore[union-attr]
+    domain = network.terminal.parts.below.regional.domain  # type: ignore[union-attr]
     assert domain is not None
     assert domain.access is not None
     mac = network.routers["r-map"].interfaces["edge"].mac

@@ -201,10 +201,10 @@ def test_nonsense_in_the_shape_of_messages(kind: int, body: bytes, source: IPv6A
 def test_short_and_long_way_do_the_same(form: TunnelForm) -> None:
     """Random packets, good and bad, directly, through two terminals with the same keys and numbers."""
     quick, slow = started(form), started(form)
-    slow.terminal._make_path = lambda present: None  # type: ignore[method-assign]
-    slow.terminal._follow(slow.world.now)
-    assert slow.terminal._path is None
-    assert quick.terminal._path is not None
+    slow.terminal.parts.make_path = lambda present: None  # type: ignore[method-assign]
+    slow.terminal.parts.follow(slow.world.now)
+    assert slow.terminal.parts.path is None
+    assert quick.terminal.parts.path is not None
     dice = Random(7)
     now = quick.world.now
     delivered = 0

@@ -34,9 +34,9 @@ def bound(form: TunnelForm = TunnelForm.ESP, *, quick: bool = True) -> Network:
     network.talk(0.1)  # neighbours are resolved on the way
     network.run(1)
     if not quick:
-        network.terminal._make_path = lambda present: None  # type: ignore[method-assign]
-        network.terminal._follow(network.world.now)
-    assert (network.terminal._path is not None) is quick
+        network.terminal.parts.make_path = lambda present: None  # type: ignore[method-assign]
+        network.terminal.parts.follow(network.world.now)
+    assert (network.terminal.parts.path is not None) is quick
     return network
 
 
@@ -119,7 +119,7 @@ def damaged(packet: bytes, dice: Random) -> bytes:
 def test_short_way_ends_with_the_binding(form: TunnelForm) -> None:
     network = bound(form)
     network.world.detach("mn", "wlan0")
-    assert network.terminal._path is None
+    assert network.terminal.parts.path is None
     assert network.terminal.from_host(udp(MN, CN, b"x"), network.world.now) == []
     assert len(network.terminal.waiting) == 1
 
