@@ -198,7 +198,7 @@ SETTINGS: dict[str, Check] = {
     "srtp": one_of(SrtpMode), "srtp_keying": keyings, "srtp_offer": keyings, "dtx": truth,
     "media_timeout": seconds_or_never, "max_calls": number(1, 1000), "session_expires": number(0, 2**31 - 1),
     "least_session_expires": number(0, 2**31 - 1), "follow_redirects": truth, "transfers": one_of(Consent),
-    "auto_answer": one_of(AutoAnswer), "ignore_strangers": truth,
+    "auto_answer": one_of(AutoAnswer), "ignore_strangers": truth, "voicemail": text, "message_waiting": truth,
 }  # fmt: skip
 "Keys that are settings of `softphone.config.Account` under the same name."
 

@@ -56,8 +56,6 @@ class AccountEntry:
     network: Network = Network.DIRECT
     home_socket: Path | None = None
     "``host.sock`` of the mobility process; None: where `mobility mn` puts it."
-    voicemail: str | None = None
-    "What to dial to hear messages: a number or a SIP URI."
 
     def account(self) -> Account:
         """With the passwords. May take long (a command may ask a person). Raises ConfigError."""
@@ -138,7 +136,6 @@ def _entry(name: str, table: Table, path: Path) -> AccountEntry:
     ice, turn_password = read_ice(table.table("ice"), beside)
     network = table.optional("network", one_of(Network)) or Network.DIRECT
     home_socket = table.optional("home_socket", a_path)
-    voicemail = table.optional("voicemail", text)
     table.end()
     if home_socket is not None and network is Network.DIRECT:
         raise table.error("home_socket", 'is for network = "home"')
@@ -148,7 +145,7 @@ def _entry(name: str, table: Table, path: Path) -> AccountEntry:
         raise table.error(None, str(exc)) from None
     return AccountEntry(
         name=name, settings=account, password=password, turn_password=turn_password, network=network,
-        home_socket=None if home_socket is None else beside / home_socket, voicemail=voicemail,
+        home_socket=None if home_socket is None else beside / home_socket,
     )  # fmt: skip
 
 

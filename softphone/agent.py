@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from softphone.config import Account
 from softphone.errors import CallError, TransportError
-from softphone.events import EventHub, MessageReceived
+from softphone.events import EventHub
 from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.dtmf import DURATION, DigitMethod
 from softphone.media.events import MediaEvent
@@ -18,7 +18,7 @@ from softphone.media.recorder import CallRecorder
 from softphone.sip import reliable, session_timer
 from softphone.sip.auth import Authenticator
 from softphone.sip.dialog import DialogId, next_hop
-from softphone.sip.endpoint import ClientTransaction, Endpoint, ServerTransaction
+from softphone.sip.endpoint import ClientTransaction, Endpoint
 from softphone.sip.headers import CSeq, Headers, NameAddr
 from softphone.sip.message import Request, Response
 from softphone.sip.transport import Flow, Target
@@ -161,12 +161,6 @@ class Agent:
         for task in self._freeing:
             task.cancel()
         await self.endpoint.close()
-
-    def take_message(self, transaction: ServerTransaction) -> None:
-        """A MESSAGE, inside a dialog or outside (RFC 3428 section 7)."""
-        request = transaction.request
-        transaction.respond(200)
-        self.hub.emit(MessageReceived(str(request.from_.uri), request.content_type, request.body))
 
     def preloaded_route(self) -> list[NameAddr]:
         """Route of requests outside dialogs: the outbound proxy, then the registrar's Service-Route (RFC 3608)."""

@@ -36,6 +36,7 @@ from softphone.media.pcm import PcmSink, PcmSource
 from softphone.media.recorder import CallRecorder
 from softphone.media.sdp import SdpError
 from softphone.media.tracks import CallTrack
+from softphone.messages import take_message
 from softphone.playback import Playable, Playback, Player
 from softphone.renegotiation import Renegotiation
 from softphone.sip.dialog import Dialog, DialogId
@@ -342,7 +343,7 @@ class Call(ABC):
             case "INFO":
                 self._on_info(transaction)
             case "MESSAGE":
-                self._agent.take_message(transaction)
+                take_message(self._agent, transaction)
             case _:
                 transaction.respond(500)
 

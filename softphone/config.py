@@ -103,6 +103,10 @@ class Account:
     "Call whom a 3xx names; else the call fails with it."
     transfers: Consent = Consent.ASK
     auto_answer: AutoAnswer = AutoAnswer.NEVER
+    voicemail: str | None = None
+    "What to dial to hear messages; None: what message-waiting tells."
+    message_waiting: bool = False
+    "Ask the server about our mailbox (RFC 3842)."
 
     ignore_strangers: bool = False
     "Outside of calls only our own proxy, or registrar, is answered: scanners hear nothing."

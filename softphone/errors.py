@@ -38,6 +38,14 @@ class CallRejected(CallError):
         self.reason = reason
 
 
+class SubscriptionError(SoftphoneError):
+    """The other side does not tell what we want to know."""
+
+    def __init__(self, package: str, reason: str) -> None:
+        super().__init__(f"the subscription to {package} ended: {reason}")
+        self.reason = reason
+
+
 class ChangeRefused(CallError):
     """The other side did not accept a change of the running call; the call goes on as it was."""
 

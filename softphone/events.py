@@ -12,7 +12,11 @@ from typing import TypeVar
 from softphone.errors import SoftphoneError
 from softphone.media.dtmf import DigitMethod
 from softphone.media.events import MediaEvent
+from softphone.packages.dialog_info import DialogInfo
+from softphone.packages.message_summary import MessageSummary
+from softphone.packages.presence import Presence
 from softphone.sip.identity import ELSEWHERE, Reason
+from softphone.sip.subscription import Phase
 
 BACKLOG = 1000
 "Events a listener may lag behind before it loses the oldest."
@@ -196,6 +200,67 @@ class InfoReceived(CallEvent):
 
     content_type: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSent(Event):
+    """A text of ours was accepted."""
+
+    remote: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionChanged(Event):
+    """How far a subscription is (RFC 6665)."""
+
+    uri: str
+    package: str
+    phase: Phase
+    reason: str
+    "Why it ended, or has to be tried again; else empty."
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceChanged(Event):
+    """Somebody whose presence we watch (RFC 3856)."""
+
+    uri: str
+    presence: Presence
+
+
+@dataclass(frozen=True, slots=True)
+class DialogsChanged(Event):
+    """The calls of somebody whose calls we watch (RFC 4235): `DialogInfo.lamp` for a busy lamp."""
+
+    uri: str
+    dialogs: DialogInfo
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxChanged(Event):
+    """What is in our mailbox (RFC 3842)."""
+
+    uri: str
+    summary: MessageSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Published(Event):
+    """The server has our state (RFC 3903)."""
+
+    package: str
+    expires: int
+    "Seconds; 0: it was taken back."
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationFailed(Event):
+    """The server does not take our state; temporary failures are tried again."""
+
+    package: str
+    status: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import os
 import random as dice
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -17,33 +16,45 @@ from typing import Self
 from softphone.agent import Agent, Media
 from softphone.call import Call, CallState
 from softphone.call_log import CallLog
-from softphone.capabilities import capabilities, reason_of, refuse_early
+from softphone.capabilities import capabilities, refuse_early
 from softphone.conference import Conference
 from softphone.config import Account
-from softphone.errors import CallError, CallRejected, ConfigError, SoftphoneError
-from softphone.events import CallIncoming, CallRefused, EventHub, Listener
+from softphone.errors import CallError, ConfigError, SoftphoneError
+from softphone.events import (
+    CallIncoming,
+    CallRefused,
+    DialogsChanged,
+    Event,
+    EventHub,
+    Listener,
+    MailboxChanged,
+    PresenceChanged,
+)
 from softphone.handovers import watch_handovers
 from softphone.incoming import IncomingCall
 from softphone.media.session import MediaSession
+from softphone.messages import send_message, take_message
 from softphone.outgoing import DialOptions, OutgoingCall
+from softphone.packages import Package
+from softphone.packages.dialog_info import DIALOG, DialogInfo
+from softphone.packages.message_summary import MESSAGE_SUMMARY, MessageSummary
+from softphone.packages.presence import PRESENCE, Presence, print_pidf
 from softphone.registration import Registration
 from softphone.sip.auth import Authenticator, Credentials
 from softphone.sip.dialog import DialogId
 from softphone.sip.endpoint import Admission, Endpoint, ServerTransaction, Traced
 from softphone.sip.errors import SipParseError
-from softphone.sip.headers import Headers, NameAddr
+from softphone.sip.headers import Headers
 from softphone.sip.location import Names
 from softphone.sip.message import Request
 from softphone.sip.tls import TlsSettings
 from softphone.sip.transport import Flow
 from softphone.sip.uri import SipUri
 from softphone.sockets import DirectSockets, HomeSockets, Sockets
+from softphone.subscriptions import Publication, State, Subscription, Subscriptions
 
 GOODBYE_SECONDS = 3.0
 "How long shutting down waits for BYEs and the unregistration."
-
-MESSAGE_BYTES = 1300
-"Of a text: larger ones do not go outside of a session (RFC 3428 section 8)."
 
 MediaFactory = Callable[[Sockets, str], Awaitable[Media]]
 "Opens the audio of one call on a local address."
@@ -80,6 +91,9 @@ class Softphone:
         self._hub = EventHub()
         self._agent: Agent | None = None
         self._registration: Registration | None = None
+        self._subscriptions: Subscriptions | None = None
+        self._publication: Publication | None = None
+        self._mailbox: Subscription[MessageSummary] | None = None
         self._arrived: asyncio.Queue[IncomingCall | None] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
@@ -115,8 +129,11 @@ class Softphone:
         if self._log is not None:
             self._agent.on_call = self._log.began
         self._registration = Registration(self._agent, self._jitter)
+        self._subscriptions = Subscriptions(self._agent)
         if account.register:
             self._agent.spawn(self._registration.run(), "registration")
+        if account.message_waiting:
+            self._agent.spawn(self._watch_own_mailbox(self._registration), "mailbox")
         if isinstance(self._sockets, HomeSockets) and self._sockets.control is not None:
             self._agent.spawn(watch_handovers(self._sockets.control, self._hub), "handovers")
 
@@ -129,6 +146,10 @@ class Softphone:
             goodbyes = [asyncio.create_task(call.hangup()) for call in list(agent.calls)]
             if self._registration is not None:
                 goodbyes.append(asyncio.create_task(self._registration.unregister()))
+            if self._subscriptions is not None:
+                goodbyes.append(asyncio.create_task(self._subscriptions.leave()))
+            if self._publication is not None:
+                goodbyes.append(asyncio.create_task(self._publication.leave()))
             if goodbyes:
                 _, late = await asyncio.wait(goodbyes, timeout=GOODBYE_SECONDS)
                 for task in late:
@@ -140,6 +161,11 @@ class Softphone:
                 call.abandon()
             if self._registration is not None:
                 self._registration.close()
+            if self._subscriptions is not None:
+                self._subscriptions.close()
+            if self._publication is not None:
+                self._publication.close()
+                self._publication = None
             await _to_the_end(agent.close())
             self._arrived.put_nowait(None)
             self._hub.close()
@@ -188,22 +214,55 @@ class Softphone:
     async def message(self, target: str, text: str) -> None:
         """Send a text (RFC 3428). Raises CallRejected, TransportError, SipParseError."""
         agent = self._running()
-        uri = agent.peer_uri(target).bare()
-        body = text.encode()
-        if len(body) > MESSAGE_BYTES:
-            raise CallError(f"a message has {MESSAGE_BYTES} bytes at most, this has {len(body)}: send it in parts")
-        call_id, tag, sequence = agent.new_call_id(), agent.endpoint.new_tag(), 0
+        await send_message(agent, agent.peer_uri(target).bare(), text)
 
-        def make() -> Request:
-            nonlocal sequence
-            sequence += 1
-            request = agent.initial("MESSAGE", uri, NameAddr(uri), agent.identity(tag), call_id, sequence)
-            headers = request.headers.add("Content-Type", "text/plain;charset=UTF-8")
-            return replace(request, headers=headers, body=body)
+    def watch_presence(self, target: str) -> Subscription[Presence]:
+        """How somebody is to be reached (RFC 3856), from now on: `PresenceChanged`. Raises SipParseError."""
+        return self.subscribe(target, PRESENCE, PresenceChanged)
 
-        response = await agent.complete(make)
-        if not response.success:
-            raise CallRejected(response.status, reason_of(response))
+    def watch_calls(self, target: str) -> Subscription[DialogInfo]:
+        """Which calls somebody has (RFC 4235), from now on: `DialogsChanged`. Raises SipParseError."""
+        return self.subscribe(target, DIALOG, DialogsChanged)
+
+    def watch_mailbox(self, target: str | None = None) -> Subscription[MessageSummary]:
+        """What is in a mailbox (RFC 3842), None: ours, from now on: `MailboxChanged`. Raises SipParseError."""
+        return self.subscribe(str(self.account.aor) if target is None else target, MESSAGE_SUMMARY, MailboxChanged)
+
+    def subscribe(
+        self, target: str, package: Package[State], tell: Callable[[str, State], Event], expires: int | None = None
+    ) -> Subscription[State]:
+        """Any event package: ``tell`` makes an event of the URI and what was told. ``expires`` 0: once only.
+
+        Subscriptions begin at once and go on by themselves until they are closed or refused for good: see
+        `SubscriptionChanged`. Raises SipParseError, TransportError for nobody.
+        """
+        agent, subscriptions = self._running(), self._subscriptions
+        assert subscriptions is not None
+        seconds = package.expires if expires is None else expires
+        return subscriptions.add(agent.peer_uri(target).bare(), package, seconds, tell)
+
+    def publish(self, presence: Presence) -> None:
+        """Tell the server how we are to be reached (RFC 3903), from now on. `Published` or `PublicationFailed` follow.
+
+        Taken back when the phone is closed. Raises PackageError for what is no activity.
+        """
+        agent = self._running()
+        body = print_pidf(presence, str(agent.account.aor), agent.account.instance_urn)
+        if self._publication is None:
+            self._publication = Publication(agent, PRESENCE.name, PRESENCE.content_type, PRESENCE.expires)
+        self._publication.publish(body)
+
+    @property
+    def voicemail(self) -> str | None:
+        """What to dial to hear messages: as the account says, else as the mailbox tells."""
+        if self.account.voicemail is not None or self._mailbox is None or self._mailbox.state is None:
+            return self.account.voicemail
+        return self._mailbox.state.account or None
+
+    async def _watch_own_mailbox(self, registration: Registration) -> None:
+        if self.account.register:
+            await registration.wait()
+        self._mailbox = self.watch_mailbox()
 
     async def incoming(self) -> AsyncIterator[IncomingCall]:
         """The calls that come in, until the phone is closed. For one reader."""
@@ -259,12 +318,15 @@ class Softphone:
         if agent is None:
             return Admission.NEW
         try:
-            if DialogId.of_request(request) in agent.dialogs:
+            if DialogId.of_request(request) in agent.dialogs or self._subscribed(request):
                 return Admission.KNOWN
         except SipParseError:
             pass  # too malformed to belong to a call
         strange = self.account.ignore_strangers and not agent.trusts(flow)
         return Admission.IGNORED if strange else Admission.NEW
+
+    def _subscribed(self, request: Request) -> bool:
+        return self._subscriptions is not None and self._subscriptions.find(request) is not None
 
     def _on_request(self, transaction: ServerTransaction) -> None:
         agent = self._agent
@@ -275,7 +337,8 @@ class Softphone:
         if request.to.tag is not None:
             call = agent.dialogs.get(DialogId.of_request(request))
             if call is None:
-                transaction.respond(481)
+                if self._subscriptions is None or not self._subscriptions.on_notify(transaction):
+                    transaction.respond(481)
             else:
                 agent.spawn(call.handle(transaction), f"{request.method} {request.call_id}")
         elif self._refused(agent, transaction):
@@ -285,7 +348,7 @@ class Softphone:
         elif request.method == "OPTIONS":
             transaction.respond(200, headers=capabilities(agent))
         elif request.method == "MESSAGE":
-            agent.take_message(transaction)
+            take_message(agent, transaction)
         elif request.method == "REFER":
             transaction.respond(403, "Forbidden (transfers are taken inside calls only)")
         else:

@@ -12,7 +12,8 @@ from softphone.leg import Leg
 from softphone.sip.endpoint import ServerTransaction
 from softphone.sip.errors import SipError, SipParseError
 from softphone.sip.headers import Headers, NameAddr
-from softphone.sip.refer import SIPFRAG, Outcome, ReferTo, Replaces, SubscriptionState
+from softphone.sip.refer import SIPFRAG, Outcome, ReferTo, Replaces
+from softphone.sip.subscription import SubscriptionState
 from softphone.sip.uri import SipUri
 
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ def list_accounts(options: argparse.Namespace) -> int:
         if options.json:
             say_json(
                 {"account": name, "address": str(account.aor), "default": default, "network": str(entry.network),
-                 "transport": str(account.transport), "register": account.register, "voicemail": entry.voicemail,
+                 "transport": str(account.transport), "register": account.register, "voicemail": account.voicemail,
                  "password": _source(entry)}
             )  # fmt: skip
             continue

@@ -1,4 +1,4 @@
-"""Transfer as values: Refer-To and sipfrag (RFC 3515), Replaces (RFC 3891), subscriptions (RFC 6665). Sans-IO."""
+"""Transfer as values: Refer-To and sipfrag (RFC 3515), Replaces (RFC 3891). Sans-IO."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 from softphone.sip.dialog import DialogId
 from softphone.sip.errors import SipParseError
-from softphone.sip.headers import NameAddr, find_parameter, parse_number, parse_parameters
+from softphone.sip.headers import NameAddr, find_parameter, parse_parameters
 from softphone.sip.message import REASONS, Request
 from softphone.sip.uri import SipUri, escape, unescape
 
@@ -77,37 +77,6 @@ class ReferTo:
     def __str__(self) -> str:
         headers = (("Replaces", escape(str(self.replaces))),) if self.replaces is not None else ()
         return str(NameAddr(replace(self.target, headers=headers)))
-
-
-class SubscriptionState(NamedTuple):
-    """``Subscription-State: active;expires=60`` (RFC 6665 section 8.2.3)."""
-
-    state: str
-    expires: int | None = None
-    reason: str = ""
-
-    @classmethod
-    def of(cls, notify: Request) -> Self:
-        """Raises SipParseError."""
-        text = notify.headers.get("Subscription-State")
-        if text is None:
-            raise SipParseError("Subscription-State", 0, "missing")
-        state, semicolon, rest = text.partition(";")
-        parameters = parse_parameters(semicolon + rest, "Subscription-State")
-        expires = find_parameter(parameters, "expires")
-        return cls(
-            state.strip().lower(),
-            None if expires is None else parse_number(expires, "Subscription-State"),
-            find_parameter(parameters, "reason") or "",
-        )
-
-    def __str__(self) -> str:
-        expires = "" if self.expires is None else f";expires={self.expires}"
-        return f"{self.state}{expires}" + (f";reason={self.reason}" if self.reason else "")
-
-    @property
-    def terminated(self) -> bool:
-        return self.state == "terminated"
 
 
 class Outcome(NamedTuple):

@@ -124,7 +124,7 @@ def test_from_add_to_remove(
     assert f"work: server udp [::1]:{registrar.endpoint.port}" in out
     assert "registered as sip:alice@[::1]" in out
     assert (tmp_path / "softphone.toml").stat().st_mode & 0o777 == 0o600
-    assert load(tmp_path / "softphone.toml").entries["work"].voicemail == "*97"
+    assert load(tmp_path / "softphone.toml").entries["work"].settings.voicemail == "*97"
 
     assert run(tmp_path, "test", "--json") == ExitCode.OK
     told = json.loads(capsys.readouterr().out)

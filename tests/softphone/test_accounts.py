@@ -75,7 +75,7 @@ def test_what_a_configuration_says(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert work.settings.auto_answer is AutoAnswer.ASKED
     assert work.network is Network.HOME
     assert isinstance(work.sockets(), HomeSockets)
-    assert work.voicemail == "*97"
+    assert work.settings.voicemail == "*97"
     monkeypatch.setenv("SIP_PASSWORD", "geheim1")
     account = work.account()
     assert account.password == "geheim1"

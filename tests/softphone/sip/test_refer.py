@@ -8,7 +8,8 @@ from softphone.sip.dialog import DialogId
 from softphone.sip.errors import SipParseError
 from softphone.sip.headers import Headers
 from softphone.sip.message import Request
-from softphone.sip.refer import Outcome, ReferTo, Replaces, SubscriptionState
+from softphone.sip.refer import Outcome, ReferTo, Replaces
+from softphone.sip.subscription import SubscriptionState
 from softphone.sip.uri import SipUri
 
 
