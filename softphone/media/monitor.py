@@ -82,7 +82,7 @@ class Monitor:
         self._deaf_since = now
         self._reported_highest: int | None = None
         self._sent_then = 0
-        self._packets = self._missing = self._runs = 0
+        self._packets = self._missing = 0
 
     def heard(self, now: float, *, sound: bool) -> None:
         """A packet of RTP, or of RTCP."""
@@ -142,7 +142,7 @@ class Monitor:
         since, lost = packets - self._packets, missing - self._missing
         if since < 0:
             since, lost = packets, missing  # another player, which counts anew
-        self._packets, self._missing, self._runs = packets, missing, runs
+        self._packets, self._missing = packets, missing
         if since <= 0:
             return None
         loss, delay = lost / since, mouth_to_ear(round_trip, buffer_delay)

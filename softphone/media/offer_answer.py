@@ -128,11 +128,6 @@ class Agreed:
         """The SRTP suite out of the descriptions; empty: not encrypted, or its keys are made by DTLS."""
         return self.send_key.suite.name if self.send_key is not None else ""
 
-    @property
-    def held(self) -> bool:
-        """The other side does not want to hear us: it has put us on hold (RFC 3264 section 8.4)."""
-        return not self.remote_direction.receives
-
 
 @dataclass(frozen=True, slots=True)
 class _Numbered:

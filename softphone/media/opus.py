@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 48_000
-FRAME = 960
-"Samples of 20 ms."
 BIT_RATE = 32_000
 LEAST_BIT_RATE, GREATEST_BIT_RATE = 12_000, 64_000
 COMPLEXITY = 6

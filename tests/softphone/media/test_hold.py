@@ -29,10 +29,9 @@ def test_directions(wish: Direction, answer: str, ours: Direction, theirs: Direc
     assert one.result is not None
     assert other.result is not None
     assert (one.result.direction, other.result.direction) == (ours, theirs)
-    assert other.result.held is (not wish.receives)
+    assert other.result.remote_direction is wish
     again = agree(one, other)
     assert {r.direction for r in again} == {Direction.SENDRECV}
-    assert not again[1].held
 
 
 @pytest.mark.parametrize("zero", ["0.0.0.0", "::"])
@@ -41,7 +40,7 @@ def test_the_old_form_of_hold(zero: str) -> None:
     negotiation.answer(an_offer("m=audio 6000 RTP/AVP 0\r\n"))
     answer = negotiation.answer(an_offer("m=audio 6000 RTP/AVP 0\r\na=sendrecv\r\n", zero))
     assert negotiation.result is not None
-    assert negotiation.result.held
+    assert not negotiation.result.remote_direction.receives
     assert not negotiation.result.direction.sends
     assert "a=recvonly\r\n" in answer
 
