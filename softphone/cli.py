@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from softphone.commands import accounts, contacts, history
+from softphone.commands import accounts, calls, contacts, history
 from softphone.commands.common import complain
 from softphone.errors import ConfigError, SoftphoneError
 from softphone.exit_code import ExitCode
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 ok, 1 failure, 2 usage or configuration, 3 rejected, 4 unauthorised, 5 timeout, 6 busy.",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    calls.add(commands)
     accounts.add(commands)
     history.add(commands)
     contacts.add(commands)

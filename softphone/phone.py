@@ -32,7 +32,7 @@ from softphone.events import (
 )
 from softphone.handovers import watch_handovers
 from softphone.incoming import IncomingCall
-from softphone.media.session import MediaSession
+from softphone.media.session import MediaSession, PacketTrace
 from softphone.messages import send_message, take_message
 from softphone.outgoing import DialOptions, OutgoingCall
 from softphone.packages import Package
@@ -72,7 +72,8 @@ class Softphone:
         self, account: Account, sockets: Sockets | None = None, *, mobility: str | os.PathLike[str] | None = None,
         media: MediaFactory | None = None, random: Callable[[int], bytes] = os.urandom,
         jitter: Callable[[], float] = dice.random, names: Callable[[], Names] | None = None,
-        trace: Callable[[Traced], None] | None = None, log: CallLog | None = None,
+        trace: Callable[[Traced], None] | None = None, media_trace: PacketTrace | None = None,
+        log: CallLog | None = None,
     ) -> None:  # fmt: skip
         self.account = account
         self.do_not_disturb = False
@@ -87,6 +88,7 @@ class Softphone:
         self._jitter = jitter
         self._names = names
         self._trace = trace
+        self._media_trace = media_trace
         self._log = log
         self._hub = EventHub()
         self._agent: Agent | None = None
@@ -309,7 +311,9 @@ class Softphone:
         return self._agent
 
     async def _open_session(self, sockets: Sockets, host: str) -> Media:
-        return await MediaSession.open(sockets, host, self.account.media)
+        session = await MediaSession.open(sockets, host, self.account.media)
+        session.trace = self._media_trace
+        return session
 
     # from the endpoint
 

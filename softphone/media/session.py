@@ -72,6 +72,10 @@ _SECOND = round(1 / PACKET_TIME)
 "Ticks between two looks at the whole."
 
 
+PacketTrace = Callable[[bool, tuple[str, int], tuple[str, int], bytes], None]
+"Whether it was sent, our address, theirs, the UDP payload."
+
+
 class MediaSession:
     """The audio of one call. Methods are called in the event loop's thread."""
 
@@ -86,6 +90,8 @@ class MediaSession:
     ) -> None:
         self.settings = settings
         self.on_event: Callable[[MediaEvent], None] = lambda event: None
+        self.trace: PacketTrace | None = None
+        "Told of every packet of RTP and RTCP as it is on the wire; not of those that go by ICE."
         self._rtp, self._rtcp = rtp, rtcp
         self._negotiation = Negotiation(
             LocalStream(
@@ -422,8 +428,11 @@ class MediaSession:
                 self._drops[Drop.SEND_FAILED] += 1
             return
         separate = rtcp and not stream.agreed.rtcp_mux
+        sock, peer = (self._rtcp, stream.remote_rtcp) if separate else (self._rtp, stream.remote_rtp)
+        if self.trace is not None:
+            self.trace(True, sock.getsockname()[:2], peer, data)
         try:
-            (self._rtcp if separate else self._rtp).sendto(data, stream.remote_rtcp if separate else stream.remote_rtp)
+            sock.sendto(data, peer)
         except OSError:
             # No route in the middle of a handover, or a full queue: the next packet tries again.
             self._drops[Drop.SEND_FAILED] += 1
@@ -464,6 +473,8 @@ class MediaSession:
 
     def _readable(self, sock: socket.socket) -> None:
         for data, sender, at in received(sock, self._now()):
+            if self.trace is not None:
+                self.trace(False, sock.getsockname()[:2], sender, data)
             self._take(data, sender, at, rtcp=sock is self._rtcp)
 
     def _take(self, data: bytes, sender: Address, at: float, *, rtcp: bool) -> None:

@@ -20,7 +20,7 @@ from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Port, Segment
 from mobility.outputs import Discarded, Transmit
-from mobility.trace import PcapngWriter
+from mobility.pcapng import PcapngWriter
 from mobility.translating import TranslatingTerminal
 from mobility.translation.settings import TranslationSettings
 from mobility.translation.translation import Translation

@@ -20,7 +20,8 @@ from mobility.ipsec.sa import Mode, OutboundSA
 from mobility.links import endpoint
 from mobility.net.udp_socket import UdpSocket
 from mobility.outputs import Discarded, Event
-from mobility.trace import PcapngWriter, Trace, esp_sa_line, esp_sa_table, write_esp_sa
+from mobility.pcapng import PcapngWriter
+from mobility.trace import Trace, esp_sa_line, esp_sa_table, write_esp_sa
 from tests.mobility.net.networks import udp_packet
 
 from .test_config import APPLICATION, MN, PAIRS

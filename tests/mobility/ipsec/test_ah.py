@@ -21,7 +21,7 @@ from mobility.ipsec.replay import SIZE
 from mobility.ipsec.sa import LAST_SEQUENCE, InboundSA, Mode, OutboundSA, SequenceState
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
 from mobility.mipv6.signalling import from_terminal, open_message, to_terminal
-from mobility.trace import PcapngWriter
+from mobility.pcapng import PcapngWriter
 from mobility.wire import ip6, mh
 from tests.mobility.ipsec.keying import AGENT, CARE_OF, HOME, PEER, SPI, discarded, keys_for, only, pair
 

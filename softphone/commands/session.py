@@ -1,0 +1,213 @@
+"""What the commands that run a phone share: which account, what is told while it runs, how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from softphone.account_settings import parse_address
+from softphone.accounts import Network, load
+from softphone.call_log import CallLog
+from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
+from softphone.commands.history import history_file
+from softphone.config import Account
+from softphone.errors import CallRejected, ConfigError, RegistrationError, SoftphoneError
+from softphone.event_names import described
+from softphone.events import CallMedia, Listener
+from softphone.exit_code import ExitCode
+from softphone.history import History
+from softphone.media.recorder import RecordingEnded
+from softphone.phone import Softphone
+from softphone.sip.errors import SipParseError
+from softphone.sip.uri import unescape
+from softphone.sockets import DirectSockets, HomeSockets, Sockets
+from softphone.trace import PhoneTrace
+from softphone.trial import explain
+
+
+class Finished(Exception):
+    """The command is over, with this to say."""
+
+    def __init__(self, code: ExitCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Session:
+    """A running phone and who watches it."""
+
+    phone: Softphone
+    name: str
+    as_json: bool
+    failure: str = ""
+    "What went wrong although the command went on."
+    endless: bool = False
+    "It goes on until it is interrupted: that is no failure."
+
+    def tell(self, values: Mapping[str, object]) -> None:
+        """One line on stdout, at once: whoever reads it waits for it."""
+        if self.as_json:
+            say_json(values)
+        else:
+            details = (f"{key}={value}" for key, value in values.items() if key != "event" and value not in ("", None))
+            say(" ".join((str(values["event"]), *details)))
+        sys.stdout.flush()
+
+    def failed(self, why: str) -> None:
+        self.failure = why
+        complain(why)
+
+    async def watch(self, events: Listener) -> None:
+        async for event in events:
+            match event:
+                case CallMedia(_, RecordingEnded(_, _, _, why)) if why:
+                    self.failed(why)
+                case _:
+                    pass
+            self.tell(described(event, self.name))
+
+
+def session_options(parser: argparse.ArgumentParser) -> None:
+    """Those of every command that runs a phone."""
+    config_option(parser)
+    parser.add_argument("--account", metavar="NAME", help="of the configuration; default: its default account")
+    parser.add_argument("--id", metavar="ADDRESS", help="no account of the configuration: this address, alice@host")
+    parser.add_argument("--registrar", metavar="URI", help="with --id: register there; else calls go directly")
+    parser.add_argument("--username", metavar="NAME", help="with --id: name for the login")
+    parser.add_argument("--password-env", metavar="VARIABLE", help="with --id: has the password")
+    parser.add_argument("--local-host", metavar="ADDRESS", help="with --id")
+    parser.add_argument("--local-port", type=int, default=0, metavar="PORT", help="with --id")
+    parser.add_argument("--mobility", metavar="DIRECTORY", help="with --id: the runtime directory of `mobility mn`")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="to wait for others; default 60")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="SIP and RTP as pcapng, for Wireshark")
+    parser.add_argument("--no-history", action="store_true", help="leave no trace in the history")
+    parser.add_argument("--verbose", "-v", action="store_true", help="log on stderr")
+    json_option(parser)
+
+
+def run(options: argparse.Namespace, work: Callable[[Session, argparse.Namespace], Awaitable[str]]) -> int:
+    """Run a phone and this with it. Ctrl-C and SIGTERM end both politely: calls by BYE, the registration too."""
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.ERROR, stream=sys.stderr)
+    code, text = ExitCode.OK, ""
+    try:
+        text = asyncio.run(_run(options, work))
+    except Finished as exc:
+        code, text = exc.code, str(exc)
+    except RegistrationError as exc:
+        code, text = explain(exc.status, exc.reason, _account(options)[1])
+    except CallRejected as exc:
+        code, text = code_of(exc.status), str(exc)
+    except SipParseError as exc:
+        code, text = ExitCode.USAGE, str(exc)
+    except TimeoutError as exc:
+        code, text = ExitCode.TIMEOUT, str(exc) or f"nothing came within {options.timeout:g} s"
+    except ConfigError as exc:
+        code, text = ExitCode.USAGE, str(exc)
+    except (SoftphoneError, OSError) as exc:
+        code, text = ExitCode.FAILURE, str(exc)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        code, text = ExitCode.FAILURE, "interrupted"
+    if options.json:
+        say_json({"event": "result", "result": code.name.lower(), "text": text})
+    elif text:
+        complain(text)
+    return code
+
+
+def code_of(status: int) -> ExitCode:
+    """What the final status of a call means."""
+    match status:
+        case 401 | 407:
+            return ExitCode.UNAUTHORISED
+        case 486 | 600:
+            return ExitCode.BUSY
+        case 408:
+            return ExitCode.TIMEOUT
+        case _:
+            return ExitCode.FAILURE if 500 <= status < 600 else ExitCode.REJECTED
+
+
+async def _run(options: argparse.Namespace, work: Callable[[Session, argparse.Namespace], Awaitable[str]]) -> str:
+    main = asyncio.current_task()
+    assert main is not None
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+    async with _session(options) as session:
+        try:
+            text = await work(session, options)
+        except asyncio.CancelledError:
+            if not session.endless:
+                raise
+            main.uncancel()
+            text = ""
+    if session.failure:
+        raise Finished(ExitCode.FAILURE, session.failure)
+    return text
+
+
+@asynccontextmanager
+async def _session(options: argparse.Namespace) -> AsyncIterator[Session]:
+    name, account, sockets = await asyncio.to_thread(_account, options)
+    with contextlib.ExitStack() as stack:
+        trace = None if options.trace is None else stack.enter_context(PhoneTrace(options.trace))
+        log = None
+        if not options.no_history and options.id is None:
+            log = CallLog(stack.enter_context(History(history_file())), name, failed=lambda exc: complain(str(exc)))
+        sip, media = (None, None) if trace is None else (trace.sip, trace.media)
+        phone = Softphone(account, sockets, log=log, trace=sip, media_trace=media)
+        session = Session(phone, name, options.json)
+        watching = asyncio.create_task(session.watch(phone.events()))
+        try:
+            async with phone:
+                session.tell({"event": "ready", "account": name, "host": phone.host, "port": phone.port})
+                if account.register:
+                    await _registered(phone, options.timeout)
+                yield session
+        finally:  # closing the phone ends the events
+            await watching
+            if trace is not None and trace.failure:
+                complain(trace.failure)
+
+
+async def _registered(phone: Softphone, timeout: float) -> None:
+    try:
+        await phone.registered(timeout)
+    except TimeoutError:
+        raise TimeoutError(f"the registrar did not accept us within {timeout:g} s") from None
+
+
+def _account(options: argparse.Namespace) -> tuple[str, Account, Sockets]:
+    if options.id is None:
+        configuration = load(config_path(options))
+        name = options.account or configuration.default or next(iter(configuration.entries), None)
+        if name is None:
+            raise ConfigError(f"{configuration.path} has no accounts: softphone accounts add, or --id ADDRESS")
+        if (entry := configuration.entries.get(name)) is None:
+            raise ConfigError(f"there is no account {name!r}; there are {', '.join(configuration.entries)}")
+        return name, entry.account(), entry.sockets()
+    try:
+        uri = parse_address(options.id)
+    except ValueError as exc:
+        raise ConfigError(f"{options.id!r} is no SIP address: {exc}") from None
+    password = "" if options.password_env is None else os.environ.get(options.password_env)
+    if password is None:
+        raise ConfigError(f"the variable {options.password_env} is not set")
+    account = Account(
+        user=unescape(uri.user or ""), domain=uri.host, password=password, auth_user=options.username,
+        register=options.registrar is not None, registrar=options.registrar,
+        local_host=options.local_host, local_port=options.local_port,
+    )  # fmt: skip
+    sockets: Sockets = DirectSockets()
+    if options.mobility is not None:
+        sockets = HomeSockets(Path(options.mobility) / "host.sock")
+    return str(Network.DIRECT if options.mobility is None else Network.HOME), account, sockets
