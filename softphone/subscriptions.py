@@ -67,6 +67,15 @@ class Subscription(Generic[State]):
             raise SubscriptionError(self.package.name, self.reason)
         return self.state
 
+    async def active(self, timeout: float | None = None) -> None:
+        """Until the other side has accepted it; it may have nothing to tell yet.
+
+        Raises TimeoutError, SubscriptionError when it ends without.
+        """
+        await self._until(lambda: self.phase is Phase.ACTIVE or self._engine.over, timeout)
+        if self.phase is not Phase.ACTIVE:
+            raise SubscriptionError(self.package.name, self.reason)
+
     async def over(self, timeout: float | None = None) -> None:
         """Until it has ended. Raises TimeoutError."""
         await self._until(lambda: self._engine.over, timeout)

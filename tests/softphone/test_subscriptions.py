@@ -85,6 +85,7 @@ def test_presence_is_watched_refreshed_and_left() -> None:
         assert notifier.subscribe.headers.get("Accept") == PIDF_TYPE
         assert watched.phase is Phase.TRYING
         assert (await notifier.notify(pidf("here"))).status == 200
+        await watched.active(1)
         assert await watched.told(1) == Presence(True, "here")
         changed = await events.wait_for(PresenceChanged, 1)
         assert changed == PresenceChanged(str(peer.contact.uri), Presence(True, "here"))
@@ -174,8 +175,9 @@ def test_refused_and_unanswered_subscriptions() -> None:
     async def test(peer: Peer, bob: Softphone) -> None:
         watched = bob.watch_presence(str(peer.contact.uri))
         (await peer.requests.get()).respond(489)
-        with pytest.raises(SubscriptionError, match="refused with 489"):
-            await watched.told(1)
+        for waiting in (watched.told(1), watched.active(1)):
+            with pytest.raises(SubscriptionError, match="refused with 489"):
+                await waiting
         again = bob.watch_presence(str(peer.contact.uri))
         (await peer.requests.get()).respond(503, headers=Headers.of(("Retry-After", "7")))
         await asyncio.sleep(5)
