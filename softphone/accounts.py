@@ -26,8 +26,10 @@ from softphone.account_settings import (
     text,
 )
 from softphone.account_settings import path as a_path
+from softphone.call_log import CallLog
 from softphone.config import Account
 from softphone.errors import ConfigError, SoftphoneError
+from softphone.history import History
 from softphone.passwords import PasswordSource, PlainPassword, check_private
 from softphone.phone import Softphone
 from softphone.sip.uri import unescape
@@ -149,18 +151,25 @@ def _entry(name: str, table: Table, path: Path) -> AccountEntry:
     )  # fmt: skip
 
 
-PhoneFactory = Callable[[Account, Sockets], Softphone]
+PhoneFactory = Callable[[AccountEntry, Account], Softphone]
+"Makes the phone of an account, whose password has been read."
 
 
 class Phones:
-    """The phones of all accounts, each by its name. One that cannot start does not stop the others: `failures`."""
+    """The phones of all accounts, each by its name. One that cannot start does not stop the others: `failures`.
 
-    def __init__(self, configuration: PhoneConfiguration, make: PhoneFactory = Softphone) -> None:
+    ``history`` gets the calls of all. ``make`` replaces how a phone is made.
+    """
+
+    def __init__(
+        self, configuration: PhoneConfiguration, make: PhoneFactory | None = None, *, history: History | None = None
+    ) -> None:
         self.configuration = configuration
         self.running: dict[str, Softphone] = {}
         self.failures: dict[str, SoftphoneError] = {}
         "Accounts that could not start (no password, no home address, port in use), and why."
-        self._make = make
+        self._make = self._phone if make is None else make
+        self._history = history
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -191,13 +200,17 @@ class Phones:
         self.failures.pop(name, None)
         try:
             account = await asyncio.to_thread(entry.account)
-            phone = self._make(account, entry.sockets())
+            phone = self._make(entry, account)
             await phone.start()
         except SoftphoneError as exc:
             self.failures[name] = exc
             raise
         self.running[name] = phone
         return phone
+
+    def _phone(self, entry: AccountEntry, account: Account) -> Softphone:
+        log = None if self._history is None else CallLog(self._history, entry.name)
+        return Softphone(account, entry.sockets(), log=log)
 
     async def close(self) -> None:
         """End all of them, side by side."""

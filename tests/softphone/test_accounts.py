@@ -11,9 +11,10 @@ import pytest
 
 from softphone.account_editing import add_account, remove_account
 from softphone.account_settings import SETTINGS
-from softphone.accounts import Network, Phones, default_home_socket, default_path, load
+from softphone.accounts import AccountEntry, Network, Phones, default_home_socket, default_path, load
 from softphone.config import Account, AutoAnswer
-from softphone.errors import ConfigError
+from softphone.errors import CallError, ConfigError
+from softphone.history import CallResult, History
 from softphone.passwords import CommandPassword, EnvironmentPassword, FilePassword, KeyringPassword
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
@@ -252,7 +253,11 @@ def test_several_accounts_run_at_once_and_one_that_cannot_stops_no_other(tmp_pat
 
     async def work() -> None:
         media = FakeMedia.factory([])
-        async with Phones(load(path), lambda account, sockets: Softphone(account, sockets, media=media)) as phones:
+
+        def make(entry: AccountEntry, account: Account) -> Softphone:
+            return Softphone(account, entry.sockets(), media=media)
+
+        async with Phones(load(path), make) as phones:
             assert list(phones.running) == ["one", "two"]
             assert "missing" in str(phones.failures["broken"])
             assert "no home address" in str(phones.failures["away"])
@@ -271,5 +276,22 @@ def test_several_accounts_run_at_once_and_one_that_cannot_stops_no_other(tmp_pat
             with pytest.raises(ConfigError, match="there are one, two"):
                 await phones.start_one("nobody")
         assert not phones.running
+
+    simulate(work)
+
+
+def test_the_phones_of_all_accounts_share_a_history(tmp_path: Path) -> None:
+    path = written(tmp_path, ACCOUNT + 'local_host = "::1"\nregister = false\n')
+
+    async def work() -> None:
+        with History(tmp_path / "history.db") as history:
+            async with Phones(load(path), history=history) as phones:
+                phones["a"].do_not_disturb = True
+                call = await phones["a"].dial(f"sip:alice@[::1]:{phones['a'].port}")
+                with pytest.raises(CallError):
+                    await call.answered(5)
+            assert {(each.account, each.result) for each in history.calls()} == {
+                ("a", CallResult.REFUSED), ("a", CallResult.FAILED),
+            }  # fmt: skip
 
     simulate(work)
