@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,17 +16,19 @@ from softphone.sip.headers import NameAddr
 if TYPE_CHECKING:
     from softphone.call import Call
 
+logger = logging.getLogger(__name__)
+
 
 class CallLog:
     """Writes every call of one account when it ends; give it to `Softphone`.
 
-    ``failed`` hears when the history cannot be written: the call ends as if there were none. ``clock`` gives seconds
-    since 1970.
+    ``failed`` hears when the history cannot be written (without it: a warning in the log); the call ends as if there
+    were none. ``clock`` gives seconds since 1970.
     """
 
     def __init__(
         self, history: History, account: str, *, clock: Callable[[], float] = time.time,
-        failed: Callable[[HistoryError], None] = lambda error: None,
+        failed: Callable[[HistoryError], None] = lambda error: logger.warning("a call is not in the history: %s", error),
     ) -> None:  # fmt: skip
         self._history = history
         self._account = account

@@ -29,6 +29,8 @@ NEVER_AGAIN = frozenset(["rejected", "noresource", "invariant"])
 "Reasons of an end after which one must not subscribe again (section 4.1.3)."
 AT_ONCE = frozenset(["deactivated", "timeout"])
 "Reasons after which one may subscribe again at once."
+WHOLE_AGAIN = 10.0
+"Seconds between two questions for the whole state, where the other side tells differences that do not fit."
 BURST, PER_SECOND = 50.0, 10.0
 "NOTIFYs of one subscription that are taken."
 
@@ -117,6 +119,7 @@ class Subscriber:
         self._failures = 0
         self._until = 0.0
         self._in_dialog = False
+        self._asked = -WHOLE_AGAIN
         self._leaving = False
         self._tokens, self._filled = BURST, 0.0
 
@@ -131,9 +134,10 @@ class Subscriber:
         return [*self._move(Phase.TRYING), Subscribe(self._expires, True)]
 
     def refresh(self, now: float) -> list[Output]:
-        """Ask for the whole state again; as soon as there is a dialog."""
-        if not self._in_dialog or self.over or self._leaving:
+        """Ask for the whole state again, in the dialog; a few times a minute at most."""
+        if not self._in_dialog or self.over or self._leaving or now < self._asked + WHOLE_AGAIN:
             return []
+        self._asked = now
         self.timer = now + NOTIFY_SECONDS
         return [Subscribe(self._expires, False)]
 
@@ -163,7 +167,7 @@ class Subscriber:
             return self._end("unsubscribed")
         if status == 423 and least is not None and least > self._expires > 0:
             self._expires = least
-            return self.refresh(now) if self._in_dialog else self.begin(now)
+            return [Subscribe(self._expires, False)] if self._in_dialog else self.begin(now)
         if self._in_dialog and status == 481:
             return self._again("the other side has forgotten the subscription", LEAST_PAUSE, now)
         if self._in_dialog and status not in FINAL and now < self._until:

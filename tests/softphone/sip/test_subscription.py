@@ -10,6 +10,7 @@ from softphone.sip.publication import Publish, Publisher
 from softphone.sip.subscription import (
     BURST,
     NOTIFY_SECONDS,
+    WHOLE_AGAIN,
     Moved,
     Phase,
     Subscribe,
@@ -166,6 +167,14 @@ def test_a_notifier_that_ends_it_again_and_again_causes_no_storm() -> None:
         now = made.timer
         outputs = made.handle_timer(now)
     assert sent <= 61
+
+
+def test_the_whole_state_is_not_asked_for_again_and_again() -> None:
+    made = running()
+    assert made.refresh(1.0) == [Subscribe(3600, False)]
+    assert made.refresh(2.0) == []
+    assert made.refresh(1.0 + WHOLE_AGAIN) == [Subscribe(3600, False)]
+    assert engine().refresh(0.0) == []
 
 
 def test_floods_are_bounded() -> None:
