@@ -28,7 +28,7 @@ class CallLog:
 
     def __init__(
         self, history: History, account: str, *, clock: Callable[[], float] = time.time,
-        failed: Callable[[HistoryError], None] = lambda error: logger.warning("a call is not in the history: %s", error),
+        failed: Callable[[HistoryError], None] = lambda error: logger.warning("not in the history: %s", error),
     ) -> None:  # fmt: skip
         self._history = history
         self._account = account

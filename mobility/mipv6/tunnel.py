@@ -284,7 +284,7 @@ class Content(Enum):
     IPV6 = auto()
     "A packet: signalling between home agent and home address, or data of the form ``plain``."
     ESP = auto()
-    "Data. SPIs of tunnels do not begin with the digits 4 and 6, which are versions of IP (see `mobility.config_security`)."
+    "Data. SPIs of tunnels do not begin with the digits 4 and 6, versions of IP (see `mobility.config_security`)."
     IPV4 = auto()
     "A packet of the IPv4 home address, in the form ``plain``."
 
