@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
+from mobility.host.fragments import Reassembly, put_together
+from mobility.host.interface import Interface
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.links import describe_endpoint, is_udp
 from mobility.mipv6.mobile_node import MobileNode
@@ -60,6 +62,10 @@ class Receiving:
         self._signalling_spi = None if signalling_spi is None else signalling_spi.to_bytes(4)
         self._home_agent_says = home_agent_says
         self._counters = counters
+        # Of what comes out of the tunnel, which is on no link. Nobody is told of fragments that stay alone: the IPsec
+        # of their sender would not let the error in.
+        self._interface = Interface("tunnel", bytes(6), 0xFFFF, lambda size: bytes(size))
+        self._reassembly = Reassembly(self._interface, lambda _first, _now: None)
         self._home = settings.home_address.packed
         self._agent = settings.home_agent.packed
 
@@ -122,11 +128,33 @@ class Receiving:
         try:
             plain = self._application.accept(inner)
         except Discard as discard:
+            if discard.reason is Reason.ESP_FRAGMENT:
+                return self._in_pieces(inner, now)
             return [Discarded.of(discard, "app-ipsec")]
         self.delivered += 1
         return [Deliver(plain)]
 
+    @property
+    def timer(self) -> float | None:
+        """When `handle_timer` wants to be called."""
+        return self._interface.alarms.next
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """Packets of which fragments are missing for too long are forgotten."""
+        self._interface.alarms.run(now)
+        return self._interface.take()
+
     # ------------------------------------------------------------ inside
+
+    def _in_pieces(self, inner: bytes, now: float) -> list[Output]:
+        """A fragment of what the application's IPsec wants whole (RFC 4303 section 3.4.1): its sender made it, because
+        the path to the home address was too narrow for packet and IPsec. Others are put together by the host OS."""
+        try:
+            whole = put_together(self._reassembly, inner, now)
+        except Discard as discard:
+            return [Discarded.of(discard, "app-ipsec")]
+        outputs = self._interface.take()
+        return outputs if whole is None else [*outputs, *self.out_of_tunnel(whole, now)]
 
     def _received(self, inner: bytes, now: float) -> list[Output]:
         """What receive routine 120 hands to scenario processing, if there is a scenario that takes it."""

@@ -184,6 +184,7 @@ class TerminalParts:
         earliest = self.mobile_node.timer
         for time in (
             self.waiting.timer,
+            self.receiving.timer,
             self.homecoming.timer,
             self.watch.timer,
             self.optimization.timer,
@@ -208,6 +209,7 @@ class TerminalParts:
         outputs += self.optimization.handle_timer(now)
         outputs += self.moved(now) if self.mobile_node.undecided else self.follow(now)
         outputs += self.waiting.expire(now)
+        outputs += self.receiving.handle_timer(now)
         outputs += self.absorb(self.homecoming.handle_timer(now), now)
         outputs += self.home_network.handle_timer(now)
         return outputs

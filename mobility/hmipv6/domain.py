@@ -15,7 +15,7 @@ from mobility.hmipv6.lately import Lately
 from mobility.hmipv6.options import again_option
 from mobility.hmipv6.regional_events import LocalUpdateSent, MapBound, MapRefused, RegionalHandover
 from mobility.hmipv6.regional_settings import AnchorKeys
-from mobility.host.fragments import FragmentProblem, Reassembly
+from mobility.host.fragments import Reassembly, put_together
 from mobility.host.host import Host
 from mobility.host.identifiers import stable_opaque
 from mobility.host.interface import Interface
@@ -403,25 +403,13 @@ class Domain:
     def above(self, inner: bytes, now: float) -> list[Output]:
         """What came for the RCoA, for the Mobile IPv6 part. Raises `Discard`."""
         if inner[6] == ip6.FRAGMENT:
-            whole = self._put_together(inner, now)
+            whole = put_together(self._reassembly, inner, now)  # as a host does for its own addresses
             if whole is None:
                 return self._interface.take()
             inner = whole
         if inner[6] == ip6.ICMPV6:
             self._hear_error(inner, now)
         return [*self._interface.take(), Arrived(inner, self.link)]
-
-    def _put_together(self, packet: bytes, now: float) -> bytes | None:
-        """As a host does for its own addresses. Raises `Discard`."""
-        try:
-            headers = ip6.walk(packet)
-            if headers.fragment is None:
-                raise Discard(Reason.FRAGMENT_INVALID, "a fragment header that says nothing")
-            return self._reassembly.add(packet, headers, headers.fragment, now)
-        except WireError as error:
-            raise Discard(Reason.MALFORMED, str(error)) from error
-        except FragmentProblem as problem:
-            raise Discard(Reason.FRAGMENT_INVALID, str(problem)) from problem
 
     def _hear_error(self, packet: bytes, now: float) -> None:
         """A router beyond the MAP says what fits."""

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
-from mobility.discards import Reason
+from mobility.discards import Discard, Reason
 from mobility.host.interface import Interface
 from mobility.wire import ip6
+from mobility.wire.errors import WireError
 
 TIMEOUT = 60.0
 PACKETS = 64
@@ -113,6 +114,22 @@ class Reassembly:
     def _forget(self, key: tuple[bytes, int]) -> None:
         self._octets -= self._packets.pop(key).octets
         self._interface.alarms.cancel(("reassembly", key))
+
+
+def put_together(reassembly: Reassembly, packet: bytes, now: float) -> bytes | None:
+    """The whole packet when this was its last missing fragment; for packets that came out of a tunnel.
+
+    Raises `Discard`: MALFORMED, FRAGMENT_INVALID.
+    """
+    try:
+        headers = ip6.walk(packet)
+        if headers.fragment is None:
+            raise Discard(Reason.FRAGMENT_INVALID, "a fragment header that says nothing")
+        return reassembly.add(packet, headers, headers.fragment, now)
+    except WireError as error:
+        raise Discard(Reason.MALFORMED, str(error)) from error
+    except FragmentProblem as problem:
+        raise Discard(Reason.FRAGMENT_INVALID, str(problem)) from problem
 
 
 def _without_fragment_header(packet: bytes, fragment: ip6.Fragment) -> bytes:

@@ -245,6 +245,8 @@ class IpsecProcessing:
 
     def _accept_authentic(self, packet: bytes, headers: ip6.Headers) -> bytes:
         """AH is outermost (RFC 4301 section 5.2), ESP inside it if the association says so."""
+        if headers.fragment is not None:
+            raise Discard(Reason.ESP_FRAGMENT, "inbound fragment with AH: reassemble first")
         spi = packet[headers.offset + 4 : headers.offset + 8]
         sa = self._authenticating.get(spi)
         if sa is None:

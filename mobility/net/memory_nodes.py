@@ -182,7 +182,7 @@ class SimRouter:
         if source.is_link_local or source.is_multicast or source.is_unspecified:
             return [Discarded(Reason.NOT_FORWARDED, "router", f"source {source}")]
         if packet[7] <= 1:
-            told = self.hosts[link].report(icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now)
+            told = self._tell(link, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now)
             return [Discarded(Reason.HOP_LIMIT, "router", f"from {source}"), *told]
         self.forwarded += 1
         return self._route(b"%b%c%b" % (packet[:7], packet[7] - 1, packet[8:]), link, now)
@@ -201,13 +201,20 @@ class SimRouter:
                 return [Deliver(packet)]
             if came_from is None:
                 return [Discarded(Reason.NO_ROUTE, "router", f"to {destination}")]
-            told = self.hosts[came_from].report(icmp6.DestinationUnreachable(icmp6.NO_ROUTE, packet), now)
+            told = self._tell(came_from, icmp6.DestinationUnreachable(icmp6.NO_ROUTE, packet), now)
             return [Discarded(Reason.NO_ROUTE, "router", f"to {destination}"), *told]
         mtu = self.interfaces[link].mtu
         if len(packet) > mtu and came_from is not None:
-            told = self.hosts[came_from].report(icmp6.PacketTooBig(mtu, packet), now)
+            told = self._tell(came_from, icmp6.PacketTooBig(mtu, packet), now)
             return [Discarded(Reason.TOO_BIG, "router", f"{len(packet)} octets for an MTU of {mtu}"), *told]
         return self.hosts[link].send_via(packet, hop.packed, now)
+
+    def _tell(self, came_from: str, error: icmp6.Error, now: float) -> list[Output]:
+        """The sender of a packet is told by our own routes, as a kernel does it; the host of a link has none."""
+        if not icmp6.may_be_answered_with_error(error.invoking, isinstance(error, icmp6.PacketTooBig)):
+            return []
+        source, to = self.interfaces[came_from].address.ip, IPv6Address(error.invoking[8:24])
+        return self._route(icmp6.packet(source, to, error), None, now)
 
     def _connected(self, address: IPv6Address) -> str | None:
         for link, interface in self.interfaces.items():
