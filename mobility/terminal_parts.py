@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address
+from math import inf
 
 from mobility.discards import Discard
 from mobility.forwarding import Forwarding
 from mobility.hierarchy import Hierarchy
 from mobility.hmipv6.regional import Regional, Station
+from mobility.hmipv6.regional_events import MapBound
 from mobility.home_network_watch import HomeNetworkWatch
 from mobility.homecoming import Homecoming
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
@@ -108,6 +110,7 @@ class TerminalParts:
             self.uplinks.send,
             sequence,
             None if (tunnel_in := associations.tunnel_in) is None else lambda: tunnel_in.top,
+            None if settings.regional is None else self._lasts,
         )
         self.sending = Sending(
             settings,
@@ -149,6 +152,9 @@ class TerminalParts:
         self.path: ShortWay | None = None
         "What the last `follow` found."
         self.sending.measure(self.uplinks.smallest_mtu())
+
+    def _lasts(self, link: str, now: float) -> float:
+        return inf if self.below is None else self.below.regional.lasts(link, now)
 
     def _hierarchy(
         self,
@@ -288,6 +294,8 @@ class TerminalParts:
                 case RouterLost(link=link, router=router):
                     movement.router_lost(link, router)
                     moved = True
+                case MapBound():
+                    result += self.absorb(self.mobile_node.outlasted(now), now)
                 case PathMtuChanged():
                     changed = True
                 case HomeAddress4Assigned(address=address4):
@@ -372,6 +380,9 @@ class TerminalParts:
         if forwarding.ready:
             outputs += self.sending.what_waited(now)
         self.home_network.follow(now)
+        due = registration.refresh_due
+        if self.below is not None and present is not None and due is not None:
+            self.below.regional.refresh_before(present.link, due, registration.wanted_lifetime)
         return outputs
 
     def make_path(self, present: Attachment | None) -> ShortWay | None:

@@ -48,6 +48,8 @@ ATTEMPTS = 3
 "RCoAs that are tried when other nodes turn out to have them (RFC 7217 section 6)."
 HINT_INTERVAL = 1.0
 "Seconds between registrations that binding errors cause: nobody knows who sent those."
+LEAD = 2.0
+"Seconds by which the local binding is refreshed before the home one: a MAP that lives has answered by then."
 OVERLAP = 2.0
 "Seconds in which what the MAP sends again may still come."
 MARGIN = 0.02
@@ -97,6 +99,8 @@ class Domain:
         "The MAP has acknowledged the present RCoA, and scenario processing has taken it."
         self.impatient_at: float | None = None
         "When this MAP counts as dead, unless it answers."
+        self.bound_until = 0.0
+        "When the local binding ends, whichever LCoA it leads to."
         self.overlapping_until = 0.0
         "Packets may come twice until then."
         self.updates = updates
@@ -193,6 +197,12 @@ class Domain:
             return []
         self._be_patient(now)
         return self._carry_out(self._registration.refresh(now), now)
+
+    def refresh_before(self, due: float, lifetime: float) -> None:
+        """The home binding is refreshed at ``due``, for ``lifetime`` seconds, and must not outlast ours (RFC 5380
+        section 6.1): ours is refreshed first, if it would."""
+        if self.bound_until < due + lifetime and self._registration.sent_at < due - LEAD:
+            self._registration.refresh_by(due - LEAD)
 
     def leave(self, now: float) -> list[Output]:
         """Deregisters, once and without waiting for an answer; the lifetime ends it anyway."""
@@ -336,6 +346,7 @@ class Domain:
         if target is None:
             return []
         self.impatient_at = None
+        self.bound_until = self._registration.sent_at + lifetime
         self.access = target
         self._heard = now
         outputs: list[Output] = [MapBound(self.anchor, self.rcoa, target.address, int(self.kind), lifetime, round_trip)]

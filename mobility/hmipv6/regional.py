@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
+from math import inf
 from typing import Protocol
 
 from mobility.hmipv6.domain import Domain
@@ -178,6 +179,19 @@ class Regional:
     def overlapping(self, now: float) -> bool:
         """Whether a MAP may have sent something a second time."""
         return any(now < domain.overlapping_until for domain in self._domains())
+
+    def lasts(self, link: str, now: float) -> float:
+        """Seconds for which the address on a link of the part above is bound to lead here (RFC 5380 section 6.1)."""
+        for domain in self._domains():
+            if domain.link == link:
+                return domain.bound_until - now
+        return inf
+
+    def refresh_before(self, link: str, due: float, lifetime: float) -> None:
+        """The part above is going to refresh its binding of the address on a link."""
+        domain = self.domain
+        if domain is not None and domain.link == link:
+            domain.refresh_before(due, lifetime)
 
     def domain_of(self, anchor: bytes) -> Domain | None:
         """Whose packet this source address (16 octets) makes it."""

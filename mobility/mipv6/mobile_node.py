@@ -54,6 +54,8 @@ CANDIDATE_PATIENCE = 4.0
 "Seconds in which a new place has to prove that it works, while the old one is in use or there are others."
 WITHDRAWALS = 3
 "Binding updates that take an old binding away; after so many without an answer its lifetime has to end it."
+CLOSE_ENOUGH = 0.01
+"Seconds that make no difference to a lifetime."
 STRAGGLERS = 2.0
 "Seconds in which packets may still come by a place whose binding was taken away."
 
@@ -93,8 +95,12 @@ class MobileNode:
         send: Send,
         sequence: int = 0,
         received: Callable[[], int] | None = None,
+        lasts: Callable[[str, float], float] | None = None,
     ) -> None:
-        """``received``: the highest sequence number that came through the tunnel; None: it has no numbers."""
+        """``received``: the highest sequence number that came through the tunnel; None: it has no numbers.
+
+        ``lasts``: for how many seconds from a time on the address on a link leads here; None: for as long as we want.
+        """
         self.settings = settings
         self.updates = updates
         network = IPv6Network((settings.home_address, settings.home_prefix_length), strict=False)
@@ -105,6 +111,7 @@ class MobileNode:
         self._scenarios = scenarios
         self._send = send
         self._received = received
+        self._lasts = lasts
         self._idle = Registration(settings.home_agent, settings.lifetime, self._numbers)
         self._current: PlaceBinding | None = None
         "The place in use."
@@ -264,7 +271,14 @@ class MobileNode:
 
     def _binding(self, place: Attachment, now: float) -> PlaceBinding:
         settings = self.settings
-        registration = Registration(settings.home_agent, settings.lifetime, self._numbers, round_trip=self._round_trip)
+        lasts = self._lasts
+        registration = Registration(
+            settings.home_agent,
+            settings.lifetime,
+            self._numbers,
+            round_trip=self._round_trip,
+            lasts=None if lasts is None else lambda now: lasts(place.link, now),
+        )
         return PlaceBinding(place, self._identifier(place), registration, now)
 
     def _identifier(self, place: Attachment) -> int:
@@ -305,6 +319,14 @@ class MobileNode:
         """Register again now; the user asks for it, or the path is in doubt."""
         current = self._current
         return [] if current is None else self._carry_out(current, current.registration.refresh(now), now)
+
+    def outlasted(self, now: float) -> list[Output]:
+        """An address may last less long than was said before: then the binding must not, either."""
+        current, lasts = self._current, self._lasts
+        if current is None or lasts is None or current.place.at_home or not current.registration.bound:
+            return []
+        expires, until = current.registration.expires, now + lasts(current.place.link, now)
+        return self.refresh(now) if expires is not None and expires > until + CLOSE_ENOUGH else []
 
     def handle_timer(self, now: float) -> list[Output]:
         """Refresh, retransmit; leave old places; give up new ones that do not work; forget what has expired."""

@@ -68,7 +68,7 @@ class PlaceBinding:
         care_of, expires = registration.care_of_address, registration.expires
         if care_of is None or (expires is None and registration.timer is None):
             return None
-        granted = registration.granted if expires is not None else registration.wanted_lifetime
+        granted = registration.granted if expires is not None else registration.asked
         return ListEntry(
             registration.home_agent,
             home_address,

@@ -8,6 +8,7 @@ schedule of section 11.8 is reached; a home agent that is not known to answer is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv6Address
@@ -197,10 +198,16 @@ class Registration:
         numbers: SequenceNumbers | None = None,
         *,
         round_trip: RoundTrip | None = None,
+        lasts: Callable[[float], float] | None = None,
     ) -> None:
-        """``round_trip``: what another registration with this home agent measured: it is known to answer."""
+        """``round_trip``: what another registration with this home agent measured: it is known to answer.
+
+        ``lasts``: for how many seconds from a time on the care-of address leads here; no update asks for more."""
         self.home_agent = home_agent
         self.wanted_lifetime = lifetime
+        self.asked = lifetime
+        "Seconds that the last binding update asked for, unless it deregistered."
+        self._lasts = lasts
         self._numbers = SequenceNumbers() if numbers is None else numbers
         self.sequence = self._numbers.last
         "Of the last binding update of this registration."
@@ -273,6 +280,16 @@ class Registration:
                 return self._begin(now)
             case State.IDLE:
                 return []
+
+    def refresh_by(self, time: float) -> None:
+        """Refresh the binding at this time, unless it is due before anyway."""
+        if self.state is State.BOUND and self.timer is not None:
+            self.timer = min(self.timer, time)
+
+    @property
+    def refresh_due(self) -> float | None:
+        """When the binding is to be refreshed; None: it is being refreshed, or there is none."""
+        return self.timer if self.state is State.BOUND else None
 
     @property
     def bound(self) -> bool:
@@ -365,7 +382,10 @@ class Registration:
         while len(self._outstanding) > OUTSTANDING_LIMIT:
             del self._outstanding[next(iter(self._outstanding))]
         self.timer = now + self._timeout
-        lifetime = 0 if self.state is State.DEREGISTERING else self.wanted_lifetime
+        if self._lasts is not None:
+            # The wire counts units of four seconds, and none would deregister.
+            self.asked = max(int(min(self.wanted_lifetime, self._lasts(now))) // 4 * 4, 4)
+        lifetime = 0 if self.state is State.DEREGISTERING else self.asked
         return [BindingRequested(self.home_agent, care_of_address, self.sequence, lifetime, self.transmissions)]
 
     def _retransmit(self, now: float) -> list[Output]:
