@@ -95,6 +95,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     elif role is Role.MAP:
         anchor_point = hierarchy_config.anchor_point(top.table("map"))
+        metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     elif role is Role.CORRESPONDENT:
         correspondent = _correspondent(top.table("correspondent"))
     else:

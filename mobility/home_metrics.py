@@ -5,13 +5,9 @@ Labels have few values, whatever strangers send: links, reasons of `mobility.dis
 
 from __future__ import annotations
 
-import os
-import resource
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from pathlib import Path
 
 from mobility.agent import HomeAgentNode, ServiceChanged
 from mobility.metrics import Family, counter, exposition, gauge
@@ -27,10 +23,8 @@ from mobility.mipv6.binding_events import (
 from mobility.mipv6.home_settings import AuthorisedTerminal
 from mobility.net.data_plane import DataPlane
 from mobility.outputs import Event
+from mobility.plane_metrics import of_plane, of_process, totals
 from mobility.store.shared import SharedAgent, Standing
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class HomeMetrics:
@@ -71,13 +65,19 @@ class HomeMetrics:
 
     def replaced(self, terminals: Iterable[AuthorisedTerminal]) -> None:
         """The associations of these terminals are used no longer."""
-        self._past += _totals(terminals)
+        self._past += totals(terminal.associations for terminal in terminals)
 
     def text(self, terminals: Iterable[AuthorisedTerminal]) -> str:
         """The text that Prometheus fetches."""
         terminals = tuple(terminals)
         return exposition(
-            [*self._home_agent(terminals), *self._signalling(), *self._packets(terminals), *self._store(), *_process()]
+            [
+                *self._home_agent(terminals),
+                *self._signalling(),
+                *self._packets(terminals),
+                *self._store(),
+                *of_process(),
+            ]
         )
 
     def _home_agent(self, terminals: tuple[AuthorisedTerminal, ...]) -> Iterable[Family]:
@@ -129,8 +129,7 @@ class HomeMetrics:
         )
 
     def _packets(self, terminals: tuple[AuthorisedTerminal, ...]) -> Iterable[Family]:
-        total = self._past + _totals(terminals)
-        plane = self._plane
+        total = self._past + totals(terminal.associations for terminal in terminals)
         for what in ("packets", "octets"):
             yield counter(
                 f"roamphone_ha_tunnel_{what}_total",
@@ -150,19 +149,7 @@ class HomeMetrics:
             "roamphone_ha_replayed_packets_total", "Refused: seen before, or too old.", ({}, total["replayed"])
         )
         yield counter("roamphone_ha_authentication_failures_total", "Refused: not authentic.", ({}, total["failed"]))
-        yield counter(
-            "roamphone_discarded_packets_total",
-            "Packets that were dropped, by reason.",
-            *(({"reason": str(reason)}, count) for reason, count in sorted(plane.discards.items())),
-        )
-        yield from _moved(plane.packets)
-        errors = plane.counters()
-        internal = errors["internal_errors"]
-        yield counter(
-            "roamphone_internal_errors_total",
-            "Faults of the program; the log has them.",
-            ({}, sum(internal.values()) if isinstance(internal, dict) else 0),
-        )
+        yield from of_plane(self._plane)
 
     def _store(self) -> Iterable[Family]:
         yield counter(
@@ -189,49 +176,3 @@ class HomeMetrics:
         yield counter(
             "roamphone_ha_takeovers_total", "Times that this home agent began to serve.", ({}, shared.takeovers)
         )
-
-
-def _totals(terminals: Iterable[AuthorisedTerminal]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    packets_out = octets_out = packets_in = octets_in = replayed = failed = 0
-    for terminal in terminals:
-        associations = terminal.associations
-        out, inbound, signalling = associations.tunnel_out, associations.tunnel_in, associations.signalling_in
-        if out is not None:
-            packets_out += out.packets
-            octets_out += out.octets
-        if inbound is not None:
-            packets_in += inbound.packets
-            octets_in += inbound.octets
-        for association in (inbound, signalling, associations.home_test_in):
-            if association is not None:
-                replayed += association.replayed
-                failed += association.failed
-    total.update(
-        {"packets-out": packets_out, "octets-out": octets_out, "packets-in": packets_in, "octets-in": octets_in}
-    )
-    total.update({"replayed": replayed, "failed": failed})
-    return total
-
-
-def _moved(packets: Mapping[str, int]) -> Iterable[Family]:
-    """The data plane counts by names such as ``from-eth0`` and ``lost-to-eth0``."""
-    moved: list[tuple[Mapping[str, str], float]] = []
-    lost: list[tuple[Mapping[str, str], float]] = []
-    for name, count in sorted(packets.items()):
-        way, _, link = name.removeprefix("lost-").partition("-")
-        labels = {"link": link, "direction": "in" if way == "from" else "out"}
-        if link:
-            (lost if name.startswith("lost-") else moved).append((labels, count))
-    yield counter("roamphone_link_packets_total", "Packets, or datagrams, that links carried.", *moved)
-    yield counter("roamphone_link_lost_packets_total", "Packets that a link did not take.", *lost)
-
-
-def _process() -> Iterable[Family]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    statistics = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(statistics[19]) / _TICKS
-    yield counter("process_cpu_seconds_total", "Of the data plane.", ({}, usage.ru_utime + usage.ru_stime))
-    yield gauge("process_resident_memory_bytes", "Of the data plane.", ({}, int(statistics[21]) * _PAGE))
-    yield gauge("process_start_time_seconds", "Since 1970.", ({}, started))
-    yield gauge("process_open_fds", "Of the data plane.", ({}, len(os.listdir("/proc/self/fd"))))

@@ -19,6 +19,7 @@ from mobility.control import ControlServer, Later, Operation, Refused
 from mobility.heartbeat import BEAT, Heartbeat
 from mobility.home_interface import HomeInterface
 from mobility.home_service import HomeService, sequence_file
+from mobility.map_metrics import MapService
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop, StopSignals, prefer_this_process, settle_memory
 from mobility.net.namespace import die_with_parent
@@ -110,6 +111,8 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         node = build(configuration, attached.interfaces, sequences)
         home = HomeService(configuration, loop, sequences, life.owner)
         stack.callback(home.close)
+        anchor = MapService(node, configuration.metrics, loop)
+        stack.callback(anchor.close)
         plane = DataPlane(
             loop,
             home.around(node),
@@ -127,7 +130,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         operations = {
             **node_operations(plane, trace, process),
             "reload": lambda _request: reloads.reload(),
-            "metrics": lambda _request: home.metrics(),
+            "metrics": lambda _request: anchor.metrics() if anchor.present else home.metrics(),
         }
         server = ControlServer(loop, configuration.runtime / "control.sock", operations)
         trace.subscribe(server.publish)
@@ -135,6 +138,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
             home_interface.follow(trace, node.host_mtu)
         plane.start()
         home.start()
+        anchor.start(plane, trace)
         server.open()
         stack.callback(server.close)
         process["scheduling"] = prefer_this_process()
@@ -143,6 +147,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         while not loop.stopping:
             plane.turn(BEAT)
             home.turned()
+            anchor.turned()
             if reloads.wanted:
                 reloads.on_signal()
             life.beat()
