@@ -4,170 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
-from typing import Literal
+from typing import get_args
 
-from mobility.links import endpoint
-from mobility.mipv6 import direct
-from mobility.mipv6.return_routability import authorized
-from mobility.mipv6.signalling import UNPROTECTED, from_terminal, to_terminal
-from mobility.mipv6.tunnel import TunnelForm
-from mobility.node import Node
 from mobility.outputs import Deliver, Discarded, Event, Transmit
-from mobility.wire import icmp6, ip4, ip6, mh, mobile_icmp, ndisc
-from mobility.wire import udp as udp6
+from mobility.wire import ip6, mh
 from mobility.wire.errors import WireError
 from tests.fuzz.reader import Reader, put_right
-from tests.mobility.optimized import Optimized
-from tests.mobility.whole import AT_CAFE, CN, HA, HA4, HOME, MN, NAT4, VISITED_A, udp
+from tests.fuzz.victims import STRANGER as STRANGER
+from tests.fuzz.victims import FuzzedRole as FuzzedRole
+from tests.fuzz.victims import Victim
+from tests.fuzz.victims import victim_of as victim_of
 
-STRANGER = IPv6Address("2001:db8:666::6")
-STRANGER_MAC = bytes.fromhex("02000000ee66")
 INPUTS = 100
 "So many inputs a node lives for; a kept one is replayed to a node of its own."
 OUTPUTS = 64
 "A packet causes fewer outputs than this."
 _NO_TABLES = {
     # counters
-    "counters", "packets", "octets", "replayed", "failed",
+    "counters", "of_all_homes", "advertisements", "received", "packets", "octets", "replayed", "failed",
     # neighbour discovery and path MTU, which anybody on the link or path may change (RFC 4861 section 11, RFC 8201)
-    "links", "home_link", "host_mtu",
+    "links", "ingress", "home_link", "host_mtu",
     # packets for a terminal are tunnelled, whoever sent them
     "sent_lately",
 }  # fmt: skip
-
-
-@dataclass
-class Victim:
-    """A node that is bound, and what was seen of its network until then."""
-
-    node: Node
-    now: float
-    links: list[tuple[str, list[bytes]]]
-    "With the senders on them."
-    templates: list[bytes]
-    addresses: list[bytes]
-    uses: int = 0
-
-
-FORMS = tuple(TunnelForm)
-FuzzedRole = Literal["terminal", "home-agent", "correspondent"]
-
-
-def _network(form: TunnelForm, *, through_udp: bool) -> Optimized:
-    network = Optimized(form, home_address4=IPv4Address("10.20.0.7"), home_test=form is TunnelForm.PLAIN)
-    network.start_agent()
-    if through_udp:
-        network.join(network.hotspot)
-    else:
-        network.plug(network.a)
-    network.run(2)
-    network.talk(0.3)
-    network.run(1)
-    return network
-
-
-def victim_of(role: FuzzedRole, kind: int = 2) -> Victim:
-    """``kind``: 0 to 2 the form of the tunnel, natively; 3, 7, 11 the same through UDP."""
-    through_udp = kind % 4 == 3
-    network = _network(FORMS[kind // 4 % 3 if through_udp else kind % 4], through_udp=through_udp)
-    care_of = network.care_of
-    at = STRANGER if not isinstance(care_of, IPv6Address) else care_of
-    home_mac, router = network.agent.settings.link.link_address, bytes.fromhex("020000001201")
-    nodes: dict[FuzzedRole, tuple[Node, list[tuple[str, list[bytes]]]]] = {
-        "terminal": (
-            network.terminal,
-            [
-                ("wlan0", [router, STRANGER_MAC]),
-                ("wlan1/udp4", [endpoint(HA4, 4191), endpoint(NAT4, 4191)]),
-            ],
-        ),
-        "home-agent": (
-            network.agent,
-            [
-                ("home0", [router, STRANGER_MAC, home_mac]),
-                (f"udp/{HA4}", [endpoint(NAT4, 49152), endpoint(AT_CAFE, 4191)]),
-            ],
-        ),
-        "correspondent": (network.correspondent, [("eth0", [bytes.fromhex("020000001401"), STRANGER_MAC])]),
-    }
-    node, links = nodes[role]
-    if role == "terminal" and through_udp:
-        links.reverse()
-    datagrams = [
-        datagram.payload for internet in (network.internet, network.hotspot) for datagram in internet.datagrams
-    ]
-    seen = [frame.packet for frame in network.world.frames] + datagrams
-    unlike = {(packet[6:8], len(packet), packet[24:40]): packet for packet in seen}
-    targets: dict[FuzzedRole, IPv6Address] = {"terminal": at, "home-agent": HA, "correspondent": CN}
-    target = targets[role]
-    return Victim(
-        node,
-        network.world.now,
-        links,
-        [*_forgeries(at, target), *unlike.values()],
-        [a.packed for a in (target, STRANGER, HA, CN, MN, at, ALL_NODES, ROUTER, NOBODY, VISITED_A[99], HOME[99])],
-    )
-
-
-ALL_NODES, ROUTER, NOBODY = IPv6Address("ff02::1"), IPv6Address("fe80::ff:fe00:1201"), IPv6Address("::")
-
-
-def _forgeries(at: IPv6Address, target: IPv6Address) -> list[bytes]:
-    """One of everything that a stranger can send, in order to be changed."""
-    bu = mh.BindingUpdate(2, mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.HOME_REGISTRATION, 400)
-    signed = authorized(mh.BindingUpdate(9, mh.UpdateFlag.ACKNOWLEDGE, 400), bytes(20), at.packed, CN.packed)
-    messages: list[mh.Message] = [
-        mh.BindingRefreshRequest(),
-        mh.HomeTestInit(bytes(8)),
-        mh.CareOfTestInit(bytes(8)),
-        mh.HomeTest(1, bytes(8), bytes(8)),
-        mh.CareOfTest(1, bytes(8), bytes(8)),
-        bu,
-        signed,
-        mh.BindingAcknowledgement(0, 1, 400),
-        mh.BindingError(1, MN),
-        mh.UnknownMessage(77, bytes(2)),
-    ]
-    bare = [
-        ip6.packet(source, target, ip6.MOBILITY, mh.payload(message, source, target))
-        for message in messages
-        for source in (CN, HA)
-    ]
-    quoting = ip6.packet(at, HA, ip6.ESP, bytes(40))
-    return [
-        *bare,
-        *(to_terminal(message, HA, MN, target, UNPROTECTED) for message in messages),
-        *(to_terminal(message, CN, MN, target, UNPROTECTED) for message in messages),
-        from_terminal(bu, MN, target, at, UNPROTECTED),
-        from_terminal(signed, MN, target, at, UNPROTECTED),
-        direct.to_terminal(udp(CN, MN, b"x"), target.packed),
-        direct.to_correspondent(udp(MN, target, b"x"), at.packed, MN.packed),
-        ip6.packet(STRANGER, target, ip6.IPV6, udp(CN, MN, b"x")),
-        ip6.packet(STRANGER, target, ip6.DEST_OPTIONS, b"\x3b\0\x01\x04" + bytes(4)),
-        ip6.packet(STRANGER, target, ip6.HOP_BY_HOP, b"\x3a\0\xc2\x04" + bytes(4) + b"\x80" + bytes(7)),
-        ip6.packet(STRANGER, target, ip6.FRAGMENT, b"\x11\0\0\x01\0\0\0\1" + bytes(16)),
-        ip6.packet(STRANGER, target, ip6.FRAGMENT, b"\x11\0\0\x08\0\0\0\1" + bytes(16)),
-        ip6.packet(STRANGER, target, ip6.AH, b"\x3b\x04" + bytes(22)),
-        icmp6.packet(STRANGER, target, icmp6.Echo(1, 1, b"x")),
-        icmp6.packet(STRANGER, target, icmp6.PacketTooBig(1280, quoting)),
-        icmp6.packet(CN, target, icmp6.ParameterProblem(1, 40, quoting)),
-        icmp6.packet(HA, target, icmp6.DestinationUnreachable(0, quoting)),
-        *(
-            icmp6.packet(STRANGER, target, message)
-            for message in (
-                mobile_icmp.HomeAgentsRequest(1),
-                mobile_icmp.HomeAgentsReply(1, (HA,)),
-                mobile_icmp.PrefixSolicitation(1),
-                mobile_icmp.PrefixAdvertisement(1),
-            )
-        ),
-        udp6.packet(STRANGER.packed + target.packed, (4191, 4191), udp(MN, HA, b"x")),
-        ndisc.packet(STRANGER, target, ndisc.NeighborSolicitation(target)),
-        ip4.packet(IPv4Address("10.20.0.7").packed + HA4.packed, 17, bytes(16)),
-    ]
 
 
 _victims: dict[tuple[FuzzedRole, int], Victim] = {}
@@ -207,7 +67,8 @@ def attack(role: FuzzedRole, data: bytes, *, on_link: bool) -> None:
         if not reader:
             break
         step = reader.byte()
-        link, senders = victim.links[(step >> 6 & 1) % len(victim.links)]
+        links = [each for each in victim.links if on_link or each[0] not in victim.inside]
+        link, senders = links[(step >> 6 & 1) % len(links)]
         sender = reader.chosen(senders)
         packet = _packet(step, reader, victim)
         if not on_link and len(packet) > 7 and packet[0] >> 4 == 6 and "/" not in link:
@@ -278,7 +139,7 @@ def _check(outputs: object, packet: bytes | None) -> None:
 
 
 Target = Callable[[bytes], None]
-ROLES: tuple[FuzzedRole, ...] = ("terminal", "home-agent", "correspondent")
+ROLES: tuple[FuzzedRole, ...] = get_args(FuzzedRole)
 TEMPLATES = 64
 "So many of the packets that a node knows are inputs to begin with."
 
