@@ -283,6 +283,11 @@ class Softphone:
         await self._registration.wait(timeout)
 
     @property
+    def is_registered(self) -> bool:
+        """The registrar knows where we are, at this moment."""
+        return self._registration is not None and self._registration.registered
+
+    @property
     def calls(self) -> list[Call]:
         return list(self._running().calls)
 

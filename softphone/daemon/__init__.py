@@ -1,0 +1,1 @@
+"""The daemon: a process that owns the phones of all accounts; programs attach over a Unix socket (docs/daemon.md)."""
