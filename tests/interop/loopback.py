@@ -15,7 +15,9 @@ from typing import Any, Literal
 from sip_test_env import kamailio
 from softphone.call import Call
 from softphone.config import Account
+from softphone.events import CallHold, Listener
 from softphone.media.offer_answer import SrtpMode
+from softphone.media.session import MediaStatistics
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
 from softphone.sockets import DirectSockets, connect
@@ -102,3 +104,36 @@ async def answered(phone: Softphone) -> Call:
     await call.answer()
     await call.answered(5)
     return call
+
+
+def statistics(call: Call) -> MediaStatistics:
+    found = call.statistics()
+    assert isinstance(found, MediaStatistics)
+    return found
+
+
+async def heard(call: Call) -> MediaStatistics:
+    """Until sound has come, from now on. Raises TimeoutError."""
+    before = statistics(call)
+    async with asyncio.timeout(5):
+        while True:
+            now = statistics(call)
+            if now.received > before.received + 5:
+                return now
+            await asyncio.sleep(0.02)
+
+
+async def silent(call: Call) -> None:
+    """Until none comes any more. Raises TimeoutError."""
+    async with asyncio.timeout(5):
+        while True:
+            before = statistics(call)
+            await asyncio.sleep(0.2)
+            if statistics(call).received == before.received:
+                return
+
+
+async def held(events: Listener) -> tuple[bool, bool]:
+    """The next change of a hold: whether we hold the call now, and whether the other side does."""
+    change = await events.wait_for(CallHold, 5)
+    return change.local, change.remote

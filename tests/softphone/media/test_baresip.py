@@ -19,8 +19,8 @@ from softphone.media.keying import Keying
 from softphone.media.offer_answer import SrtpMode
 from softphone.phone import Softphone
 from softphone.sockets import DirectSockets
-from tests.interop.loopback import Proxy, run_proxy
-from tests.interop.test_baresip import MODULES, baresip, called, heard
+from tests.interop.baresip import MODULES, baresip, called, says, write_settings
+from tests.interop.loopback import Proxy, heard, run_proxy
 
 pytestmark = pytest.mark.interop
 
@@ -90,28 +90,14 @@ def place() -> Iterator[None]:
         subprocess.run(["ip", "netns", "delete", PLACE], check=True, timeout=10)
 
 
-def said(log: Path, text: str) -> bool:
-    return text in log.read_text("utf-8", "replace")
-
-
-async def says(log: Path, text: str) -> None:
-    async with asyncio.timeout(10):
-        while not said(log, text):  # noqa: ASYNC110  it is another program's file
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.root
 def test_a_way_found_by_ice(place: None, tmp_path: Path) -> None:
-    settings = tmp_path / "baresip"
-    settings.mkdir()
-    modules = "".join(f"module {name}.so\n" for name in MODULES)
-    (settings / "config").write_text(
-        f"module_path /usr/lib/baresip/modules\n{modules}module_app account.so\nmodule_app menu.so\n"
-        f"sip_listen {ITS}:5060\nnet_interface net0\nrtcp_mux yes\naudio_source ausine,440\n"
-        "audio_player aufile,/dev/null\nausrc_srate 48000\nauplay_srate 8000\nausrc_channels 2\nauplay_channels 1\n"
+    settings = write_settings(
+        tmp_path,
+        MODULES,
+        f"sip_listen {ITS}:5060\nnet_interface net0\nrtcp_mux yes\n",
+        f"<sip:bob@{ITS}>;regint=0;answermode=auto;mediaenc=dtls_srtp;medianat=ice",
     )
-    (settings / "accounts").write_text(f"<sip:bob@{ITS}>;regint=0;answermode=auto;mediaenc=dtls_srtp;medianat=ice\n")
-    (settings / "contacts").touch()
 
     async def work() -> None:
         log = tmp_path / "log"
