@@ -52,6 +52,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._leap.now
 
+    def stand_still(self, seconds: float) -> None:
+        """As if the process had not been given the processor so long."""
+        self._leap.now += seconds
+
 
 def simulate(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run a test in simulated time and see that it leaves no task behind."""
