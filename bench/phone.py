@@ -1,17 +1,19 @@
 """Section ``phone``: processor time of one call (Opus, SRTP) at the phone and at the mobility process, and set-up time.
 
 ``phone_percent``, ``mobility_percent``: of one processor, over the middle of a call; ``set_up_ms``: INVITE to 200 OK,
-the callee answers at once; ``packet_us``: `bench.codecs`.
+the callee answers at once; ``packet_us``: `bench.codecs`; the rest, many calls: `bench.calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from bench.calls import side_by_side
 from bench.codecs import by_codec
 from bench.laboratory import Laboratory, laboratory
 from sip_test_env.agents import PhoneProcess
@@ -23,13 +25,15 @@ SECONDS = 20.0
 
 
 def measure() -> dict[str, object]:
-    return asyncio.run(_measure())
+    figures = asyncio.run(_measure())
+    with tempfile.TemporaryDirectory() as folder:  # the laboratory is gone: it would take processor time
+        speech = speak(VOICES["to_cn"], SECONDS, Path(folder) / "speech.wav")
+        return {**figures, "packet_us": by_codec(speech), **side_by_side(speech, Path(folder))}
 
 
 async def _measure() -> dict[str, object]:
     async with laboratory("bench-phone") as lab:
-        figures = await _call(lab)
-        return {**figures, "packet_us": by_codec(speak(VOICES["to_cn"], SECONDS, lab.network.directory / "speech.wav"))}
+        return await _call(lab)
 
 
 def processor_seconds(pid: int) -> float:
