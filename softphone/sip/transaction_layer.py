@@ -28,6 +28,11 @@ from softphone.sip.transaction import (
 MAX_SERVER_TRANSACTIONS = 1000
 RESERVE = 100
 "Of these, beyond the limit: for requests of calls that we have. A flood of strangers does not disturb them."
+REMEMBERED = 4.0
+"Seconds for which an answered request is kept for its repetitions at least (T2); longer where there is room."
+
+
+_ANSWERED = (State.ACCEPTED, State.COMPLETED, State.CONFIRMED)
 
 
 def cancel_for(invite: Request, extra: Headers | None = None) -> Request:
@@ -73,6 +78,8 @@ class TransactionLayer:
         self._limit = limit
         self._reserve = reserve
         self._servers = 0
+        self._answered: dict[Key, float] = {}
+        "When: of those that only wait for repetitions, the oldest first."
         self._merging: dict[tuple[str | None, str, CSeq], Key] = {}
         "Requests without To tag in progress, to find merged ones (RFC 3261 section 8.2.2.2)."
 
@@ -90,7 +97,7 @@ class TransactionLayer:
         while (moment := self.timer) is not None and moment <= now:
             transaction = heappop(self._alarms)[2]
             transaction.alarm = None
-            outputs += self._run(transaction, transaction.handle_timer(now))
+            outputs += self._run(transaction, transaction.handle_timer(now), now)
         return outputs
 
     def request(self, request: Request, reliable: bool, now: float) -> tuple[Key, list[Output]]:
@@ -101,7 +108,7 @@ class TransactionLayer:
         transaction._latest = request
         self.transactions[key] = transaction
         transaction.begin(now)
-        return key, self._run(transaction, [Send(key, request)])
+        return key, self._run(transaction, [Send(key, request)], now)
 
     def respond(self, key: Key, response: Response, now: float) -> list[Output]:
         """Answer a request; nothing happens when its transaction is over."""
@@ -109,14 +116,14 @@ class TransactionLayer:
         if transaction is None:
             self.counters["response-too-late"] += 1
             return []
-        return self._run(transaction, transaction.step(kind_of(response), now, response))
+        return self._run(transaction, transaction.step(kind_of(response), now, response), now)
 
     def transport_failed(self, key: Key, why: str, now: float) -> list[Output]:
         """The message of the latest `Send` could not be sent."""
         transaction = self.transactions.get(key)
         if transaction is None:
             return []
-        return self._run(transaction, transaction.step(Input.TRANSPORT_ERROR, now, why=why))
+        return self._run(transaction, transaction.step(Input.TRANSPORT_ERROR, now, why=why), now)
 
     def received(self, message: Request | Response, reliable: bool, now: float, *, known: bool = False) -> list[Output]:
         """A well-formed message came in; ``known``: a request that belongs to a call of ours."""
@@ -126,10 +133,10 @@ class TransactionLayer:
         transaction = self.transactions.get(key)
         if transaction is not None:
             event = Input.ACK if message.method == "ACK" else Input.REQUEST
-            return self._run(transaction, transaction.step(event, now, message))
+            return self._run(transaction, transaction.step(event, now, message), now)
         if message.method == "ACK":
             return [RequestArrived(None, message)]
-        if self._servers >= self._limit + (self._reserve if known else 0):
+        if self._servers >= self._limit + (self._reserve if known else 0) and not self._make_room(now):
             self.counters["server-transactions-full"] += 1
             return []
         merge = (message.from_.tag, message.call_id, message.cseq)
@@ -140,7 +147,8 @@ class TransactionLayer:
         self._servers += 1
         if merged:
             self.counters["request-merged"] += 1
-            return self._run(transaction, transaction.step(Input.FAILURE, now, respond(message, 482, to_tag="merged")))
+            refusal = respond(message, 482, to_tag="merged")
+            return self._run(transaction, transaction.step(Input.FAILURE, now, refusal), now)
         if message.to.tag is None:
             self._merging[merge] = key
         return [RequestArrived(key, message)]
@@ -157,16 +165,26 @@ class TransactionLayer:
             return []
         transaction.state = State.TERMINATED
         transaction.timers.clear()
-        return self._run(transaction, [Terminated(key)])
+        return self._run(transaction, [Terminated(key)], now)
 
     def _response(self, response: Response, now: float) -> list[Output]:
         transaction = self.transactions.get(client_key(response))
         if transaction is None:
             self.counters["response-stray"] += 1
             return []
-        return self._run(transaction, transaction.step(kind_of(response), now, response))
+        return self._run(transaction, transaction.step(kind_of(response), now, response), now)
 
-    def _run(self, transaction: Transaction, outputs: list[Output]) -> list[Output]:
+    def _make_room(self, now: float) -> bool:
+        """Forgets the request that was answered longest ago: who takes many calls would else be full of them."""
+        for key, answered in self._answered.items():
+            if now - answered < REMEMBERED:
+                break
+            self.counters["server-transaction-forgotten"] += 1
+            self.forget(key, now)
+            return True
+        return False
+
+    def _run(self, transaction: Transaction, outputs: list[Output], now: float) -> list[Output]:
         moment = transaction.timer
         if moment is not None and moment != transaction.alarm:
             transaction.alarm = moment
@@ -174,8 +192,11 @@ class TransactionLayer:
         if transaction.state is State.TERMINATED and self.transactions.pop(transaction.key, None) is not None:
             if not transaction.key.client:
                 self._servers -= 1
+                self._answered.pop(transaction.key, None)
                 request = transaction.request
                 merge = (request.from_.tag, request.call_id, request.cseq)
                 if self._merging.get(merge) == transaction.key:
                     del self._merging[merge]
+        elif not transaction.key.client and transaction.state in _ANSWERED:
+            self._answered.setdefault(transaction.key, now)
         return outputs

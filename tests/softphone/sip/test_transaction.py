@@ -308,6 +308,24 @@ def test_a_flood_is_bounded_and_leaves_those_in_progress_alone() -> None:
     assert len(bench.layer.transactions) == 9
 
 
+def test_what_was_answered_makes_room_for_what_comes_but_not_at_once() -> None:
+    bench = Bench(limit=10)
+    for n in range(1, 11):
+        options = request("OPTIONS", f"z9hG4bK{n}", cseq=n)
+        bench.arrive(options)
+        bench.respond(server_key(options), respond(options, 200, to_tag="b"))
+    late = request("OPTIONS", "z9hG4bK11", cseq=11)
+    assert not bench.arrive(late)
+    bench.run(5)
+    assert any(isinstance(output, RequestArrived) for output in bench.arrive(late))
+    first = server_key(request("OPTIONS", "z9hG4bK1", cseq=1))
+    assert len(bench.layer.transactions) == 10
+    assert first not in bench.layer.transactions
+    assert bench.layer.counters["server-transaction-forgotten"] == 1
+    bench.run(60)
+    assert list(bench.layer.transactions) == [server_key(late)]  # not answered yet, so nothing ends it
+
+
 def test_a_cancel_finds_its_invite_and_has_a_transaction_of_its_own() -> None:
     bench = Bench()
     invite = request()
