@@ -4,7 +4,8 @@
 
 ``ORDERS`` is JSON: ``user``, ``password``, ``domain``, ``target``, ``play`` and ``record`` (WAV files),
 ``seconds``, ``local`` (an IPv4 address), ``transport`` (``udp`` or ``tcp``) and ``log`` (a file); without ``target`` it
-waits for a call. Each line that it writes to standard output is JSON: what has happened. It ends after the call.
+waits for a call. ``port`` (its own), ``proxy`` (a SIP URI) and ``srtp`` (false: none) may be there. Each line that it
+writes to standard output is JSON: what has happened. It ends after the call.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class PhoneCall(pj.Call):  # type: ignore[misc]
                 tell("media", codec=stream.codecName, remote=stream.remoteRtpAddress)
 
     def statistics(self) -> None:
-        stream = self.getStreamStat(0).rtcp
+        statistics = self.getStreamStat(0)  # what is inside lives as long as this
+        stream = statistics.rtcp
         tell("statistics", sent=stream.txStat.pkt, received=stream.rxStat.pkt, lost=stream.rxStat.loss)
 
 
@@ -87,7 +89,7 @@ def main() -> None:
     endpoint.libInit(settings)
     transport = pj.TransportConfig()
     transport.boundAddress = orders["local"]
-    transport.port = 5060
+    transport.port = orders.get("port", 5060)
     for kind in (pj.PJSIP_TRANSPORT_UDP, pj.PJSIP_TRANSPORT_TCP):
         endpoint.transportCreate(kind, transport)
     endpoint.audDevManager().setNullDev()
@@ -100,7 +102,10 @@ def main() -> None:
     account_settings.idUri = f"sip:{orders['user']}@{orders['domain']}"
     account_settings.regConfig.registrarUri = f"sip:{orders['domain']}{suffix}"
     account_settings.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", orders["user"], 0, orders["password"]))
-    account_settings.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
+    if "proxy" in orders:
+        account_settings.sipConfig.proxies.append(orders["proxy"])
+    srtp = pj.PJMEDIA_SRTP_MANDATORY if orders.get("srtp", True) else pj.PJMEDIA_SRTP_DISABLED
+    account_settings.mediaConfig.srtpUse = srtp
     account_settings.mediaConfig.srtpSecureSignaling = 0
     account_settings.mediaConfig.transportConfig.boundAddress = orders["local"]
     account = PhoneAccount(orders)

@@ -1,0 +1,109 @@
+"""Debian's linphone-daemon, account bob: commands on its standard input, answers and events on its output."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from softphone.call import Call
+from softphone.phone import Softphone
+from tests.interop.loopback import DOMAIN, Proxy, answered, free_port
+
+PROMPT = "daemon-linphone>"
+
+
+class Linphone:
+    """A running one. It answers by itself."""
+
+    def __init__(self, orders: asyncio.StreamWriter, output: asyncio.StreamReader) -> None:
+        self._orders, self._output = orders, output
+
+    def do(self, *command: str) -> None:
+        self._orders.write(" ".join(command).encode() + b"\n")
+
+    async def next(self, name: str) -> str:
+        """The value of the next line with this name. Raises TimeoutError, EOFError."""
+        async with asyncio.timeout(10):
+            while line := await self._output.readline():
+                key, _, value = line.decode("utf-8", "replace").strip().removeprefix(PROMPT).partition(": ")
+                if key == name:
+                    return value
+        raise EOFError("linphone-daemon has ended")
+
+    async def until(self, name: str, value: str) -> None:
+        """Raises TimeoutError, EOFError."""
+        async with asyncio.timeout(10):
+            while await self.next(name) != value:
+                pass
+
+    async def registered(self) -> None:
+        """It has no event for that. Raises TimeoutError, EOFError."""
+        async with asyncio.timeout(10):
+            self.do("register-status ALL")
+            while await self.next("State") != "LinphoneRegistrationOk":
+                await asyncio.sleep(0.05)
+                self.do("register-status ALL")
+
+
+def write_linphone(folder: Path, proxy: Proxy, *, secure: bool) -> Path:
+    """Its home directory. Without these folders its core would never start, and say nothing of it."""
+    home = folder / "linphone"
+    (home / ".config/linphone").mkdir(parents=True)
+    (home / ".local/share/linphone").mkdir(parents=True)
+    port = free_port()
+    server = f"sip:[::1]:{proxy.sip_port};transport=udp"
+    (home / "linphonerc").write_text(
+        f"[sip]\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port=0\nbind_address=::1\nguess_hostname=0\n"
+        f"contact=sip:bob@[::1]\nmedia_encryption={'srtp' if secure else 'none'}\ndefault_proxy=0\n"
+        f"[proxy_0]\nreg_proxy=<{server}>\nreg_route=<{server};lr>\nreg_identity=sip:bob@{DOMAIN}\nreg_expires=300\n"
+        "reg_sendregister=1\n"
+        f"[auth_info_0]\nusername=bob\npasswd=secret-bob\nrealm={DOMAIN}\ndomain={DOMAIN}\n"
+        f"[rtp]\naudio_rtp_port={free_port()}\n"
+        "[sound]\nuse_files=1\n"
+    )
+    return home
+
+
+@asynccontextmanager
+async def linphone(proxy: Proxy, folder: Path, *, secure: bool) -> AsyncIterator[Linphone]:
+    """It has registered."""
+    home = write_linphone(folder, proxy, secure=secure)
+    pipe = asyncio.subprocess.PIPE
+    program = await asyncio.create_subprocess_exec(
+        "linphone-daemon",
+        "--auto-answer",
+        "--disable-stats-events",
+        "--config",
+        str(home / "linphonerc"),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"HOME": str(home), "PATH": os.environ["PATH"]},
+    )
+    try:
+        assert program.stdin
+        assert program.stdout
+        made = Linphone(program.stdin, program.stdout)
+        await made.registered()
+        yield made
+        made.do("quit")  # which takes its registration back
+        await asyncio.wait_for(program.communicate(), 10)
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.communicate()
+
+
+async def called(alice: Softphone, bob: Linphone, *, by_bob: bool) -> Call:
+    """Alice and Bob talk."""
+    if by_bob:
+        bob.do("call", f"sip:alice@{DOMAIN}")
+        call: Call = await answered(alice)
+    else:
+        call = await alice.dial("bob")
+        await call.answered(5)
+    await bob.until("Event", "LinphoneCallStreamsRunning")
+    return call
