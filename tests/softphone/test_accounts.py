@@ -7,7 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring import backend
 
 from softphone.account_editing import add_account, remove_account
 from softphone.account_settings import SETTINGS
@@ -177,14 +179,11 @@ def test_commands_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    keyring = pytest.importorskip("keyring")
-    backend = pytest.importorskip("keyring.backend")
-
-    class Memory(backend.KeyringBackend):  # type: ignore[misc, name-defined]
+    class Memory(backend.KeyringBackend):
         priority = 1
 
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]
             self.kept: dict[tuple[str, str], str] = {}
 
         def get_password(self, service: str, username: str) -> str | None:
