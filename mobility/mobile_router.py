@@ -185,14 +185,12 @@ class MobileRouter:
         if packet[6] != ip6.ICMPV6:
             return [Discarded(Reason.NOT_OURS, "mobile-router", f"protocol {packet[6]} for the router itself")]
         try:
-            icmp6.verify(packet[8:24], packet[24:40], packet[ip6.HEADER_SIZE :])
-            message = icmp6.parse(packet[ip6.HEADER_SIZE :])
+            reply = icmp6.echo_reply(packet)
         except WireError as error:
             return [Discarded(Reason.MALFORMED, "mobile-router", str(error))]
-        if not isinstance(message, icmp6.Echo) or message.reply:
+        if reply is None:
             return [Discarded(Reason.ICMP_IGNORED, "mobile-router", f"type {packet[40]} for the router itself")]
-        reply = icmp6.Echo(message.identifier, message.sequence, message.data, reply=True)
-        return back(icmp6.packet(packet[24:40], packet[8:24], reply), now)
+        return back(reply, now)
 
     def _tell(self, ingress: Ingress, error: icmp6.Error, now: float) -> list[Output]:
         """Tells a sender outside what is wrong with its packet."""

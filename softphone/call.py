@@ -15,6 +15,7 @@ from enum import Enum
 from softphone.agent import Agent, Media
 from softphone.alarm import Alarm, reached
 from softphone.capabilities import SDP, capabilities, refuse_early, warning
+from softphone.changes import Changes
 from softphone.errors import CallError, CallRejected, TransportError
 from softphone.events import (
     CallAnswered,
@@ -86,7 +87,7 @@ class Call(ABC):
         self._sound = Sound(self._on_media)
         self._player = Player(agent, self._sound, self._on_media)
         self._digits: deque[str] = deque(maxlen=KEPT_DIGITS)
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._changes = Changes()
         self._on_end: list[Callable[[Call], None]] = []
         self._keeper: SuccessKeeper | None = None
         self._keeper_transaction: ServerTransaction | None = None
@@ -198,7 +199,7 @@ class Call(ABC):
             return ended or len(gathered) == count or self.state is CallState.ENDED
 
         try:
-            await self._until(complete, timeout)
+            await self._changes.until(complete, timeout)
         except TimeoutError:
             return "".join(gathered)
         except asyncio.CancelledError:
@@ -228,19 +229,19 @@ class Call(ABC):
 
     async def answered(self, timeout: float | None = None) -> None:
         """Until both sides have agreed and media flows. Raises CallRejected, CallError, TimeoutError."""
-        await self._until(lambda: self.state is CallState.ENDED or self._talking, timeout)
+        await self._changes.until(lambda: self.state is CallState.ENDED or self._talking, timeout)
         if self.state is CallState.ENDED:
             raise self._failure()
 
     async def ringing(self, timeout: float | None = None) -> None:
         """Until the other side rings or has answered. Raises CallRejected, CallError, TimeoutError."""
-        await self._until(lambda: self.state is not CallState.CALLING, timeout)
+        await self._changes.until(lambda: self.state is not CallState.CALLING, timeout)
         if self.state is CallState.ENDED:
             raise self._failure()
 
     async def ended(self, timeout: float | None = None) -> CallEnded:
         """Until the call is over. Raises TimeoutError."""
-        await self._until(lambda: self.ended_event is not None, timeout)
+        await self._changes.until(lambda: self.ended_event is not None, timeout)
         if self.ended_event is None:
             raise CallError("the call has not ended")
         return self.ended_event
@@ -371,7 +372,7 @@ class Call(ABC):
         match event:
             case DigitReceived(digit, duration, method):
                 self._digits.append(digit)
-                self._changed()
+                self._changes.tell()
                 self._agent.hub.emit(CallDigit(self.id, digit, duration, method))
                 return
             case MediaTimeout(seconds) if not (self.on_hold or self.held):
@@ -397,7 +398,7 @@ class Call(ABC):
         self._stop_keeper()
         if leg.exchange.turn is Turn.OURS:
             self._agent.spawn(self._answer_in_ack(ack, leg), f"answer in ACK {self.id}")
-        self._changed()
+        self._changes.tell()
 
     async def _answer_in_ack(self, ack: Request, leg: Leg) -> None:
         held, first = leg.held, not self._sound.flows
@@ -521,20 +522,20 @@ class Call(ABC):
     async def _start_media(self) -> None:
         if self.state is not CallState.ENDED:
             await self._sound.start()
-            self._changed()
+            self._changes.tell()
 
     def _session_changed(self, held: bool) -> None:
         """Offer and answer were exchanged anew; ``held``: whether the other side held us before."""
         self._agent.hub.emit(CallChanged(self.id))
         if held != self.held:
             self._agent.hub.emit(CallHold(self.id, self.on_hold, self.held))
-        self._changed()
+        self._changes.tell()
 
     def _confirmed(self) -> None:
         self.state = CallState.CONFIRMED
         self.answered_at = asyncio.get_running_loop().time()
         self._agent.hub.emit(CallAnswered(self.id, str(self.remote.uri)))
-        self._changed()
+        self._changes.tell()
 
     # legs
 
@@ -573,27 +574,10 @@ class Call(ABC):
         self._agent.hub.emit(self.ended_event)
         for tell in self._on_end:
             tell(self)
-        self._changed()
+        self._changes.tell()
 
     def _failure(self) -> CallError:
         event = self.ended_event
         if event is None or event.status == 200:
             return CallError(f"the call is over: {event.reason if event else 'ended'}")
         return CallRejected(event.status, event.reason)
-
-    # waiting
-
-    async def _until(self, condition: Callable[[], bool], timeout: float | None) -> None:
-        async with asyncio.timeout(timeout):
-            while not condition():
-                waiter = asyncio.get_running_loop().create_future()
-                self._waiters.add(waiter)
-                try:
-                    await waiter
-                finally:
-                    self._waiters.discard(waiter)
-
-    def _changed(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)

@@ -117,7 +117,7 @@ class IncomingCall(Call):
         alert = Headers.of(("Alert-Info", CALL_WAITING)) if self.waiting else Headers()
         await self._provisional(180, alert)
         self._bell.set(asyncio.get_running_loop().time() + RING_AGAIN)
-        self._changed()
+        self._changes.tell()
 
     async def early_media(self) -> None:
         """Let the caller hear what `play` gives before the answer (183 with a session description).
@@ -133,7 +133,7 @@ class IncomingCall(Call):
         """Accept the call: 200, media starts. Raises CallError when it is too late for that."""
         self._pending("answer")
         # A 2xx must not overtake a description that was sent reliably (RFC 3262 section 3).
-        await self._until(lambda: not (self._reliable.waiting and self._described), None)
+        await self._changes.until(lambda: not (self._reliable.waiting and self._described), None)
         leg = self._pending("answer")
         self._stop_provisional()
         late_offer = leg.exchange.turn is Turn.OURS
@@ -173,7 +173,7 @@ class IncomingCall(Call):
             await self.reject(603, cause=reason)
             return
         # The callee must not send BYE before the ACK (section 15).
-        await self._until(lambda: self.acknowledged or self.state is CallState.ENDED, None)
+        await self._changes.until(lambda: self.acknowledged or self.state is CallState.ENDED, None)
         await self._bye("hung up", reason=reason)
 
     def _pending(self, what: str) -> Leg:
@@ -191,7 +191,7 @@ class IncomingCall(Call):
         leg = self._own
         reliable = self._reliable_wanted or (describe and self._reliable_possible)
         if reliable:
-            await self._until(lambda: not self._reliable.waiting, None)
+            await self._changes.until(lambda: not self._reliable.waiting, None)
             self._pending("send a provisional response")
         late = leg.exchange.turn is Turn.OURS
         describe = (describe and (reliable or not late)) or (reliable and late)
@@ -248,7 +248,7 @@ class IncomingCall(Call):
         transaction.respond(200, headers=headers, body=answer.encode())
         if held != leg.held:
             self._session_changed(held)
-        self._changed()
+        self._changes.tell()
 
     def _described_in_prack(self, request: Request, leg: Leg) -> str:
         """Our answer to an offer in a PRACK. Raises NotAcceptable, SdpError."""

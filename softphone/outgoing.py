@@ -223,7 +223,7 @@ class OutgoingCall(Call):
         if self.state is CallState.CALLING and response.status == 180:
             self.state = CallState.RINGING
         self._agent.hub.emit(CallProgress(self.id, response.status, response.reason))
-        self._changed()
+        self._changes.tell()
 
     async def _early_leg(self, transaction: ClientTransaction, response: Response, contact: NameAddr) -> Leg | None:
         leg = self._legs.get(DialogId.of_response(response))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from softphone.agent import Agent
+from softphone.changes import Changes
 from softphone.errors import RegistrationError, TransportError
 from softphone.events import Registered, RegistrationFailed, Unregistered
 from softphone.flow_keeper import FlowKeeper
@@ -65,7 +66,7 @@ class Registration:
         self._contact = ""
         self._asked = agent.account.expires
         self._wake = asyncio.Event()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._changes = Changes()
 
     @property
     def registered(self) -> bool:
@@ -73,16 +74,13 @@ class Registration:
 
     async def wait(self, timeout: float | None = None) -> None:
         """Until registered. Raises RegistrationError when the registrar refuses for good, TimeoutError."""
-        async with asyncio.timeout(timeout):
-            while not self.registered:
-                if self.state is RegistrationState.REFUSED and self.failure is not None:
-                    raise self.failure
-                waiter = asyncio.get_running_loop().create_future()
-                self._waiters.add(waiter)
-                try:
-                    await waiter
-                finally:
-                    self._waiters.discard(waiter)
+
+        def settled() -> bool:
+            if self.state is RegistrationState.REFUSED and self.failure is not None:
+                raise self.failure
+            return self.registered
+
+        await self._changes.until(settled, timeout)
 
     async def run(self) -> None:
         """Register, refresh, try again; returns only when refused for good."""
@@ -266,6 +264,4 @@ class Registration:
 
     def _set(self, state: RegistrationState) -> None:
         self.state = state
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._changes.tell()

@@ -120,7 +120,7 @@ class Renegotiation:
         for left in reversed(range(TRIES)):
             # A 2xx of ours without ACK, or an open offer, would be glare for certain.
             try:
-                await call._until(
+                await call._changes.until(
                     lambda: not call._talking or (call.acknowledged and leg.exchange.free), ANSWER_SECONDS
                 )
             except TimeoutError:
@@ -165,7 +165,7 @@ class Renegotiation:
         finally:
             self.inviting = False
             leg.exchange.settled()
-            call._changed()
+            call._changes.tell()
         if not response.success:
             return response
         leg.learn(response)

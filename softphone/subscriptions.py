@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from softphone.agent import Agent
 from softphone.alarm import Alarm, reached
 from softphone.capabilities import flow_contact
+from softphone.changes import Changes
 from softphone.errors import SubscriptionError, TransportError
 from softphone.events import Event, PublicationFailed, Published, SubscriptionChanged
 from softphone.packages import Package, PackageError
@@ -54,7 +55,7 @@ class Subscription(Generic[State]):
         self._dialog: Dialog | None = None
         self._base: State | None = None
         "What documents that tell differences begin from: of this dialog only."
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._changes = Changes()
 
     @property
     def phase(self) -> Phase:
@@ -62,7 +63,7 @@ class Subscription(Generic[State]):
 
     async def told(self, timeout: float | None = None) -> State:
         """The state, as soon as it was told once. Raises TimeoutError, SubscriptionError when it ends without."""
-        await self._until(lambda: self.state is not None or self._engine.over, timeout)
+        await self._changes.until(lambda: self.state is not None or self._engine.over, timeout)
         if self.state is None:
             raise SubscriptionError(self.package.name, self.reason)
         return self.state
@@ -72,23 +73,13 @@ class Subscription(Generic[State]):
 
         Raises TimeoutError, SubscriptionError when it ends without.
         """
-        await self._until(lambda: self.phase is Phase.ACTIVE or self._engine.over, timeout)
+        await self._changes.until(lambda: self.phase is Phase.ACTIVE or self._engine.over, timeout)
         if self.phase is not Phase.ACTIVE:
             raise SubscriptionError(self.package.name, self.reason)
 
     async def over(self, timeout: float | None = None) -> None:
         """Until it has ended. Raises TimeoutError."""
-        await self._until(lambda: self._engine.over, timeout)
-
-    async def _until(self, condition: Callable[[], bool], timeout: float | None) -> None:
-        async with asyncio.timeout(timeout):
-            while not condition():
-                waiter = asyncio.get_running_loop().create_future()
-                self._waiters.add(waiter)
-                try:
-                    await waiter
-                finally:
-                    self._waiters.discard(waiter)
+        await self._changes.until(lambda: self._engine.over, timeout)
 
     def close(self) -> None:
         """Unsubscribe; the last NOTIFY is waited for in the background."""
@@ -185,9 +176,7 @@ class Subscription(Generic[State]):
         self._alarm.set(self._engine.timer)
         if self._engine.over:
             self._forget(self)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._changes.tell()
 
     async def _subscribe(self, expires: int, call_id: str) -> None:
         headers = Headers.of(

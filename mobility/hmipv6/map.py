@@ -394,16 +394,13 @@ class MobilityAnchorPoint:
 
     def _for_us(self, inner: bytes, row: RegionalBinding, now: float) -> list[Output]:
         """The terminal asks whether the tunnel works: echo is answered."""
-        body = inner[ip6.HEADER_SIZE :]
         if inner[6] == ip6.ICMPV6:
             try:
-                icmp6.verify(inner[8:24], inner[24:40], body)
-                message = icmp6.parse(body)
+                reply = icmp6.echo_reply(inner)
             except WireError as error:
                 raise Discard(Reason.MALFORMED, str(error)) from error
-            if isinstance(message, icmp6.Echo) and not message.reply:
-                reply = icmp6.Echo(message.identifier, message.sequence, message.data, reply=True)
-                return self._tunnel(icmp6.packet(inner[24:40], inner[8:24], reply), row, now)
+            if reply is not None:
+                return self._tunnel(reply, row, now)
         raise Discard(Reason.MESSAGE_UNEXPECTED, f"protocol {inner[6]} for the MAP itself")
 
     def _not_bound(self, packet: bytes, inner: bytes, now: float) -> list[Output]:

@@ -471,15 +471,12 @@ class HomeAgent:
         """
         if inner[6] != ip6.ICMPV6 or inner[8:24] != terminal.home:
             return self._link.receive_inner(inner, now)
-        body = inner[ip6.HEADER_SIZE :]
         try:
-            icmp6.verify(inner[8:24], inner[24:40], body)
-            message = icmp6.parse(body)
+            reply = icmp6.echo_reply(inner)
         except WireError as error:
             raise Discard(Reason.MALFORMED, str(error)) from error
-        if isinstance(message, icmp6.Echo) and not message.reply:
-            reply = icmp6.Echo(message.identifier, message.sequence, message.data, reply=True)
-            return terminal.send_by(icmp6.packet(inner[24:40], inner[8:24], reply), path, now)
+        if reply is not None:
+            return terminal.send_by(reply, path, now)
         return self._link.receive_inner(inner, now)
 
     # ------------------------------------------------------------ both ways

@@ -200,6 +200,19 @@ def packet(source: ip6.Address, destination: ip6.Address, message: Message, hop_
     return ip6.packet(source, destination, ip6.ICMPV6, payload(source, destination, message), hop_limit)
 
 
+def echo_reply(request: bytes) -> bytes | None:
+    """What answers to this whole ICMPv6 packet without extension headers, if it is an echo request; else None.
+
+    Raises `WireError`: malformed, or a wrong checksum.
+    """
+    source, destination, body = request[8:24], request[24:40], request[ip6.HEADER_SIZE :]
+    verify(source, destination, body)
+    message = parse(body)
+    if not isinstance(message, Echo) or message.reply:
+        return None
+    return packet(destination, source, Echo(message.identifier, message.sequence, message.data, reply=True))
+
+
 def may_be_answered_with_error(invoking: bytes, allow_multicast: bool = False) -> bool:
     """Whether an ICMPv6 error may be sent about a packet (RFC 4443 section 2.4 e).
 
