@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from bench.loaded import HOST, undisturbed
-from softphone.call import Call
+from softphone.calls.call import Call
+from softphone.calls.incoming import IncomingCall
 from softphone.config import Account
 from softphone.errors import CallError
-from softphone.incoming import IncomingCall
 from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.codecs import Samples, codec_named
 from softphone.media.dtmf import DURATION, DigitMethod
@@ -34,8 +34,8 @@ from softphone.media.keying import SrtpMode
 from softphone.media.offer_answer import Direction
 from softphone.media.recorder import CallRecorder
 from softphone.media.session import MediaEvent, MediaStatistics
+from softphone.network.sockets import Sockets
 from softphone.phone import Softphone
-from softphone.sockets import Sockets
 
 
 class Endless:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from softphone.accounts import Phones, default_path, load
+from softphone.accounts.accounts import Phones, default_path, load
 from softphone.errors import CallError
 from softphone.phone import Softphone
 

@@ -9,9 +9,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from softphone.accounts import Phones, default_path, load
+from softphone.accounts.accounts import Phones, default_path, load
+from softphone.calls.incoming import IncomingCall
 from softphone.errors import CallError
-from softphone.incoming import IncomingCall
 from softphone.phone import Softphone
 
 

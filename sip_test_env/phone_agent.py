@@ -19,7 +19,7 @@ from typing import Any
 
 from mobility.client import HostClient
 from mobility.net.loop import prefer_this_process
-from softphone.call import Call
+from softphone.calls.call import Call
 from softphone.config import Account
 from softphone.media.codecs import codec_named
 from softphone.media.files import WavRecorder, WavSource
@@ -27,9 +27,9 @@ from softphone.media.offer_answer import SrtpMode
 from softphone.media.rtp import PacketLog
 from softphone.media.sdp import SessionDescription
 from softphone.media.session import MediaSession, MediaSettings, MediaStatistics
+from softphone.network.sockets import HomeSockets, Sockets
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
-from softphone.sockets import HomeSockets, Sockets
 
 Answer = dict[str, Any]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from softphone.agent import Agent, Media
-from softphone.call import Call, CallState
-from softphone.call_log import CallLog
-from softphone.capabilities import capabilities, refuse_early
-from softphone.conference import Conference
+from softphone.calls.call import Call, CallState
+from softphone.calls.conference import Conference
+from softphone.calls.handovers import watch_handovers
+from softphone.calls.incoming import IncomingCall
+from softphone.calls.outgoing import DialOptions, OutgoingCall
 from softphone.config import Account
 from softphone.errors import CallError, ConfigError, SoftphoneError
 from softphone.events import (
@@ -30,16 +30,13 @@ from softphone.events import (
     MailboxChanged,
     PresenceChanged,
 )
-from softphone.handovers import watch_handovers
-from softphone.incoming import IncomingCall
 from softphone.media.session import MediaSession, PacketTrace
-from softphone.messages import send_message, take_message
-from softphone.outgoing import DialOptions, OutgoingCall
+from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
 from softphone.packages import Package
 from softphone.packages.dialog_info import DIALOG, DialogInfo
 from softphone.packages.message_summary import MESSAGE_SUMMARY, MessageSummary
 from softphone.packages.presence import PRESENCE, Presence, print_pidf
-from softphone.registration import Registration
+from softphone.people.call_log import CallLog
 from softphone.sip.auth import Authenticator, Credentials
 from softphone.sip.dialog import DialogId
 from softphone.sip.endpoint import Admission, Endpoint, ServerTransaction, Traced
@@ -50,8 +47,11 @@ from softphone.sip.message import Request
 from softphone.sip.tls import TlsSettings
 from softphone.sip.transport import Flow
 from softphone.sip.uri import SipUri
-from softphone.sockets import DirectSockets, HomeSockets, Sockets
-from softphone.subscriptions import Publication, State, Subscription, Subscriptions
+from softphone.user_agent.agent import Agent, Media
+from softphone.user_agent.capabilities import capabilities, refuse_early
+from softphone.user_agent.messages import send_message, take_message
+from softphone.user_agent.registration import Registration
+from softphone.user_agent.subscriptions import Publication, State, Subscription, Subscriptions
 
 GOODBYE_SECONDS = 3.0
 "How long shutting down waits for BYEs and the unregistration."

@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.account_editing import add_account, remove_account
-from softphone.account_settings import parse_address
-from softphone.accounts import AccountEntry, Network, PhoneConfiguration, load
+from softphone.accounts.accounts import AccountEntry, Network, PhoneConfiguration, load
+from softphone.accounts.editing import add_account, remove_account
+from softphone.accounts.passwords import FilePassword, KeyringPassword, keyring_works
+from softphone.accounts.settings import parse_address
+from softphone.accounts.trial import TRIAL_SECONDS, Trial, try_account
 from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
 from softphone.config import Account
 from softphone.errors import ConfigError
 from softphone.exit_code import ExitCode
-from softphone.passwords import FilePassword, KeyringPassword, keyring_works
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
 from softphone.sip.uri import host_port, unescape
-from softphone.trial import TRIAL_SECONDS, Trial, try_account
 
 if TYPE_CHECKING:
     from softphone.commands.common import Commands

@@ -7,11 +7,11 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.call import Call, CallState
+from softphone.calls.call import Call, CallState
+from softphone.calls.incoming import IncomingCall
 from softphone.commands.session import Finished, Session, run, session_options
 from softphone.errors import CallError, ConfigError, SoftphoneError
 from softphone.exit_code import ExitCode
-from softphone.incoming import IncomingCall
 from softphone.media.dtmf import checked
 from softphone.media.files import FileError, read_sound
 from softphone.media.recorder import CallRecorder

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.accounts import data_directory
+from softphone.accounts.accounts import data_directory
 from softphone.commands.common import complain, json_option, say, say_json
-from softphone.contacts import Contacts, read_text
 from softphone.exit_code import ExitCode
-from softphone.vcard import Contact, print_cards
+from softphone.people.contacts import Contacts, read_text
+from softphone.people.vcard import Contact, print_cards
 
 if TYPE_CHECKING:
     from softphone.commands.common import Commands

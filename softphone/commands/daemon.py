@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.accounts import Phones, load
+from softphone.accounts.accounts import Phones, load
 from softphone.commands.common import complain, config_option, config_path, say_json
 from softphone.commands.history import history_file
 from softphone.daemon.client import DaemonClient
@@ -19,7 +19,7 @@ from softphone.daemon.protocol import default_socket
 from softphone.daemon.server import Daemon
 from softphone.errors import SoftphoneError
 from softphone.exit_code import ExitCode
-from softphone.history import History
+from softphone.people.history import History
 
 if TYPE_CHECKING:
     from softphone.commands.common import Commands

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.accounts import data_directory
+from softphone.accounts.accounts import data_directory
 from softphone.commands.common import complain, json_option, say, say_json
 from softphone.exit_code import ExitCode
-from softphone.history import CallRecord, CallResult, History
+from softphone.people.history import CallRecord, CallResult, History
 
 if TYPE_CHECKING:
     from softphone.commands.common import Commands

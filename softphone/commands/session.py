@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from softphone.account_settings import parse_address
-from softphone.accounts import Network, load
-from softphone.call_log import CallLog
+from softphone.accounts.accounts import Network, load
+from softphone.accounts.settings import parse_address
+from softphone.accounts.trial import explain
 from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
 from softphone.commands.history import history_file
 from softphone.config import Account
@@ -24,14 +24,14 @@ from softphone.errors import CallRejected, ConfigError, RegistrationError, Softp
 from softphone.event_names import described
 from softphone.events import CallMedia, Listener
 from softphone.exit_code import ExitCode
-from softphone.history import History
 from softphone.media.recorder import RecordingEnded
+from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
+from softphone.network.trace import PhoneTrace
+from softphone.people.call_log import CallLog
+from softphone.people.history import History
 from softphone.phone import Softphone
 from softphone.sip.errors import SipParseError
 from softphone.sip.uri import unescape
-from softphone.sockets import DirectSockets, HomeSockets, Sockets
-from softphone.trace import PhoneTrace
-from softphone.trial import explain
 
 
 class Finished(Exception):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from softphone.accounts import data_directory
+from softphone.accounts.accounts import data_directory
 from softphone.errors import SoftphoneError
 
 LONGEST_LINE = 1 << 16

@@ -11,7 +11,7 @@ import stat
 from collections import Counter
 from pathlib import Path
 
-from softphone.accounts import Phones
+from softphone.accounts.accounts import Phones
 from softphone.daemon.protocol import LONGEST_LINE, Arguments, DaemonError, RequestError, decoded, encoded
 from softphone.daemon.service import PhoneService
 from softphone.errors import SoftphoneError

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from softphone.accounts import Phones
-from softphone.call import Call
+from softphone.accounts.accounts import Phones
+from softphone.calls.call import Call
+from softphone.calls.incoming import IncomingCall
 from softphone.daemon.protocol import Arguments, RequestError
 from softphone.errors import CallError, SoftphoneError
 from softphone.event_names import described
-from softphone.incoming import IncomingCall
 from softphone.media.dtmf import checked
 from softphone.media.files import SamplesSource, read_sound
 from softphone.media.recorder import CallRecorder

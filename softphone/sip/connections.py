@@ -7,10 +7,10 @@ import socket
 import ssl
 
 from softphone.errors import TransportError
+from softphone.network.sockets import Sockets, connect
 from softphone.sip.tls import TlsSettings
 from softphone.sip.transport import Address, Connection, Flow, Receiver, Target, Transport, UdpFlow, UdpSocket
 from softphone.sip.websocket import WebSocket
-from softphone.sockets import Sockets, connect
 
 CONNECT_SECONDS = 10.0
 MAX_CONNECTIONS = 100

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from softphone.errors import TransportError
+from softphone.network.sockets import Sockets
 from softphone.sip.auth import retry_after
 from softphone.sip.connections import CONNECT_SECONDS, Connections
 from softphone.sip.errors import SipError, SipParseError
@@ -33,7 +34,6 @@ from softphone.sip.transaction import (
 from softphone.sip.transaction_layer import TransactionLayer, cancel_for
 from softphone.sip.transport import Address, Connection, Flow, Target, Transport, UdpFlow
 from softphone.sip.uri import SipUri, Uri
-from softphone.sockets import Sockets
 
 __all__ = ["Admission", "ClientTransaction", "Endpoint", "ServerTransaction", "Traced"]
 

@@ -1,7 +1,7 @@
 """Subscriptions (RFC 6665): the state that NOTIFYs tell, and the subscriber's side as an engine. Does no I/O.
 
-The dialog and the messages are the business of whoever runs the engine (`softphone.subscriptions`); the implicit
-subscription of a REFER has no SUBSCRIBE and uses the state alone (`softphone.transfer`).
+The dialog and the messages are the business of whoever runs the engine (`softphone.user_agent.subscriptions`); the
+implicit subscription of a REFER has no SUBSCRIBE and uses the state alone (`softphone.calls.transfer`).
 """
 
 from __future__ import annotations

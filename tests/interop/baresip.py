@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sip_test_env.network import Account
-from softphone.call import Call
+from softphone.calls.call import Call
 from softphone.phone import Softphone
 from tests.interop.loopback import DOMAIN, Proxy, answered, free_port, heard
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from softphone.call import Call
+from softphone.calls.call import Call
 from softphone.phone import Softphone
 from tests.interop.loopback import DOMAIN, Proxy, answered, free_port
 

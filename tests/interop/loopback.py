@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sip_test_env import kamailio
-from softphone.call import Call
+from softphone.calls.call import Call
 from softphone.config import Account
 from softphone.events import CallHold, Listener
 from softphone.media.offer_answer import SrtpMode
 from softphone.media.session import MediaStatistics
+from softphone.network.sockets import DirectSockets, connect
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
-from softphone.sockets import DirectSockets, connect
 
 DOMAIN = "home.test"
 USERS = ("alice", "bob", "carol")

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from softphone import config
-from softphone.call import Call, CallState
+from softphone.calls.call import Call, CallState
+from softphone.calls.incoming import IncomingCall
 from softphone.config import Account, Consent
 from softphone.events import CallDigit, CallTransferred, EndedBy
-from softphone.incoming import IncomingCall
 from softphone.media.offer_answer import SrtpMode
 from softphone.phone import Softphone
 from softphone.sip import session_timer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from softphone.call import CallState
+from softphone.calls.call import CallState
 from softphone.config import Consent
 from softphone.errors import CallRejected, RegistrationError
 from softphone.events import EndedBy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from softphone.call import Call
+from softphone.calls.call import Call
 from softphone.media.codecs import Samples
 
 RATE = 8000

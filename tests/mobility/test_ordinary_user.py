@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mobility.client import MobilityError
-from softphone.sockets import HomeSockets
+from softphone.network.sockets import HomeSockets
 from tests.mobility.homes import HOME, HOME4, PEER, PEER4, Home, home_of, start_holder, write_page
 from tests.ordinary import OrdinaryUser, ordinary_user
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from softphone.call import Call
-from softphone.incoming import IncomingCall
+from softphone.calls.call import Call
+from softphone.calls.incoming import IncomingCall
+from softphone.network.sockets import DirectSockets
 from softphone.phone import Softphone
 from softphone.sip.dialog import Dialog
 from softphone.sip.endpoint import ClientTransaction, Endpoint, ServerTransaction
@@ -15,7 +16,6 @@ from softphone.sip.headers import Headers, NameAddr
 from softphone.sip.message import Request, Response
 from softphone.sip.transport import Transport
 from softphone.sip.uri import SipUri
-from softphone.sockets import DirectSockets
 from tests.softphone.support import FakeMedia, account, counting, simulate
 
 SDP = ("Content-Type", "application/sdp")

@@ -15,12 +15,12 @@ from softphone.media.events import MediaEvent
 from softphone.media.offer_answer import Direction, NotAcceptable
 from softphone.media.recorder import CallRecorder
 from softphone.media.sdp import SdpError
+from softphone.network.sockets import DirectSockets, Sockets
 from softphone.sip.auth import Challenge, Credentials, verify
 from softphone.sip.endpoint import Endpoint, ServerTransaction
 from softphone.sip.headers import Headers, NameAddr
 from softphone.sip.location import Naptr, Srv
 from softphone.sip.message import Request
-from softphone.sockets import DirectSockets, Sockets
 
 Result = TypeVar("Result")
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import softphone.commands.accounts as commands
-from softphone.accounts import load
+from softphone.accounts.accounts import load
+from softphone.accounts.trial import Trial, explain, try_account
 from softphone.cli import main
 from softphone.exit_code import ExitCode
 from softphone.phone import Softphone
-from softphone.trial import Trial, explain, try_account
 from tests.softphone.support import FixedNames, Registrar, account, simulate
 
 

@@ -16,16 +16,16 @@ import pytest
 from aiortc.contrib.media import MediaRelay
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, VideoStreamTrack
 
-from softphone.call import Call
+from softphone.calls.call import Call
+from softphone.calls.incoming import IncomingCall
 from softphone.errors import CallError, TransportError
 from softphone.events import CallEnded, CallMedia
-from softphone.incoming import IncomingCall
 from softphone.media.codecs import Samples
 from softphone.media.dtmf import DigitMethod
 from softphone.media.events import AudioFailed
 from softphone.media.files import FileError, MemorySink, SamplesSource
+from softphone.network.sockets import DirectSockets
 from softphone.phone import Softphone
-from softphone.sockets import DirectSockets
 from tests.softphone.support import FakeMedia, account, simulate
 
 Script = Callable[[Call, IncomingCall], Coroutine[Any, Any, None]]

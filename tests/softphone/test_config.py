@@ -13,7 +13,7 @@ from mobility.client import HostClient, HostError
 from softphone.config import Account
 from softphone.errors import ConfigError, TransportError
 from softphone.media.keying import Keying
-from softphone.sockets import DirectSockets, HomeSockets, connect
+from softphone.network.sockets import DirectSockets, HomeSockets, connect
 
 
 @pytest.mark.parametrize(

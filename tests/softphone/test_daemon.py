@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 import softphone.daemon.server as server
-from softphone.accounts import AccountEntry, Phones, load
-from softphone.call_log import CallLog
+from softphone.accounts.accounts import AccountEntry, Phones, load
 from softphone.cli import main
 from softphone.config import Account
 from softphone.daemon.client import DaemonClient
 from softphone.daemon.protocol import DaemonError, RequestError
 from softphone.daemon.server import Daemon
 from softphone.exit_code import ExitCode
-from softphone.history import CallResult, History
+from softphone.people.call_log import CallLog
+from softphone.people.history import CallResult, History
 from softphone.phone import Softphone
 from tests.softphone.support import FakeMedia, account, simulate
 

@@ -16,6 +16,7 @@ import pytest
 import softphone.sip.connections
 from softphone.errors import ConfigError, TransportError
 from softphone.media.session import MediaStatistics
+from softphone.network.sockets import DirectSockets, connect
 from softphone.phone import Softphone
 from softphone.sip.connections import IDLE_SECONDS
 from softphone.sip.endpoint import Endpoint, ServerTransaction, Traced
@@ -24,7 +25,6 @@ from softphone.sip.message import Request, Response, parse_message
 from softphone.sip.tls import TlsSettings
 from softphone.sip.transport import KEEPALIVE, PONG_WAIT, SILENT_PEER, Address, Target, Transport
 from softphone.sip.uri import SipUri
-from softphone.sockets import DirectSockets, connect
 from tests.softphone.certificates import make_certificate
 from tests.softphone.support import FakeMedia, FixedNames, account, counting, simulate
 

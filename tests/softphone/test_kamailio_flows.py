@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-import softphone.registration
+import softphone.user_agent.registration
 from sip_test_env import kamailio
 from softphone.config import Account
 from softphone.events import EndedBy, Registered, RegistrationFailed
 from softphone.media.offer_answer import SrtpMode
+from softphone.network.sockets import DirectSockets, connect
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
-from softphone.sockets import DirectSockets, connect
 from tests.softphone.certificates import make_certificate
 from tests.softphone.support import FakeMedia
 
@@ -191,7 +191,7 @@ def test_the_edge_is_restarted_in_mid_call(edge: Server) -> None:
 
 
 def test_a_connection_is_made_anew_after_a_restart(edge: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softphone.registration, "FLOW_BACKOFF_FIRST", 0.5)  # of 60 s
+    monkeypatch.setattr(softphone.user_agent.registration, "FLOW_BACKOFF_FIRST", 0.5)  # of 60 s
 
     async def work() -> None:
         async with phone(edge, "alice", Transport.TCP) as alice, phone(edge, "bob", Transport.TCP) as bob:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from softphone.resolver import KnownNames, Resolver
+from softphone.network.resolver import KnownNames, Resolver
 
 
 class NobodyToAsk(Resolver):

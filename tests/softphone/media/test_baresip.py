@@ -17,8 +17,8 @@ from softphone.media.dtmf import DigitMethod
 from softphone.media.ice_description import IceSettings
 from softphone.media.keying import Keying
 from softphone.media.offer_answer import SrtpMode
+from softphone.network.sockets import DirectSockets
 from softphone.phone import Softphone
-from softphone.sockets import DirectSockets
 from tests.interop.baresip import MODULES, baresip, called, says, write_settings
 from tests.interop.loopback import Proxy, heard, run_proxy
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import pytest
 
 from softphone.media.sdp import SessionDescription
+from softphone.network.sockets import DirectSockets, connect
 from softphone.phone import Softphone
 from softphone.sip.endpoint import Traced
 from softphone.sip.errors import SipParseError
 from softphone.sip.message import Request, Response, parse_message
 from softphone.sip.uri import SipUri
-from softphone.sockets import DirectSockets, connect
 from tests.softphone.support import FakeMedia, account, counting, simulate
 
 MESSAGES = Path(__file__).parent / "torture"

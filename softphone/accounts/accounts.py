@@ -1,0 +1,240 @@
+"""Several accounts at once: the configuration file, and the phones that it makes.
+
+``async with Phones(load(default_path())) as phones: call = await phones.choose("bob@example.org").dial(...)``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from softphone.accounts.passwords import PasswordSource, PlainPassword, check_private
+from softphone.accounts.settings import (
+    any_text,
+    one_of,
+    parse_address,
+    read_ice,
+    read_password,
+    read_settings,
+    sip_address,
+    text,
+)
+from softphone.accounts.settings import path as a_path
+from softphone.accounts.toml_file import Table, TomlFile
+from softphone.config import Account
+from softphone.errors import ConfigError, SoftphoneError
+from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
+from softphone.people.call_log import CallLog
+from softphone.people.history import History
+from softphone.phone import Softphone
+from softphone.sip.uri import unescape
+
+
+class Network(StrEnum):
+    """Which network an account's calls and speech go through."""
+
+    DIRECT = "direct"
+    "The one that this machine is in."
+    HOME = "home"
+    "The home network, wherever the machine is: the mobile home address (`mobility mn` has to run)."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountEntry:
+    """One account of the configuration; its password has not been asked for yet."""
+
+    name: str
+    settings: Account
+    "Without passwords."
+    password: PasswordSource | None = None
+    turn_password: PasswordSource | None = None
+    network: Network = Network.DIRECT
+    home_socket: Path | None = None
+    "``host.sock`` of the mobility process; None: where `mobility mn` puts it."
+
+    def account(self) -> Account:
+        """With the passwords. May take long (a command may ask a person). Raises ConfigError."""
+        settings = self.settings
+        if self.turn_password is not None and settings.ice is not None:
+            settings = replace(settings, ice=replace(settings.ice, turn_password=self.turn_password.read()))
+        return settings if self.password is None else replace(settings, password=self.password.read())
+
+    def sockets(self) -> Sockets:
+        """Of the network that the account uses."""
+        if self.network is Network.DIRECT:
+            return DirectSockets()
+        return HomeSockets(default_home_socket() if self.home_socket is None else self.home_socket)
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneConfiguration:
+    """What the file says."""
+
+    path: Path
+    entries: Mapping[str, AccountEntry]
+    default: str | None = None
+    "Name of the account that calls where none is named; None: the first."
+
+
+def default_path() -> Path:
+    """``$XDG_CONFIG_HOME/roamphone/softphone.toml``."""
+    return _xdg("XDG_CONFIG_HOME", ".config") / "softphone.toml"
+
+
+def data_directory() -> Path:
+    """``$XDG_DATA_HOME/roamphone``: history and contacts."""
+    return _xdg("XDG_DATA_HOME", ".local/share")
+
+
+def default_home_socket() -> Path:
+    """Where `mobility mn` of the same user listens."""
+    if os.geteuid() == 0:
+        return Path("/run/roamphone/mn/host.sock")
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    return (
+        _xdg("XDG_STATE_HOME", ".local/state") / "mn/run" if own is None else Path(own) / "roamphone/mn"
+    ) / "host.sock"
+
+
+def _xdg(variable: str, otherwise: str) -> Path:
+    given = Path(os.environ.get(variable, ""))
+    return (given if given.is_absolute() else Path.home() / otherwise) / "roamphone"
+
+
+def load(path: Path) -> PhoneConfiguration:
+    """Read and check the file. Raises ConfigError with line, key and what is expected there.
+
+    No password is asked for; but a file that holds one must not be open to others.
+    """
+    file = TomlFile(path)
+    root = file.root
+    default = root.optional("default", text)
+    accounts = root.table("account")
+    root.end()
+    entries = {} if accounts is None else {name: _entry(name, table, path) for name, table in accounts.tables().items()}
+    if default is not None and default not in entries:
+        raise root.error("default", f"there is no account {default!r}; there are {', '.join(entries) or 'none at all'}")
+    if any(
+        isinstance(source, PlainPassword)
+        for entry in entries.values()
+        for source in (entry.password, entry.turn_password)
+    ):
+        check_private(path)
+    return PhoneConfiguration(path, entries, default)
+
+
+def _entry(name: str, table: Table, path: Path) -> AccountEntry:
+    beside = path.parent
+    address = table.required("address", sip_address)
+    settings = read_settings(table, beside)
+    password = read_password(table, beside)
+    ice, turn_password = read_ice(table.table("ice"), beside)
+    network = table.optional("network", one_of(Network)) or Network.DIRECT
+    home_socket = table.optional("home_socket", a_path)
+    table.end()
+    if home_socket is not None and network is Network.DIRECT:
+        raise table.error("home_socket", 'is for network = "home"')
+    try:
+        account = Account(user=unescape(address.user or ""), domain=address.host, ice=ice, **settings)
+    except ConfigError as exc:
+        raise table.error(None, str(exc)) from None
+    return AccountEntry(
+        name=name, settings=account, password=password, turn_password=turn_password, network=network,
+        home_socket=None if home_socket is None else beside / home_socket,
+    )  # fmt: skip
+
+
+PhoneFactory = Callable[[AccountEntry, Account], Softphone]
+"Makes the phone of an account, whose password has been read."
+
+
+class Phones:
+    """The phones of all accounts, each by its name. One that cannot start does not stop the others: `failures`.
+
+    ``history`` gets the calls of all. ``make`` replaces how a phone is made.
+    """
+
+    def __init__(
+        self, configuration: PhoneConfiguration, make: PhoneFactory | None = None, *, history: History | None = None
+    ) -> None:
+        self.configuration = configuration
+        self.running: dict[str, Softphone] = {}
+        self.failures: dict[str, SoftphoneError] = {}
+        "Accounts that could not start (no password, no home address, port in use), and why."
+        self._make = self._phone if make is None else make
+        self._history = history
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Start all accounts, one after the other: commands for passwords may ask the same person."""
+        try:
+            for name in self.configuration.entries:
+                with suppress(SoftphoneError):
+                    await self.start_one(name)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def start_one(self, name: str) -> Softphone:
+        """Start an account that does not run, also again after a failure. Raises ConfigError, TransportError."""
+        if name in self.running:
+            return self.running[name]
+        if (entry := self.configuration.entries.get(name)) is None:
+            known = ", ".join(self.configuration.entries) or "none at all"
+            raise ConfigError(f"there is no account {name!r} in {self.configuration.path}; there are {known}")
+        self.failures.pop(name, None)
+        try:
+            account = await asyncio.to_thread(entry.account)
+            phone = self._make(entry, account)
+            await phone.start()
+        except SoftphoneError as exc:
+            self.failures[name] = exc
+            raise
+        self.running[name] = phone
+        return phone
+
+    def _phone(self, entry: AccountEntry, account: Account) -> Softphone:
+        log = None if self._history is None else CallLog(self._history, entry.name)
+        return Softphone(account, entry.sockets(), log=log)
+
+    async def close(self) -> None:
+        """End all of them, side by side."""
+        phones, self.running = list(self.running.values()), {}
+        await asyncio.gather(*(phone.close() for phone in phones))
+
+    def __getitem__(self, name: str) -> Softphone:
+        """The running phone of that name. Raises ConfigError, or why it could not start."""
+        if name in self.running:
+            return self.running[name]
+        raise self.failures.get(name) or ConfigError(f"the account {name!r} does not run")
+
+    def choose(self, target: str) -> Softphone:
+        """Who calls a target: an account at its domain, else the default, else the first that runs.
+
+        Raises ConfigError when none runs.
+        """
+        if not self.running:
+            raise ConfigError(f"no account runs: {'; '.join(map(str, self.failures.values())) or 'none is configured'}")
+        default = self.configuration.default
+        order = sorted(self.running, key=lambda name: name != default)
+        try:
+            domain = parse_address(any_text(target)).host
+        except ValueError:
+            domain = None  # a number
+        at_home = (name for name in order if self.running[name].account.domain.lower() == domain)
+        return self.running[next(at_home, order[0])]

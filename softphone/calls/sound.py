@@ -1,0 +1,108 @@
+"""The sound of one call, whichever media session carries it: what is played and recorded, digits, what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from softphone.errors import CallError
+from softphone.media.audio import AudioSink, AudioSource
+from softphone.media.events import AudioFailed, MediaEvent, PlaybackEnded
+from softphone.media.recorder import CallRecorder
+from softphone.user_agent.agent import Media
+
+
+class Sound:
+    """Outlives its media sessions: a call that forks may change them, and after the end the last counters are known."""
+
+    def __init__(self, tell: Callable[[MediaEvent], None]) -> None:
+        self.media: Media | None = None
+        self.flows = False
+        "The session was started."
+        self._tell = tell
+        self._ended: Media | None = None
+        self._source: AudioSource | None = None
+        self._sink: AudioSink | None = None
+        self._recorder: CallRecorder | None = None
+        self._holding = False
+        self._music: AudioSource | None = None
+
+    def use(self, media: Media | None) -> Media | None:
+        """This session from now on; returns the one before."""
+        before, self.media, self.flows = self.media, media, False
+        if before is not None:
+            before.on_event = lambda event: None
+        if media is not None:
+            media.on_event = self._heard
+            media.play(self._played)
+            media.record(self._sink)
+            media.record_call(self._recorder)
+        return before
+
+    async def start(self) -> None:
+        if self.media is not None and not self.flows:
+            await self.media.start()
+            self.flows = True
+
+    def end(self) -> Media | None:
+        """Returns the session to close."""
+        self._ended, self.media = self.media, None
+        return self._ended
+
+    def statistics(self) -> object:
+        """Of the session, or of the last one; None before there was one."""
+        media = self._ended if self.media is None else self.media
+        return None if media is None else media.statistics()
+
+    def belongs(self, media: Media | None) -> bool:
+        """Whether this session is, or was, the call's."""
+        return media is not None and media in (self.media, self._ended)
+
+    # each of these raises CallError when the call has no sound (any more)
+
+    def play(self, source: AudioSource | None) -> None:
+        media = self.session
+        self._source = source
+        media.play(self._played)
+
+    def record(self, sink: AudioSink | None) -> None:
+        media = self.session
+        self._sink = sink
+        media.record(sink)
+
+    def record_call(self, recorder: CallRecorder | None) -> None:
+        media = self.session
+        self._recorder = recorder
+        media.record_call(recorder)
+
+    def hold(self, music: AudioSource | None) -> None:
+        """Only this is to be heard for now."""
+        self._holding, self._music = True, music
+        self.session.play(music)
+
+    def resume(self) -> None:
+        self._holding, self._music = False, None
+        self.session.play(self._source)
+
+    def take(self, other: Sound) -> None:
+        """Play and record what the other one plays and records."""
+        self.play(other._source)
+        self.record(other._sink)
+
+    @property
+    def session(self) -> Media:
+        if self.media is None:
+            raise CallError("the call has no sound now: it has ended, or not begun")
+        return self.media
+
+    @property
+    def _played(self) -> AudioSource | None:
+        return self._music if self._holding else self._source
+
+    def _heard(self, event: MediaEvent) -> None:
+        match event:
+            case PlaybackEnded(source) | AudioFailed(source):  # is not to begin again after a hold
+                self._source = None if source is self._source else self._source
+                self._music = None if source is self._music else self._music
+            case _:
+                pass
+        self._tell(event)

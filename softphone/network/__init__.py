@@ -1,0 +1,1 @@
+"""Where the phone's sockets and names come from, and the record of its packets."""
