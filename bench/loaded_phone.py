@@ -57,6 +57,7 @@ class NoMedia:
 
     def __init__(self) -> None:
         self.on_event: Callable[[MediaEvent], None] = lambda event: None
+        self.muted = False
 
     def offer(self, direction: Direction = Direction.SENDRECV) -> str:
         return (

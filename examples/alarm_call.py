@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from softphone.accounts.accounts import Phones, default_path, load
+from softphone.accounts.accounts import Phones, load
 from softphone.errors import CallError
+from softphone.paths import default_path
 from softphone.phone import Softphone
 
 

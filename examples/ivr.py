@@ -9,9 +9,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from softphone.accounts.accounts import Phones, default_path, load
+from softphone.accounts.accounts import Phones, load
 from softphone.calls.incoming import IncomingCall
 from softphone.errors import CallError
+from softphone.paths import default_path
 from softphone.phone import Softphone
 
 

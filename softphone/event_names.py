@@ -30,10 +30,11 @@ def described(event: Event, account: str | None = None) -> dict[str, object]:
 def _fields(event: object) -> dict[str, object]:
     assert dataclasses.is_dataclass(event)
     pairs = ((field.name, getattr(event, field.name)) for field in dataclasses.fields(event))
-    return {name: _value(value) for name, value in pairs if name not in ("source", "part")}
+    return {name: shown(value) for name, value in pairs if name not in ("source", "part")}
 
 
-def _value(value: object) -> object:
+def shown(value: object) -> object:
+    """A value of an event as JSON values."""
     match value:
         case Enum():
             return value.value
@@ -42,9 +43,9 @@ def _value(value: object) -> object:
         case bytes():
             return value.decode("utf-8", "replace")
         case tuple() if (names := getattr(value, "_fields", None)) is not None:
-            return {name: _value(part) for name, part in zip(names, value, strict=True)}
+            return {name: shown(part) for name, part in zip(names, value, strict=True)}
         case tuple() | list():
-            return [_value(part) for part in value]
+            return [shown(part) for part in value]
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return _fields(value)
         case _:

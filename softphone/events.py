@@ -144,6 +144,13 @@ class CallHold(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CallMuted(CallEvent):
+    """Whether the other side hears us has changed, by our will."""
+
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CallTransferRequested(CallEvent):
     """The other side wants us to talk to somebody else: see `Call.transfer_request`."""
 

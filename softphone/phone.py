@@ -87,8 +87,9 @@ class Softphone:
         self._random = random
         self._jitter = jitter
         self._names = names
-        self._trace = trace
-        self._media_trace = media_trace
+        self.media_trace = media_trace
+        "Told of every packet of the calls that begin from now on, see `MediaSession.trace`."
+        self._traces: list[Callable[[Traced], None]] = [] if trace is None else [trace]
         self._log = log
         self._hub = EventHub()
         self._agent: Agent | None = None
@@ -117,7 +118,7 @@ class Softphone:
             self._sockets, str(ip_address(host)), account.local_port,
             tls=TlsSettings(account.ca_file, account.certificate, account.private_key, account.verify_clients),
             websocket_path=account.websocket_path,
-            random=self._random, names=self._names, trace=self._trace,
+            random=self._random, names=self._names, trace=self._traced,
             on_request=self._on_request, on_ack=self._on_ack, on_connection_lost=self._on_connection_lost,
             admission=self._admission,
         )  # fmt: skip
@@ -272,6 +273,10 @@ class Softphone:
             yield call
         self._arrived.put_nowait(None)
 
+    def watch_messages(self, tell: Callable[[Traced], None]) -> None:
+        """Tell every SIP message from now on, also when the phone is started later."""
+        self._traces.append(tell)
+
     def events(self) -> Listener:
         """An async iterator over everything that happens from now on."""
         return self._hub.listen()
@@ -317,10 +322,14 @@ class Softphone:
 
     async def _open_session(self, sockets: Sockets, host: str) -> Media:
         session = await MediaSession.open(sockets, host, self.account.media)
-        session.trace = self._media_trace
+        session.trace = self.media_trace
         return session
 
     # from the endpoint
+
+    def _traced(self, message: Traced) -> None:
+        for tell in self._traces:
+            tell(message)
 
     def _admission(self, request: Request, flow: Flow) -> Admission:
         agent = self._agent

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 from softphone.accounts.passwords import PasswordSource, PlainPassword, check_private
+from softphone.accounts.preferences import read_preferences
 from softphone.accounts.settings import (
     any_text,
     one_of,
@@ -24,13 +24,13 @@ from softphone.accounts.settings import (
     read_password,
     read_settings,
     sip_address,
-    text,
 )
 from softphone.accounts.settings import path as a_path
 from softphone.accounts.toml_file import Table, TomlFile
 from softphone.config import Account
 from softphone.errors import ConfigError, SoftphoneError
 from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
+from softphone.paths import default_home_socket
 from softphone.people.call_log import CallLog
 from softphone.people.history import History
 from softphone.phone import Softphone
@@ -81,31 +81,8 @@ class PhoneConfiguration:
     entries: Mapping[str, AccountEntry]
     default: str | None = None
     "Name of the account that calls where none is named; None: the first."
-
-
-def default_path() -> Path:
-    """``$XDG_CONFIG_HOME/roamphone/softphone.toml``."""
-    return _xdg("XDG_CONFIG_HOME", ".config") / "softphone.toml"
-
-
-def data_directory() -> Path:
-    """``$XDG_DATA_HOME/roamphone``: history and contacts."""
-    return _xdg("XDG_DATA_HOME", ".local/share")
-
-
-def default_home_socket() -> Path:
-    """Where `mobility mn` of the same user listens."""
-    if os.geteuid() == 0:
-        return Path("/run/roamphone/mn/host.sock")
-    own = os.environ.get("XDG_RUNTIME_DIR")
-    return (
-        _xdg("XDG_STATE_HOME", ".local/state") / "mn/run" if own is None else Path(own) / "roamphone/mn"
-    ) / "host.sock"
-
-
-def _xdg(variable: str, otherwise: str) -> Path:
-    given = Path(os.environ.get(variable, ""))
-    return (given if given.is_absolute() else Path.home() / otherwise) / "roamphone"
+    preferences: Mapping[str, Any] = field(default_factory=dict)
+    "What stands there beyond accounts, by the names of `softphone.accounts.preferences`."
 
 
 def load(path: Path) -> PhoneConfiguration:
@@ -115,7 +92,8 @@ def load(path: Path) -> PhoneConfiguration:
     """
     file = TomlFile(path)
     root = file.root
-    default = root.optional("default", text)
+    preferences = read_preferences(root, path.parent)
+    default = preferences.get("default")
     accounts = root.table("account")
     root.end()
     entries = {} if accounts is None else {name: _entry(name, table, path) for name, table in accounts.tables().items()}
@@ -127,7 +105,7 @@ def load(path: Path) -> PhoneConfiguration:
         for source in (entry.password, entry.turn_password)
     ):
         check_private(path)
-    return PhoneConfiguration(path, entries, default)
+    return PhoneConfiguration(path, entries, default, preferences)
 
 
 def _entry(name: str, table: Table, path: Path) -> AccountEntry:
@@ -151,6 +129,21 @@ def _entry(name: str, table: Table, path: Path) -> AccountEntry:
     )  # fmt: skip
 
 
+def load_or_empty(path: Path) -> PhoneConfiguration:
+    """As `load`; no file is one without accounts."""
+    return load(path) if path.exists() else PhoneConfiguration(path, {})
+
+
+class Changed(NamedTuple):
+    """What another configuration has changed: names of accounts."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    waiting: tuple[str, ...]
+    "Have calls, and go on with what they had until `Phones.apply` is called again."
+
+
 PhoneFactory = Callable[[AccountEntry, Account], Softphone]
 "Makes the phone of an account, whose password has been read."
 
@@ -168,8 +161,10 @@ class Phones:
         self.running: dict[str, Softphone] = {}
         self.failures: dict[str, SoftphoneError] = {}
         "Accounts that could not start (no password, no home address, port in use), and why."
+        self.on_start: Callable[[str, Softphone], None] = lambda name, phone: None
+        "Told of every phone that starts, before it sends anything."
+        self.history = history
         self._make = self._phone if make is None else make
-        self._history = history
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -206,10 +201,39 @@ class Phones:
             self.failures[name] = exc
             raise
         self.running[name] = phone
+        self.on_start(name, phone)
         return phone
 
+    async def apply(self, configuration: PhoneConfiguration) -> Changed:
+        """From now on this one counts: accounts are started, ended, and begun anew where their settings changed.
+
+        Those with calls wait for their end. Raises nothing that an account can cause: `failures`.
+        """
+        old, new = self.configuration.entries, configuration.entries
+        different = [name for name, entry in old.items() if name in self.running and new.get(name) != entry]
+        waiting = [name for name in different if self.running[name].calls]
+        kept = {name: old[name] for name in waiting}
+        self.configuration = replace(configuration, entries={**new, **kept})
+        ending = [name for name in different if name not in waiting]
+        await asyncio.gather(*(self._end(name) for name in ending))
+        for name in [name for name in self.failures if name not in new]:
+            del self.failures[name]
+        for name in new:
+            if name not in self.running:
+                with suppress(SoftphoneError):
+                    await self.start_one(name)
+        return Changed(
+            added=tuple(name for name in new if name not in old),
+            removed=tuple(name for name in old if name not in new and name not in waiting),
+            changed=tuple(name for name in ending if name in new),
+            waiting=tuple(waiting),
+        )
+
+    async def _end(self, name: str) -> None:
+        await self.running.pop(name).close()
+
     def _phone(self, entry: AccountEntry, account: Account) -> Softphone:
-        log = None if self._history is None else CallLog(self._history, entry.name)
+        log = None if self.history is None else CallLog(self.history, entry.name)
         return Softphone(account, entry.sockets(), log=log)
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ import importlib
 import os
 import stat
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -136,6 +137,21 @@ class KeyringPassword:
             raise ConfigError(
                 f"the keyring cannot be used ({type(exc).__name__}): is it there, and unlocked?"
             ) from None
+
+
+def keep_password(password: str, path: Path, name: str, user: str) -> dict[str, object]:
+    """Put a password that was typed in into the keyring where there is one, else into a file beside ``path``.
+
+    Returns the key of the account that says where it is. Raises ConfigError.
+    """
+    if keyring_works():
+        key = f"{name}/{user}"
+        with suppress(ConfigError):
+            KeyringPassword(key).write(password)
+            return {"password_keyring": key}
+    file = path.parent / f"{name}.password"
+    FilePassword(file).write(password)
+    return {"password_file": file.name}
 
 
 def keyring_works() -> bool:

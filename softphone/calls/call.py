@@ -25,6 +25,7 @@ from softphone.events import (
     CallEnded,
     CallHold,
     CallMedia,
+    CallMuted,
     EndedBy,
     InfoReceived,
 )
@@ -96,8 +97,10 @@ class Call(ABC):
         self._timer_alarm = Alarm(self._timer_due)
         self._renegotiation = Renegotiation(self)
         self._transfers = Transfers(self)
+        self.began_at = asyncio.get_running_loop().time()
+        "In seconds of the event loop's clock."
         self.answered_at: float | None = None
-        "When both sides agreed, in seconds of the event loop's clock; None: not yet."
+        "When both sides agreed, by the same clock; None: not yet."
         agent.begins(self)
 
     # what everybody may know
@@ -130,6 +133,16 @@ class Call(ABC):
     def held(self) -> bool:
         """The other side holds us."""
         return self._leg is not None and self._leg.held
+
+    @property
+    def muted(self) -> bool:
+        """The other side hears nothing of us, by our will."""
+        return self._sound.muted
+
+    @property
+    def recorder(self) -> CallRecorder | None:
+        """What records both sides at this moment."""
+        return self._sound.recorder
 
     @property
     def transfer_request(self) -> TransferRequest | None:
@@ -216,6 +229,12 @@ class Call(ABC):
     def record_call(self, recorder: CallRecorder | None) -> None:
         """Record both sides from now on; None: end it. Raises CallError after the end."""
         self._sound.record_call(recorder)
+
+    def mute(self, on: bool = True) -> None:
+        """Let the other side hear nothing of us; what is played goes on unheard. `CallMuted` tells."""
+        if on != self.muted:
+            self._sound.mute(on)
+            self._agent.hub.emit(CallMuted(self.id, on))
 
     def take_sound_of(self, other: Call) -> None:
         """Play and record here what the other call plays and records. Raises CallError after the end."""

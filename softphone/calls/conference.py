@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from softphone.errors import CallError
-from softphone.events import ConferenceChanged, EventHub
+from softphone.events import CallMuted, ConferenceChanged, EventHub
 from softphone.media.mixer import Mixer, Port
 
 if TYPE_CHECKING:
@@ -46,6 +46,13 @@ class Conference:
         call.play(None)
         call.record(None)
         self._left(call)
+
+    def mute(self, on: bool) -> None:
+        """Whether nobody in it hears us; they hear each other all the same."""
+        if on != self.local.muted:
+            self.local.muted = on
+            for call in self._ports:
+                self._hub.emit(CallMuted(call.id, on))
 
     def close(self) -> None:
         """Everybody leaves; the calls go on."""

@@ -24,6 +24,7 @@ class Sound:
         self._sink: AudioSink | None = None
         self._recorder: CallRecorder | None = None
         self._holding = False
+        self._muted = False
         self._music: AudioSource | None = None
 
     def use(self, media: Media | None) -> Media | None:
@@ -36,6 +37,7 @@ class Sound:
             media.play(self._played)
             media.record(self._sink)
             media.record_call(self._recorder)
+            self._apply_mute()
         return before
 
     async def start(self) -> None:
@@ -78,10 +80,30 @@ class Sound:
         """Only this is to be heard for now."""
         self._holding, self._music = True, music
         self.session.play(music)
+        self._apply_mute()
 
     def resume(self) -> None:
         self._holding, self._music = False, None
         self.session.play(self._source)
+        self._apply_mute()
+
+    @property
+    def recorder(self) -> CallRecorder | None:
+        """Of the recording that goes on."""
+        return None if self._recorder is None or self._recorder.ended is not None else self._recorder
+
+    @property
+    def muted(self) -> bool:
+        return self._muted
+
+    def mute(self, on: bool) -> None:
+        """Silence in place of what is played, but not of the music of a hold."""
+        self._muted = on
+        self._apply_mute()
+
+    def _apply_mute(self) -> None:
+        if self.media is not None:
+            self.media.muted = self._muted and not self._holding
 
     def take(self, other: Sound) -> None:
         """Play and record what the other one plays and records."""

@@ -7,15 +7,14 @@ import asyncio
 import getpass
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softphone.accounts.accounts import AccountEntry, Network, PhoneConfiguration, load
-from softphone.accounts.editing import add_account, remove_account
-from softphone.accounts.passwords import FilePassword, KeyringPassword, keyring_works
+from softphone.accounts.editing import NAME, add_account, drafted, remove_account
+from softphone.accounts.passwords import FilePassword, KeyringPassword, keep_password
 from softphone.accounts.settings import parse_address
 from softphone.accounts.trial import TRIAL_SECONDS, Trial, try_account
 from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
@@ -29,7 +28,6 @@ from softphone.sip.uri import host_port, unescape
 if TYPE_CHECKING:
     from softphone.commands.common import Commands
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
 SOURCE_OPTIONS = ("password_file", "password_command", "password_env", "password_keyring")
 
 
@@ -205,14 +203,18 @@ def add_one(options: argparse.Namespace, terminal: Terminal) -> int:
     if options.no_register:
         keys["register"] = False
     password = _password(options, terminal, keys, user, asks=asks)
-    entry = _checked(path, name, keys)
+    entry = drafted(path, name, keys)
     if not options.no_test:
         code = _try(entry, password, options.timeout)
         if code and not options.keep and not (asks and _yes(terminal, "Save the account all the same?")):
             say("not saved")
             return code
     if password is not None:
-        keys |= _keep_password(password, path, name, user)
+        where = keep_password(password, path, name, user)
+        keys |= where
+        file = where.get("password_file")
+        place = "the keyring" if file is None else f"{path.parent / str(file)} (mode 0600)"
+        say(f"the password is in {place}")
     add_account(path, name, keys)
     say(f"{name}: saved in {path}")
     return ExitCode.OK
@@ -233,38 +235,11 @@ def _password(
     return (terminal.ask_secretly(f"Password of {user} (empty: none): ") or None) if asks else None
 
 
-def _checked(path: Path, name: str, keys: dict[str, object]) -> AccountEntry:
-    """As the file would have it. Raises ConfigError."""
-    with tempfile.TemporaryDirectory() as directory:
-        draft = Path(directory) / path.name
-        try:
-            add_account(draft, name, keys)
-            return load(draft).entries[name]
-        except ConfigError as exc:
-            raise ConfigError(str(exc).replace(f"{draft}:", "the new account, line ")) from None
-
-
 def _try(entry: AccountEntry, password: str | None, timeout: float) -> ExitCode:
     account: Account = entry.account() if password is None else replace(entry.settings, password=password)
     trial = asyncio.run(try_account(Softphone(account, entry.sockets()), timeout))
     _tell(entry.name, trial)
     return trial.code
-
-
-def _keep_password(password: str, path: Path, name: str, user: str) -> dict[str, object]:
-    """In the keyring where there is one, else in a file beside the configuration."""
-    if keyring_works():
-        key = f"{name}/{user}"
-        try:
-            KeyringPassword(key).write(password)
-            say("the password is in the keyring")
-            return {"password_keyring": key}
-        except ConfigError as exc:
-            complain(f"{exc}; a file is used instead")
-    file = path.parent / f"{name}.password"
-    FilePassword(file).write(password)
-    say(f"the password is in {file} (mode 0600)")
-    return {"password_file": file.name}
 
 
 def _name(host: str, configuration: PhoneConfiguration) -> str:

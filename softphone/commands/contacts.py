@@ -8,23 +8,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.accounts.accounts import data_directory
 from softphone.commands.common import complain, json_option, say, say_json
 from softphone.exit_code import ExitCode
+from softphone.paths import contacts_file
 from softphone.people.contacts import Contacts, read_text
 from softphone.people.vcard import Contact, print_cards
 
 if TYPE_CHECKING:
     from softphone.commands.common import Commands
 
-FILE = "contacts.vcf"
 SHOWN = 20
 "Problems of an import that are told."
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser("contacts", help="the address book (vCards): list, find, import, export, remove")
-    parser.add_argument("--file", type=Path, help=f"default: ~/.local/share/roamphone/{FILE}")
+    parser.add_argument("--file", type=Path, help="default: ~/.local/share/roamphone/contacts.vcf")
     inner = parser.add_subparsers(dest="contacts_command", required=True, metavar="COMMAND")
     listing = inner.add_parser("list", help="everybody")
     json_option(listing)
@@ -41,11 +40,6 @@ def add(commands: Commands) -> None:
     removing = inner.add_parser("remove", help="takes somebody out")
     removing.add_argument("name")
     removing.set_defaults(run=remove)
-
-
-def contacts_file() -> Path:
-    """Where the phone keeps them."""
-    return data_directory() / FILE
 
 
 def _contacts(options: argparse.Namespace) -> Contacts:

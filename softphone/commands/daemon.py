@@ -11,14 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.accounts.accounts import Phones, load
-from softphone.commands.common import complain, config_option, config_path, say_json
-from softphone.commands.history import history_file
+from softphone.accounts.accounts import Phones, load, load_or_empty
+from softphone.commands.common import complain, config_option, say_json
 from softphone.daemon.client import DaemonClient
-from softphone.daemon.protocol import default_socket
 from softphone.daemon.server import Daemon
 from softphone.errors import SoftphoneError
 from softphone.exit_code import ExitCode
+from softphone.paths import default_path, default_socket, history_file
 from softphone.people.history import History
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def _socket_option(parser: argparse.ArgumentParser) -> None:
 def serve(options: argparse.Namespace) -> int:
     """Until Ctrl-C or SIGTERM; then calls end politely."""
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, stream=sys.stderr)
-    configuration = load(config_path(options))
+    configuration = load_or_empty(default_path()) if options.config is None else load(options.config)
 
     async def run(history: History) -> None:
         main = asyncio.current_task()

@@ -8,15 +8,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.accounts.accounts import data_directory
 from softphone.commands.common import complain, json_option, say, say_json
 from softphone.exit_code import ExitCode
+from softphone.paths import history_file
 from softphone.people.history import CallRecord, CallResult, History
 
 if TYPE_CHECKING:
     from softphone.commands.common import Commands
-
-FILE = "history.db"
 
 
 def add(commands: Commands) -> None:
@@ -26,14 +24,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--missed", action="store_true", help="only missed calls")
     parser.add_argument("--before", type=int, metavar="ID", help="the page before this one")
     parser.add_argument("--clear", action="store_true", help="forget all calls")
-    parser.add_argument("--file", type=Path, help=f"default: ~/.local/share/roamphone/{FILE}")
+    parser.add_argument("--file", type=Path, help="default: ~/.local/share/roamphone/history.db")
     json_option(parser)
     parser.set_defaults(run=run)
-
-
-def history_file() -> Path:
-    """Where the phone keeps it."""
-    return data_directory() / FILE
 
 
 def run(options: argparse.Namespace) -> int:

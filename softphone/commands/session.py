@@ -18,7 +18,6 @@ from softphone.accounts.accounts import Network, load
 from softphone.accounts.settings import parse_address
 from softphone.accounts.trial import explain
 from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
-from softphone.commands.history import history_file
 from softphone.config import Account
 from softphone.errors import CallRejected, ConfigError, RegistrationError, SoftphoneError
 from softphone.event_names import described
@@ -27,6 +26,7 @@ from softphone.exit_code import ExitCode
 from softphone.media.recorder import RecordingEnded
 from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
 from softphone.network.trace import PhoneTrace
+from softphone.paths import history_file
 from softphone.people.call_log import CallLog
 from softphone.people.history import History
 from softphone.phone import Softphone

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
 
-from softphone.daemon.protocol import LONGEST_ANSWER, DaemonError, RequestError, decoded, default_socket, encoded
+from softphone.daemon.protocol import LONGEST_ANSWER, DaemonError, RequestError, decoded, encoded
+from softphone.paths import default_socket
 
 
 class DaemonClient:
@@ -53,9 +54,9 @@ class DaemonClient:
         finally:
             del self._waiting[number]
 
-    async def subscribe(self) -> None:
-        """From now on `events` misses nothing."""
-        await self.request("subscribe")
+    async def subscribe(self, *topics: str) -> None:
+        """From now on `events` has these topics and no others; without any: ``events``, of which it misses nothing."""
+        await self.request("subscribe", **({"topics": list(topics)} if topics else {}))
 
     async def events(self) -> AsyncIterator[dict[str, object]]:
         """Everything since `subscribe`, until the daemon ends. For one reader."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
-from softphone.accounts.accounts import data_directory
 from softphone.errors import SoftphoneError
 
 LONGEST_LINE = 1 << 16
@@ -21,12 +18,6 @@ class RequestError(SoftphoneError):
 
 class DaemonError(SoftphoneError):
     """No daemon answers, or one is there already."""
-
-
-def default_socket() -> Path:
-    """``$XDG_RUNTIME_DIR/roamphone/softphone.sock``; without a runtime directory beside the history."""
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-    return (runtime / "roamphone" if runtime.is_absolute() else data_directory()) / "softphone.sock"
 
 
 def encoded(message: Mapping[str, object]) -> bytes:
@@ -56,6 +47,40 @@ class Arguments:
         if value is None:
             raise RequestError(f"{name} is missing")
         return value
+
+    def any_text(self, name: str, default: str | None = None) -> str:
+        """It may be empty."""
+        value = self._values.pop(name, default)
+        if not isinstance(value, str) or "\0" in value:
+            raise RequestError(f"{name} has to be a text")
+        return value
+
+    def texts(self, name: str, default: list[str] | None = None) -> list[str]:
+        """A list."""
+        values = self._values.pop(name, default)
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise RequestError(f"{name} has to be a list of texts")
+        return values
+
+    def tables(self, name: str) -> list[Arguments]:
+        """A list of objects; none, where there is no such argument."""
+        values = self._values.pop(name, [])
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            raise RequestError(f"{name} has to be a list of objects")
+        return [Arguments(value) for value in values]
+
+    def table(self, name: str, default: dict[str, object] | None = None) -> dict[str, object]:
+        """An object, whose values the caller checks."""
+        value = self._values.pop(name, default)
+        if not isinstance(value, dict):
+            raise RequestError(f"{name} has to be an object")
+        return value
+
+    def value(self, name: str) -> object:
+        """Whatever it is, which the caller checks."""
+        if name not in self._values:
+            raise RequestError(f"{name} is missing")
+        return self._values.pop(name)
 
     def optional(self, name: str) -> str | None:
         value = self._values.pop(name, None)

@@ -9,18 +9,31 @@ import os
 import socket
 import stat
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from softphone.accounts.accounts import Phones
-from softphone.daemon.protocol import LONGEST_LINE, Arguments, DaemonError, RequestError, decoded, encoded
+from softphone.daemon.protocol import (
+    LONGEST_ANSWER,
+    LONGEST_LINE,
+    Arguments,
+    DaemonError,
+    RequestError,
+    decoded,
+    encoded,
+)
 from softphone.daemon.service import PhoneService
+from softphone.daemon.topics import DELIVERY, Delivery, Topic, topics
 from softphone.errors import SoftphoneError
+from softphone.paths import contacts_file
 
 log = logging.getLogger(__name__)
 
 MOST_CLIENTS = 64
 MOST_REQUESTS = 32
 "Of one client at a time."
+ROOM = 1 << 18
+"Bytes that wait for a client beyond which it gets no news that may be left out."
 BACKLOG = 1 << 20
 "Bytes that may wait for a client that does not read; then it is disconnected."
 
@@ -28,30 +41,31 @@ BACKLOG = 1 << 20
 class Daemon:
     """Serves phones on a Unix socket, mode 0600. One of them for each path: a lock beside it tells others."""
 
-    def __init__(self, phones: Phones, path: Path) -> None:
+    def __init__(self, phones: Phones, path: Path, *, contacts: Path | None = None) -> None:
         self.path = path
         self.counters: Counter[str] = Counter()
         "Clients and requests that were refused, by reason."
         self.ready = asyncio.Event()
         "Clients can connect."
-        self.service = PhoneService(phones, self._broadcast)
+        self._on_change: Callable[[], None] = lambda: None
+        self.service = PhoneService(phones, self, contacts_file() if contacts is None else contacts)
         self._phones = phones
         self._clients: set[_Client] = set()
         self._server: asyncio.Server | None = None
         self._lock = -1
 
     async def run(self) -> None:
-        """Start all accounts and serve until cancelled; then calls end politely. Raises DaemonError."""
+        """Start all accounts and serve until cancelled or `shutdown`; then calls end politely. Raises DaemonError."""
         try:
             self._claim()
+            await self.service.start()
             async with self._phones:
-                self.service.start()
                 self._server = await asyncio.start_unix_server(self._serve, sock=self._bound(), limit=LONGEST_LINE)
                 for name, why in self._phones.failures.items():
                     log.warning("account %s does not run: %s", name, why)
                 self.ready.set()
                 try:
-                    await asyncio.Event().wait()
+                    await self.service.on_shutdown.wait()
                 finally:
                     self._server.close()
                     self.path.unlink(missing_ok=True)
@@ -109,18 +123,31 @@ class Daemon:
         finally:
             self._clients.discard(client)
 
-    def _broadcast(self, event: dict[str, object]) -> None:
-        line = encoded(event)
-        for client in list(self._clients):
-            if client.subscribed:
-                client.send(line)
+    # -- who listens (`Audience`) -------------------------------------------------------------------------------------
+
+    def tell(self, topic: Topic, event: dict[str, object]) -> None:
+        if self.wants(topic):
+            line = encoded(event)
+            for client in list(self._clients):
+                client.tell(topic, line)
+
+    def wants(self, topic: Topic) -> bool:
+        return any(topic in client.topics for client in self._clients)
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        self._on_change = tell
+
+    def subscribed(self) -> None:
+        """A client wants other news."""
+        self._on_change()
 
 
 class _Client:
     """One connection. Nothing here waits for it to read."""
 
     def __init__(self, daemon: Daemon, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.subscribed = False
+        self.topics: frozenset[Topic] = frozenset()
+        self._missed: Counter[Topic] = Counter()
         task = asyncio.current_task()
         assert task is not None
         self.task = task
@@ -147,6 +174,20 @@ class _Client:
             request.cancel()
         self.task.cancel()
 
+    def tell(self, topic: Topic, line: bytes) -> None:
+        """News of a topic that it may have subscribed to."""
+        if topic not in self.topics:
+            return
+        delivery = DELIVERY[topic]
+        if delivery is not Delivery.EVERY:
+            if self._writer.transport.get_write_buffer_size() > ROOM:
+                self._missed[topic] += 1
+                self._daemon.counters[f"{topic}-missed"] += 1
+                return
+            if delivery is Delivery.COUNTED and (count := self._missed.pop(topic, 0)):
+                self.send(encoded({"event": f"{topic}-missed", "count": count}))
+        self.send(line)
+
     def send(self, line: bytes) -> None:
         transport = self._writer.transport
         if transport.is_closing():
@@ -159,10 +200,13 @@ class _Client:
 
     def answer(self, number: object, *, result: object = None, error: str | None = None, status: object = None) -> None:
         if error is None:
-            self.send(encoded({"id": number, "ok": True, "result": result}))
-        else:
-            told = {} if status is None else {"status": status}
-            self.send(encoded({"id": number, "ok": False, "error": error, **told}))
+            line = encoded({"id": number, "ok": True, "result": result})
+            if len(line) <= LONGEST_ANSWER:
+                self.send(line)
+                return
+            error = f"the answer would have more than {LONGEST_ANSWER} bytes: ask for less (limit)"
+        told = {} if status is None else {"status": status}
+        self.send(encoded({"id": number, "ok": False, "error": error, **told}))
 
     def _take(self, line: bytes) -> None:
         number: object = None
@@ -181,16 +225,22 @@ class _Client:
             self._daemon.counters["request-malformed"] += 1
             self.answer(number, error=str(exc))
             return
-        if operation == "subscribe":
-            self.subscribed = True
-            self.answer(number)
-            return
         task = asyncio.create_task(self._perform(number, operation, Arguments(request)))
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
 
+    def _subscribe(self, number: object, arguments: Arguments) -> None:
+        wanted = topics(arguments.texts("topics", [Topic.EVENTS]))
+        arguments.end()
+        self.topics = wanted
+        self.answer(number, result={"topics": sorted(wanted)})
+        self._daemon.subscribed()
+
     async def _perform(self, number: object, operation: str, arguments: Arguments) -> None:
         try:
+            if operation == "subscribe":
+                self._subscribe(number, arguments)
+                return
             result = await self._daemon.service.perform(operation, arguments)
         except (SoftphoneError, ValueError, RuntimeError, OSError) as exc:
             self.answer(number, error=str(exc), status=getattr(exc, "status", None))

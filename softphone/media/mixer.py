@@ -27,6 +27,8 @@ class Port:
     def __init__(self, mixer: Mixer) -> None:
         self.dropped = 0
         "Samples that nobody fetched in time."
+        self.muted = False
+        "Nobody hears what this participant says."
         self._mixer = mixer
         self._heard: dict[Port, deque[Samples]] = {}
 
@@ -36,6 +38,8 @@ class Port:
 
     def write(self, samples: Samples) -> None:
         """What this participant says."""
+        if self.muted:
+            return
         for other in self._mixer.ports:
             if other is not self:
                 other._hear(self, samples)

@@ -32,6 +32,7 @@ from softphone.media.events import (
 )
 from softphone.media.ice import IceAgent
 from softphone.media.ice_description import IceDescription
+from softphone.media.levels import LevelMeter
 from softphone.media.monitor import AudioRestored, MediaTimeout, OneWayAudio, Quality
 from softphone.media.offer_answer import Agreed, Direction, LocalStream, Negotiation
 from softphone.media.recorder import CallRecorder, RecordingEnded
@@ -92,6 +93,10 @@ class MediaSession:
         self.on_event: Callable[[MediaEvent], None] = lambda event: None
         self.trace: PacketTrace | None = None
         "Told of every packet of RTP and RTCP as it is on the wire; not of those that go by ICE."
+        self.muted = False
+        "Silence is sent in place of what is played, which goes on all the same."
+        self.meter: LevelMeter | None = None
+        "Told how loud both sides are, while somebody wants to know."
         self._rtp, self._rtcp = rtp, rtcp
         self._negotiation = Negotiation(
             LocalStream(
@@ -314,6 +319,8 @@ class MediaSession:
             self._ticks += 1
             spoken = self._send(stream)
             heard = self._play(stream, scheduled)
+            if self.meter is not None:
+                self.meter.take(spoken, heard)
             if self._recorder is not None:
                 self._record(self._recorder, stream, spoken, heard)
             if self._ticks % _SECOND == 0:
@@ -340,6 +347,8 @@ class MediaSession:
                 if samples is None:
                     self._source = stream.feed = None
                     self.on_event(PlaybackEnded(feed.source, stream.transmission.sequence - 1))
+                elif self.muted:
+                    samples = stream.silence
         if not agreed.direction.sends or (agreed.encrypted and stream.protector is None) or not self._has_way:
             stream.transmission.skip(codec.ticks)
             return None
@@ -509,6 +518,11 @@ class MediaSession:
     def quality(self) -> list[Quality]:
         """The estimated quality of the received sound, second by second, an hour at most."""
         return list(self._stream.monitor.history) if self._stream is not None else []
+
+    @property
+    def latest_quality(self) -> Quality | None:
+        """The last second of `quality`."""
+        return self._stream.monitor.history[-1] if self._stream is not None and self._stream.monitor.history else None
 
     def statistics(self) -> MediaStatistics:
         """The counters as they are now."""

@@ -1,4 +1,4 @@
-"""The history of calls, in SQLite: who, when, how it ended, how long, how it sounded."""
+"""The history of calls, in SQLite: who, when, how it ended, how long, how it sounded; and of messages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from typing import Self
 from softphone.errors import SoftphoneError
 
 MOST = 10_000
-"Calls that are kept; the oldest go."
+"Calls, and messages, that are kept; the oldest go."
 LONGEST = 1000
 "Characters of an address, a name or a reason."
+LONGEST_TEXT = 10_000
+"Characters of a note or a message."
 BUSY_SECONDS = 5.0
 "How long another process may hold the file."
 BESIDE = ("-wal", "-shm", "-journal")
@@ -67,12 +69,29 @@ class CallRecord:
     codec: str = ""
     mos: float | None = None
     "Average of the estimated quality of what was heard, 1 to 5."
+    note: str = ""
+    "What people wrote down about it."
     id: int = 0
     "Of the history; 0: not stored yet."
 
     @property
     def missed(self) -> bool:
         return self.result is CallResult.MISSED
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """A text."""
+
+    account: str
+    peer: str
+    "URI of the other side."
+    incoming: bool
+    text: str
+    time: float
+    "Seconds since 1970."
+    id: int = 0
+    "Of the history; 0: not stored yet."
 
 
 COLUMNS = tuple(field.name for field in fields(CallRecord) if field.name != "id")
@@ -89,6 +108,15 @@ MIGRATIONS = (
     """
     ALTER TABLE call ADD COLUMN codec TEXT NOT NULL DEFAULT '';
     ALTER TABLE call ADD COLUMN mos REAL;
+    """,
+    """
+    ALTER TABLE call ADD COLUMN note TEXT NOT NULL DEFAULT '';
+    CREATE INDEX call_id ON call (call_id);
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, account TEXT NOT NULL, peer TEXT NOT NULL, incoming INTEGER NOT NULL,
+        text TEXT NOT NULL, time REAL NOT NULL
+    );
+    CREATE INDEX message_peer ON message (peer);
     """,
 )
 "From one ``user_version`` to the next. Never change one: add another."
@@ -145,22 +173,63 @@ class History:
 
     def calls(
         self, limit: int = 100, *, account: str | None = None, result: CallResult | None = None,
-        before: int | None = None, since: float | None = None,
+        before: int | None = None, since: float | None = None, search: str | None = None,
     ) -> list[CallRecord]:  # fmt: skip
-        """The latest ones first. ``before`` is an id, for the next page; ``since`` seconds since 1970."""
+        """The latest ones first. ``before`` is an id, for the next page; ``since`` seconds since 1970.
+
+        ``search`` is a part of the address, the name or the note.
+        """
         conditions: list[tuple[str, object]] = [
             ("account = ?", account), ("result = ?", result), ("id < ?", before), ("began >= ?", since),
+            ("instr(lower(remote || char(10) || name || char(10) || note), lower(?))", search),
         ]  # fmt: skip
+        return [_record(row) for row in self._latest("call", (*COLUMNS, "id"), conditions, limit)]
+
+    def note(self, account: str, call_id: str, text: str) -> bool:
+        """Write something down about a call that has ended; False: it is not there. Raises HistoryError."""
+        with self._changing() as database:
+            changed = database.execute(
+                "UPDATE call SET note = ? WHERE id = (SELECT max(id) FROM call WHERE account = ? AND call_id = ?)",
+                (_shown(text, LONGEST_TEXT), account, _shown(call_id)),
+            )
+            return changed.rowcount > 0
+
+    def remove(self, number: int) -> bool:
+        """Forget one call; False: it is not there. Raises HistoryError."""
+        with self._changing() as database:
+            return database.execute("DELETE FROM call WHERE id = ?", (number,)).rowcount > 0
+
+    def add_message(self, message: MessageRecord) -> MessageRecord:
+        """Store a text; returns it with its id. Raises HistoryError."""
+        cut = replace(message, peer=_shown(message.peer), text=_shown(message.text, LONGEST_TEXT))
+        with self._changing() as database:
+            cursor = database.execute(
+                "INSERT INTO message (account, peer, incoming, text, time) VALUES (?, ?, ?, ?, ?)", astuple(cut)[:5]
+            )
+            database.execute("DELETE FROM message WHERE id <= ? - ?", (cursor.lastrowid, self._most))
+        return replace(cut, id=cursor.lastrowid or 0)
+
+    def messages(self, limit: int = 100, *, account: str | None = None, peer: str | None = None) -> list[MessageRecord]:
+        """The latest so many, the oldest of them first."""
+        conditions: list[tuple[str, object]] = [("account = ?", account), ("peer = ?", peer)]
+        rows = self._latest("message", ("account", "peer", "incoming", "text", "time", "id"), conditions, limit)
+        return [
+            MessageRecord(str(row[0]), str(row[1]), bool(row[2]), str(row[3]), float(str(row[4])), int(str(row[5])))
+            for row in reversed(rows)
+        ]
+
+    def _latest(
+        self, table: str, columns: tuple[str, ...], conditions: list[tuple[str, object]], limit: int
+    ) -> list[tuple[object, ...]]:
         wanted = [(text, value) for text, value in conditions if value is not None]
         where = f"WHERE {' AND '.join(text for text, _ in wanted)}" if wanted else ""
         try:
-            rows = self._database.execute(
-                f"SELECT {', '.join(COLUMNS)}, id FROM call {where} ORDER BY id DESC LIMIT ?",
+            return self._database.execute(
+                f"SELECT {', '.join(columns)} FROM {table} {where} ORDER BY id DESC LIMIT ?",
                 (*(value for _, value in wanted), limit),
             ).fetchall()
         except sqlite3.Error as exc:
             raise HistoryError(f"{self.path}: {exc}") from exc
-        return [_record(row) for row in rows]
 
     def clear(self) -> int:
         """Forget all; returns how many there were. Raises HistoryError."""
@@ -226,6 +295,6 @@ def _record(row: tuple[object, ...]) -> CallRecord:
     return CallRecord(**{**values, "result": result, "incoming": bool(values["incoming"])})  # type: ignore[arg-type]
 
 
-def _shown(text: str) -> str:
+def _shown(text: str, longest: int = LONGEST) -> str:
     """What the other side wrote, as it may be stored: bounded, and UTF-8."""
-    return text[:LONGEST].encode("utf-8", "replace").decode()
+    return text[:longest].encode("utf-8", "replace").decode()

@@ -45,6 +45,7 @@ class Media(Protocol):
     """The audio of a call as the user agent sees it; `softphone.media.session.MediaSession` is one."""
 
     on_event: Callable[[MediaEvent], None]
+    muted: bool
 
     def offer(self, direction: Direction = Direction.SENDRECV) -> str: ...
 

@@ -91,6 +91,7 @@ class FakeMedia:
         self.closed = False
         self.remote_direction = Direction.SENDRECV
         self.on_event: Callable[[MediaEvent], None] = lambda event: None
+        self.muted = False
         self.source: AudioSource | None = None
         self.sink: AudioSink | None = None
         self._version = 0

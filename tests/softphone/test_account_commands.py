@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import softphone.accounts.passwords as passwords
 import softphone.commands.accounts as commands
 from softphone.accounts.accounts import load
 from softphone.accounts.trial import Trial, explain, try_account
@@ -101,7 +102,7 @@ def registrar() -> Iterator[Registrar]:
 @pytest.fixture(autouse=True)
 def no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has: tests put nothing into it."""
-    monkeypatch.setattr(commands, "keyring_works", lambda: False)
+    monkeypatch.setattr(passwords, "keyring_works", lambda: False)
 
 
 def run(directory: Path, *arguments: str) -> int:

@@ -11,13 +11,14 @@ import keyring
 import pytest
 from keyring import backend
 
-from softphone.accounts.accounts import AccountEntry, Network, Phones, default_home_socket, default_path, load
+from softphone.accounts.accounts import AccountEntry, Network, Phones, load
 from softphone.accounts.editing import add_account, remove_account
 from softphone.accounts.passwords import CommandPassword, EnvironmentPassword, FilePassword, KeyringPassword
 from softphone.accounts.settings import SETTINGS
 from softphone.config import Account, AutoAnswer
 from softphone.errors import CallError, ConfigError
 from softphone.network.sockets import HomeSockets
+from softphone.paths import default_home_socket, default_path
 from softphone.people.history import CallResult, History
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport

@@ -7,76 +7,23 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import softphone.daemon.server as server
-from softphone.accounts.accounts import AccountEntry, Phones, load
+from softphone.accounts.accounts import Phones, load
 from softphone.cli import main
-from softphone.config import Account
 from softphone.daemon.client import DaemonClient
 from softphone.daemon.protocol import DaemonError, RequestError
 from softphone.daemon.server import Daemon
+from softphone.daemon.topics import Topic
 from softphone.exit_code import ExitCode
-from softphone.people.call_log import CallLog
 from softphone.people.history import CallResult, History
 from softphone.phone import Softphone
+from tests.softphone.daemon.support import CONFIGURATION, next_event, running, with_bob
 from tests.softphone.support import FakeMedia, account, simulate
-
-CONFIGURATION = """
-[account.work]
-address = "alice@example.org"
-register = false
-local_host = "::1"
-[account.broken]
-address = "alice@example.net"
-password_env = "NOT_THERE_AT_ALL"
-"""
-
-
-@asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[Daemon]:
-    """A daemon with Alice's accounts, one of which cannot start."""
-    (directory / "softphone.toml").write_text(CONFIGURATION)
-
-    with History(directory / "history.db") as history:
-
-        def make(entry: AccountEntry, account: Account) -> Softphone:
-            log = CallLog(history, entry.name)
-            return Softphone(account, entry.sockets(), media=FakeMedia.factory([]), log=log)
-
-        daemon = Daemon(Phones(load(directory / "softphone.toml"), make), directory / "run" / "softphone.sock")
-        task = asyncio.create_task(daemon.run())
-        ready = asyncio.create_task(daemon.ready.wait())  # without a limit: threads take no simulated time
-        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        try:
-            yield daemon
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            assert not daemon.path.exists()
-
-
-def with_bob(tmp_path: Path, test: Callable[[Daemon, Softphone], Coroutine[Any, Any, None]]) -> None:
-    async def work() -> None:
-        async with Softphone(account("bob"), media=FakeMedia.factory([])) as bob, running(tmp_path) as daemon:
-            await test(daemon, bob)
-
-    simulate(work)
-
-
-async def next_event(client: DaemonClient, name: str) -> dict[str, object]:
-    async with asyncio.timeout(10):
-        async for event in client.events():
-            if event["event"] == name:
-                return event
-    raise AssertionError("the daemon has gone")
 
 
 def test_several_clients_share_calls_which_survive_them(tmp_path: Path) -> None:
@@ -207,7 +154,7 @@ def test_a_client_that_does_not_read_is_disconnected_and_calls_go_on(
                 await call.answer()
                 await asyncio.sleep(1)
                 for _ in range(5000):
-                    daemon.service._tell({"event": "call-changed", "call": made["call"], "filler": "x" * 100})
+                    daemon.tell(Topic.EVENTS, {"event": "call-changed", "call": made["call"], "filler": "x" * 100})
                     if daemon.counters["client-does-not-read"]:
                         break
                 assert daemon.counters["client-does-not-read"] == 1

@@ -1,0 +1,53 @@
+"""What may stand in the configuration beyond accounts: each key with its meaning and what is expected there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from softphone.accounts.settings import Check, text
+from softphone.accounts.toml_file import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """One key."""
+
+    name: str
+    "With its table: ``hooks.missed``."
+    check: Check
+    "Makes the value of what stands in the file; its docstring says what is expected."
+    default: object
+    "As it would stand in the file; None: nothing."
+    meaning: str
+    kind: str = "text"
+    "How it is edited: ``text``, ``number``, ``truth``, ``choice``, ``file``, ``list``, ``command``, ``account``."
+    choices: tuple[str, ...] = ()
+
+
+PREFERENCES: tuple[Preference, ...] = (
+    Preference(
+        name="default", check=text, default=None, kind="account",
+        meaning="the account that calls where none is named; without it the first",
+    ),
+)  # fmt: skip
+"All of them: whoever reads one adds it here."
+
+
+def read_preferences(root: Table, beside: Path) -> Mapping[str, Any]:
+    """Those that are in the file, by their names; relative paths begin at ``beside``. Raises ConfigError."""
+    found: dict[str, Any] = {}
+    tables: dict[str, Table | None] = {}
+    for preference in PREFERENCES:
+        section, _, key = preference.name.rpartition(".")
+        if section and section not in tables:
+            tables[section] = root.table(section)
+        table = tables[section] if section else root
+        if table is not None and (value := table.optional(key, preference.check)) is not None:
+            found[preference.name] = beside / value if isinstance(value, Path) else value
+    for table in tables.values():
+        if table is not None:
+            table.end()
+    return found
