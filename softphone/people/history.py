@@ -232,8 +232,9 @@ class History:
             raise HistoryError(f"{self.path}: {exc}") from exc
 
     def clear(self) -> int:
-        """Forget all; returns how many there were. Raises HistoryError."""
+        """Forget all, messages too; returns how many calls there were. Raises HistoryError."""
         with self._changing() as database:
+            database.execute("DELETE FROM message")
             return database.execute("DELETE FROM call").rowcount
 
     @contextmanager
