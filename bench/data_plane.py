@@ -3,6 +3,7 @@
 - ``us_out``, ``us_in``: microseconds of `Terminal.from_host` (packet of a program -> packet for the wire) and
   `Terminal.from_link` (the way back) for a 200-byte packet: application ESP in transport mode and mobile tunnel, both
   AES-GCM-16, with policies, replay windows and counters; reading and writing descriptors not included. Medians.
+- ``watched_us_out``, ``watched_us_in``: what a client that listens to packets adds to that, the lines for it included.
 - ``scapy_us_out``, ``scapy_us_in``: the same two layers through scapy's IPsec, same run.
 - ``added_ms``: from a program's ``send`` to the frame on the wire (out), and from the frame on the wire to the
   program's socket (in), in real namespaces, kernel timestamps, 50 packets/s each way: p50, p99, p99.9.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from scapy.layers.inet import UDP
@@ -25,7 +27,8 @@ from bench.statistics import microseconds, percentile
 from bench.tap import SO_TIMESTAMPNS, drain, open_tap
 from mobility.client import HostClient
 from mobility.mipv6.tunnel import TunnelForm
-from mobility.outputs import Deliver, Transmit
+from mobility.outputs import Deliver, Output, Transmit
+from mobility.packet_stream import PacketStream
 from sip_test_env import namespace
 from tests.mobility.whole import CN, MAC_MN, MN, Network, udp
 
@@ -65,15 +68,44 @@ def _terminal() -> dict[str, object]:
             raise RuntimeError(f"the home agent does not forward: {second}")
         return second.packet
 
-    frames = iter([frame() for _ in range(CALLS * rounds + 1)])
+    frames = iter([frame() for _ in range(2 * CALLS * rounds + 1)])
     link = terminal.settings.links[0].name
     if not isinstance(terminal.from_host(outgoing, now)[0], Transmit):
         raise RuntimeError("the terminal does not send")
     if not isinstance(terminal.from_link(link, next(frames), MAC_MN, now)[0], Deliver):
         raise RuntimeError("the terminal does not deliver")
+    out = microseconds(lambda: terminal.from_host(outgoing, now), CALLS, rounds)
+    into = microseconds(lambda: terminal.from_link(link, next(frames), MAC_MN, now), CALLS, rounds)
+
+    lines: list[bytes] = []
+    stream = PacketStream(terminal, lambda line, _count: lines.append(line), time.time, rate=1e9)
+    stream.watch(True)
+
+    def watched(name: str, outbound: bool, packet: bytes, outputs: Callable[[], list[Output]]) -> None:
+        """As the data plane does it."""
+        stream.packet(name, outbound, packet, packet)
+        for output in outputs():
+            match output:
+                case Transmit(sent, _, to):
+                    stream.packet(to, True, sent, sent)
+                case Deliver(delivered):
+                    stream.packet("host", False, delivered, delivered)
+        stream.carried_out()
+        stream.turned()
+
+    def watched_in() -> None:
+        packet = next(frames)
+        watched(link, False, packet, lambda: terminal.from_link(link, packet, MAC_MN, now))
+
+    watched_out = microseconds(
+        lambda: watched("host", True, outgoing, lambda: terminal.from_host(outgoing, now)), CALLS, rounds
+    )
+    watched_into = microseconds(watched_in, CALLS, rounds)
     return {
-        "us_out": round(microseconds(lambda: terminal.from_host(outgoing, now), CALLS, rounds), 2),
-        "us_in": round(microseconds(lambda: terminal.from_link(link, next(frames), MAC_MN, now), CALLS, rounds), 2),
+        "us_out": round(out, 2),
+        "us_in": round(into, 2),
+        "watched_us_out": round(watched_out - out, 1),
+        "watched_us_in": round(watched_into - into, 1),
     }
 
 

@@ -11,6 +11,7 @@ from mobility.discards import Discard, Reason
 from mobility.host.advertiser import Advertiser
 from mobility.host.events import AddressConflict
 from mobility.host.host import Host
+from mobility.ipsec.processing import IpsecProcessing
 from mobility.links import LinkSettings, endpoint, is_udp
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_advertising import advertising, farewell
@@ -157,6 +158,10 @@ class HomeAgentNode:
             self._retake_at = None
             outputs += self._take_address(now) if self.active else []
         return outputs
+
+    def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
+        """As `mobility.packet_stream.HasIpsec` wants it."""
+        return [("tunnel", self.engine.security)]
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""

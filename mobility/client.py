@@ -173,7 +173,7 @@ class ControlClient:
         self._reading: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._events: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()
-        self._subscribed = False
+        self._topics: frozenset[str] = frozenset()
         self._number = 0
 
     async def __aenter__(self) -> ControlClient:
@@ -228,18 +228,25 @@ class ControlClient:
         """The latest events and discards, the oldest first. Raises MobilityError."""
         return cast("list[dict[str, object]]", await self.request("recent"))
 
-    async def subscribe(self) -> None:
-        """From now on no event is missed, whenever `events` is called. Raises MobilityError."""
-        if not self._subscribed:
-            await self.request("subscribe")
-            self._subscribed = True
+    async def subscribe(self, *, packets: bool = False) -> None:
+        """From now on no event is missed, whenever `events` is called. Raises MobilityError.
+
+        ``packets``: packets at the stages that they pass as well (events ``packets``, docs/configuration.md), until
+        this is called without. Those come as well as they can: a client that reads too slowly is told what it missed
+        (``packets-missed``).
+        """
+        wanted = frozenset(("events", "packets") if packets else ("events",))
+        if wanted != self._topics:
+            await self.request("subscribe", topics=sorted(wanted))
+            self._topics = wanted
 
     async def events(self) -> AsyncIterator[dict[str, object]]:
         """Everything that happens from now on, until the connection ends. Raises MobilityError.
 
         Events are kept from the first call on, or from that of `subscribe`; read them as long as the client is open.
         """
-        await self.subscribe()
+        if not self._topics:
+            await self.subscribe()
         while (event := await self._events.get()) is not None:
             yield event
         self._events.put_nowait(None)  # for the next caller: the connection has ended

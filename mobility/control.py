@@ -2,7 +2,7 @@
 
 Request ``{"id": 1, "op": "status", ...}``, answer ``{"id": 1, "ok": true, "result": ...}`` or ``{"id": 1, "ok": false,
 "error": "..."}``; after ``subscribe``, events come as ``{"event": "...", ...}`` in between. docs/configuration.md has
-the operations. Nothing here blocks: a client that does not read what it asked for is dropped.
+the operations. Nothing here blocks: a client that does not read what it asked for is dropped, or misses it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ Operation = Callable[[Mapping[str, object]], object]
 
 LONGEST_REQUEST = 1 << 16
 LARGEST_BACKLOG = 1 << 20
+LARGEST_OFFER = 1 << 18
+"Octets that may wait for a client until it misses what is only offered."
 MOST_CLIENTS = 64
+EVENTS, PACKETS = "events", "packets"
+"Topics of ``subscribe``."
 _READ_AT_ONCE = 1 << 16
 _ANSWERED_AT_ONCE = 16
 "Requests of one client; the packets of the node come in between."
@@ -61,14 +65,27 @@ class Later:
 
 
 class ControlServer:
-    """Serves the operations it is given, plus ``subscribe`` and ``unsubscribe``."""
+    """Serves the operations it is given, plus ``subscribe`` and ``unsubscribe``.
 
-    def __init__(self, loop: Loop, path: Path, operations: Mapping[str, Operation]) -> None:
+    ``packets``: called when the first client listens to packets (true), and when the last one does no more; without it
+    nobody can.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        path: Path,
+        operations: Mapping[str, Operation],
+        packets: Callable[[bool], None] | None = None,
+    ) -> None:
         self._loop = loop
         self._path = path
         self._operations = dict(operations)
         self._listener: socket.socket | None = None
         self._clients: set[_Client] = set()
+        self._packets = packets
+        self._topics = (EVENTS,) if packets is None else (EVENTS, PACKETS)
+        self._listening = False
         self.dropped_clients = 0
         "Clients that were cut off: they did not read, or sent a request without end."
 
@@ -79,11 +96,16 @@ class ControlServer:
 
     def publish(self, event: Mapping[str, object]) -> None:
         """Sends an event to all subscribers."""
-        subscribers = [client for client in self._clients if client.subscribed]
+        subscribers = [client for client in self._clients if EVENTS in client.topics]
         if subscribers:
             line = _encode(event)
             for client in subscribers:
                 client.send(line)
+
+    def offer(self, line: bytes, count: int) -> None:
+        """Sends a line with ``count`` packets to those who listen; who does not read is told later what was missed."""
+        for client in [client for client in self._clients if PACKETS in client.topics]:
+            client.offer(line, count)
 
     def backlogs(self) -> list[int]:
         """Octets of each client that were read and are not answered yet."""
@@ -123,17 +145,32 @@ class ControlServer:
     def forget(self, client: _Client, *, dropped: bool) -> None:
         self._clients.discard(client)
         self.dropped_clients += dropped
+        self._follow_topics()
 
     def _carry_out(self, client: _Client, request: Mapping[str, object]) -> object:
         operation = request.get("op")
         if operation in ("subscribe", "unsubscribe"):
-            client.subscribed = operation == "subscribe"
+            client.topics = self._wanted(request.get("topics")) if operation == "subscribe" else frozenset()
+            self._follow_topics()
             return None
         handler = self._operations.get(operation) if isinstance(operation, str) else None
         if handler is None:
             known = ", ".join(sorted([*self._operations, "subscribe", "unsubscribe"]))
             raise Refused(f"unknown operation {operation!r}; there are {known}")
         return handler(request)
+
+    def _wanted(self, topics: object) -> frozenset[str]:
+        if topics is None:
+            return frozenset((EVENTS,))
+        if not isinstance(topics, list) or not all(topic in self._topics for topic in topics):
+            raise Refused(f"topics is a list out of {', '.join(self._topics)}")
+        return frozenset(topics)
+
+    def _follow_topics(self) -> None:
+        listening = any(PACKETS in client.topics for client in self._clients)
+        if listening != self._listening and self._packets is not None:
+            self._listening = listening
+            self._packets(listening)
 
     def _accept(self, _events: int) -> None:
         if self._listener is None:
@@ -151,7 +188,9 @@ class ControlServer:
 
 class _Client:
     def __init__(self, server: ControlServer, loop: Loop, connection: socket.socket) -> None:
-        self.subscribed = False
+        self.topics: frozenset[str] = frozenset()
+        self._missed = 0
+        "Records of packets since it was told the last time."
         self._server = server
         self._loop = loop
         self._socket = connection
@@ -178,6 +217,16 @@ class _Client:
         elif len(self._unsent) > LARGEST_BACKLOG:
             log.warning("a client of the control socket does not read what it asked for: dropped")
             self.close(dropped=True)
+
+    def offer(self, line: bytes, count: int) -> None:
+        """Sends what the client can do without: ``count`` records of packets."""
+        if len(self._unsent) + len(line) > LARGEST_OFFER:
+            self._missed += count
+            return
+        if self._missed:
+            missed, self._missed = self._missed, 0
+            self.send(_encode({"event": "packets-missed", "count": missed}))
+        self.send(line)
 
     def close(self, *, dropped: bool = False) -> None:
         if not self._closed:

@@ -125,6 +125,10 @@ class CorrespondentNode:
             outputs += self._absorb(self.optimization.handle_timer(now), now)
         return outputs
 
+    def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
+        """As `mobility.packet_stream.HasIpsec` wants it."""
+        return [("application", self.application)]
+
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""
         return {

@@ -16,6 +16,7 @@ from math import inf
 from mobility.discards import Discard, Reason
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.host import Host
+from mobility.ipsec.processing import IpsecProcessing
 from mobility.link_news import LinkNews
 from mobility.links import is_udp
 from mobility.mipv6.agent_discovery import AskForHomeAgents, HomeAgentsFound, HomeAgentsNotFound
@@ -172,6 +173,10 @@ class Homes:
         if not self._by_home:
             raise ValueError("no home agent has been found yet; wait until there is one")
         return self._finish(self._all(lambda terminal: terminal.command(name, now), now))
+
+    def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
+        """As `mobility.packet_stream.HasIpsec` wants it, of all home addresses."""
+        return [part for terminal in self._terminals() for part in terminal.ipsec_parts()]
 
     def snapshot(self, now: float) -> dict[str, object]:
         """As `Terminal.snapshot` of the first home address; all of them under ``homes`` and ``further``."""

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.discards import Reason
 from mobility.host.errors import TokenBucket
+from mobility.ipsec.processing import IpsecProcessing
 from mobility.links import LinkSettings
 from mobility.nemo.ingress import Ingress
 from mobility.outputs import Deliver, Discarded, Event, Output
@@ -129,6 +130,10 @@ class MobileRouter:
             if ingress.timer is not None and ingress.timer <= now:
                 outputs += self._counted(ingress.handle_timer(now))
         return outputs
+
+    def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
+        """As `Terminal.ipsec_parts`."""
+        return self.terminal.ipsec_parts()
 
     def snapshot(self, now: float) -> dict[str, object]:
         """As `Terminal.snapshot`, with the networks."""

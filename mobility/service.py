@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from mobility.net.netlink import LinkState
 from mobility.net.tun import Tunnel
 from mobility.node import Node
 from mobility.outputs import Output
+from mobility.packet_stream import PacketStream
 from mobility.sequences import SequenceFile
 from mobility.trace import Trace
 
@@ -132,7 +134,13 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
             "reload": lambda _request: reloads.reload(),
             "metrics": lambda _request: anchor.metrics() if anchor.present else home.metrics(),
         }
-        server = ControlServer(loop, configuration.runtime / "control.sock", operations)
+        server = ControlServer(
+            loop,
+            configuration.runtime / "control.sock",
+            operations,
+            lambda on: trace.follow(stream if on else None),
+        )
+        stream = PacketStream(node, server.offer, time.time)
         trace.subscribe(server.publish)
         if home_interface is not None and isinstance(node, KnowsHostMtu):
             home_interface.follow(trace, node.host_mtu)
@@ -145,7 +153,8 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         settle_memory()
         life.report(READY)
         while not loop.stopping:
-            plane.turn(BEAT)
+            plane.turn(BEAT if (wait := stream.wait) is None else min(BEAT, wait))
+            stream.turned()
             home.turned()
             anchor.turned()
             if reloads.wanted:

@@ -279,6 +279,16 @@ class Terminal:
                 raise ValueError(f"there is no command {name!r}; there are: {known}")
         return self._finish(self.parts.absorb([], now) + self.parts.moved(now))
 
+    def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
+        """As `mobility.packet_stream.HasIpsec` wants it."""
+        below = self.parts.below
+        regional = [] if below is None else below.regional.ipsec_parts()
+        return [
+            ("application", self.application),
+            ("tunnel", self._security),
+            *(("regional", processing) for processing in regional),
+        ]
+
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""
         return {

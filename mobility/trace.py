@@ -18,6 +18,7 @@ from typing import BinaryIO
 from mobility.config import Association, Configuration, Use
 from mobility.ipsec.algorithms import Algorithm
 from mobility.outputs import Discarded, Event
+from mobility.packet_stream import PacketStream
 from mobility.pcapng import PcapngWriter
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Trace:
         self._ring: deque[dict[str, object]] = deque(maxlen=ring)
         self._lines: BinaryIO | None = None
         self._capture: PcapngWriter | None = None
+        self._stream: PacketStream | None = None
         self._subscribers: list[Callable[[Mapping[str, object]], None]] = []
         self._listeners: list[Callable[[Event], None]] = []
         self._discard_counts: dict[tuple[str, str], int] = {}
@@ -68,6 +70,8 @@ class Trace:
 
         A flood of bad packets is not to become a flood of messages.
         """
+        if self._stream is not None:
+            self._stream.discarded(discarded)
         key = (discarded.reason, discarded.where)
         count = self._discard_counts[key] = self._discard_counts.get(key, 0) + 1
         entry: dict[str, object] = {
@@ -84,13 +88,28 @@ class Trace:
             for subscriber in self._subscribers:
                 subscriber(entry)
 
-    def packet(self, where: str, outbound: bool, packet: bytes) -> None:
+    def packet(self, where: str, outbound: bool, packet: bytes, inside: bytes) -> None:
+        if self._stream is not None:
+            self._stream.packet(where, outbound, packet, inside)
         if self._capture is not None:
             try:
                 self._capture.write(where, packet, self._wall_clock(), outbound=outbound)
             except OSError as error:
                 log.warning("the capture ends here: %s", error.strerror)
                 self.stop_capture()
+
+    def carried_out(self) -> None:
+        if self._stream is not None:
+            self._stream.carried_out()
+
+    def follow(self, stream: PacketStream | None) -> None:
+        """Packets go to ``stream`` from now on, if there is one."""
+        if self._stream is not None:
+            self._stream.watch(False)
+        self._stream = stream
+        if stream is not None:
+            stream.watch(True)
+        self.wants_packets = stream is not None or self._capture is not None
 
     def recent(self) -> list[dict[str, object]]:
         """What the ring holds, oldest first."""
@@ -114,7 +133,7 @@ class Trace:
         self.wants_packets = True
 
     def stop_capture(self) -> None:
-        self.wants_packets = False
+        self.wants_packets = self._stream is not None
         if self._capture is not None:
             capture, self._capture = self._capture, None
             try:
@@ -129,6 +148,7 @@ class Trace:
     def close(self) -> None:
         self.stop_lines()
         self.stop_capture()
+        self.follow(None)
 
     def _write_line(self, entry: Mapping[str, object]) -> None:
         if self._lines is not None:

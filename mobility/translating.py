@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 
+from mobility.ipsec.processing import IpsecProcessing
 from mobility.outputs import Deliver, Discarded, Output
 from mobility.scenario.translation import TRANSLATING, HomeAddressTranslated
 from mobility.terminal import HostMtuChanged, Terminal
@@ -101,6 +102,10 @@ class TranslatingTerminal:
         if self.translation.timer is not None and self.translation.timer <= now:
             outputs += self._carried_out(self.translation.handle_timer(now), now)
         return outputs + self._counted(list(self.waiting.expire(now)))
+
+    def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
+        """As `Terminal.ipsec_parts`."""
+        return self.terminal.ipsec_parts()
 
     def snapshot(self, now: float) -> dict[str, object]:
         """As `Terminal.snapshot`, with the translation."""

@@ -112,7 +112,7 @@ class Domain:
         self._anchor = self.anchor.packed
         self._protocol = ip6.IPV6 if keys.form is TunnelForm.PLAIN else ip6.ESP
         # To IPsec a packet with a type 2 routing header is one for the home address, not for the RCoA: any address.
-        self._security = terminal_policies(ANYWHERE, self.anchor, keys.form, keys.associations)
+        self.security = terminal_policies(ANYWHERE, self.anchor, keys.form, keys.associations)
         self._secret = secret
         self._conflicts = 0
         self._again = again
@@ -252,7 +252,7 @@ class Domain:
         flags = mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.MAP_REGISTRATION
         update = mh.BindingUpdate(request.sequence, flags, request.lifetime, tuple(options))
         try:
-            packet = from_terminal(update, self.rcoa, via.address, self.anchor, self._security)
+            packet = from_terminal(update, self.rcoa, via.address, self.anchor, self.security)
         except Discard as discard:
             return [Discarded.of(discard, _WHERE)]
         sent = LocalUpdateSent(
@@ -291,7 +291,7 @@ class Domain:
             return self.above(self.opened(packet, now), now), None
         if packet[6] == ip6.MOBILITY:
             return self._doubted(packet, now), None
-        received = open_message(packet, self._security)
+        received = open_message(packet, self.security)
         if received.source != self.anchor:
             raise Discard(Reason.ACKNOWLEDGEMENT_UNEXPECTED, f"from {received.source}")
         if received.destination != self.rcoa:
@@ -403,7 +403,7 @@ class Domain:
 
     def opened(self, packet: bytes, now: float) -> bytes:
         """Steps 611, 612, 622, 623: what came for the RCoA. Raises `Discard`."""
-        inner = decapsulate(packet, self._form, self._security)
+        inner = decapsulate(packet, self._form, self.security)
         if inner[0] >> 4 != 6 or inner[24:40] != self.rcoa.packed:
             raise Discard(Reason.HOME_ADDRESS_NOT_OURS, "inner destination of a packet out of the regional tunnel")
         if not self.virtual:
@@ -453,7 +453,7 @@ class Domain:
                 return [Discarded.of(discard, _WHERE)]
             return [output for piece in pieces for output in _put(host, piece, packet[24:40], access, now)]
         try:
-            outer = encapsulate(packet, access.address.packed + self._anchor, self._form, self._security)
+            outer = encapsulate(packet, access.address.packed + self._anchor, self._form, self.security)
         except Discard as discard:
             return [Discarded.of(discard, _WHERE)]
         self._lately.keep(packet, now)
@@ -468,7 +468,7 @@ class Domain:
         if self.access is not None:
             host = self._hosts[self.access.link]
             if self.kind is RegistrationType.TUNNEL:
-                self._mtu = room(host.path_mtu(self.anchor.packed), self._form, self._security, self.rcoa)
+                self._mtu = room(host.path_mtu(self.anchor.packed), self._form, self.security, self.rcoa)
             else:
                 self._mtu = host.path_mtu(destination)
         return min(self._mtu, self._paths.get(destination))

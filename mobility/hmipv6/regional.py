@@ -18,6 +18,7 @@ from mobility.hmipv6.regional_events import MapLeft, RegionalRegistration
 from mobility.hmipv6.regional_settings import AnchorKeys, RegionalSettings
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, MapsHeard, RouterFound, RouterLost
 from mobility.host.host import Host
+from mobility.ipsec.processing import IpsecProcessing
 from mobility.links import interface_of
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.movement import Attachment, CareOfAddressChanged, Movement
@@ -372,6 +373,10 @@ class Regional:
             self.domain = None
         self.updates.delete(domain.anchor)
         return [*outputs, MapLeft(domain.anchor, domain.rcoa, why, retry)]
+
+    def ipsec_parts(self) -> list[IpsecProcessing]:
+        """Those of the tunnels to MAPs."""
+        return [domain.security for domain in self._domains()]
 
     def _domains(self) -> list[Domain]:
         former = None if self.former is None else self.former.domain

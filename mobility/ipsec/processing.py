@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from struct import Struct
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.ah import InboundAH, OutboundAH
@@ -20,6 +20,13 @@ PLAN_LIMIT = 4096
 "Flows whose decision is remembered, per direction."
 
 
+class Tap(Protocol):
+    """Looks at packets before and after they were processed; must neither block nor raise."""
+
+    def __call__(self, mode: Mode, outbound: bool, before: bytes, after: bytes, /) -> None:
+        """``mode``: of the processing that made ``after`` out of ``before``; what was bypassed is as it was."""
+
+
 class IpsecProcessing:
     """Protects and accepts whole IPv6 packets by policy.
 
@@ -29,6 +36,8 @@ class IpsecProcessing:
 
     def __init__(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA | InboundAH] | None = None) -> None:
         """``sad``: the inbound associations; None: those that the policies name. Raises `ValueError`: an SPI twice."""
+        self.tap: Tap | None = None
+        "Is shown every packet while somebody watches."
         self.replace(spd, sad)
 
     def replace(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA | InboundAH] | None = None) -> None:
@@ -73,11 +82,15 @@ class IpsecProcessing:
         if packet[4] << 8 | packet[5] != len(packet) - 40 or packet[0] >> 4 != 6:
             return self._protect(packet)
         if sa is None:
-            return packet
-        esp = sa.seal(protocol, packet[40:])
-        if len(esp) > 0xFFFF:
-            raise _too_large(esp)
-        return b"%b%b\x32%b%b" % (packet[:4], _LENGTH(len(esp)), packet[7:40], esp)
+            protected = packet
+        else:
+            esp = sa.seal(protocol, packet[40:])
+            if len(esp) > 0xFFFF:
+                raise _too_large(esp)
+            protected = b"%b%b\x32%b%b" % (packet[:4], _LENGTH(len(esp)), packet[7:40], esp)
+        if self.tap is not None:
+            self.tap(Mode.TRANSPORT, True, packet, protected)
+        return protected
 
     def accept(self, packet: bytes) -> bytes:
         """The packet without its AH and ESP of transport mode, if it had any, once the policy is satisfied.
@@ -94,11 +107,13 @@ class IpsecProcessing:
         next_header, payload = sa.open(packet[40:])
         plain = b"%b%b%c%b%b" % (packet[:4], _LENGTH(len(payload)), next_header, packet[7:40], payload)
         try:
-            if self._inbound[next_header][plain[8:44]] is sa:
-                return plain
+            known = self._inbound[next_header][plain[8:44]] is sa
         except KeyError:
-            pass
-        self.check(plain, sa)
+            known = False
+        if not known:
+            self.check(plain, sa)
+        if self.tap is not None:
+            self.tap(Mode.TRANSPORT, False, packet, plain)
         return plain
 
     # ------------------------------------------------------------ tunnel mode, for the forwarding part
@@ -163,6 +178,8 @@ class IpsecProcessing:
             # The congestion that routers marked on the tunnel concerns the inner flow (RFC 6040 section 4.2).
             inner = b"%c%c%b" % (inner[0], inner[1] | 0x30, inner[2:])
         self.check(inner, sa, tunnelled=True)
+        if self.tap is not None:
+            self.tap(Mode.TUNNEL, False, packet, inner)
         return inner
 
     def check(self, packet: bytes, sa: InboundSA | InboundAH | None, *, tunnelled: bool = False) -> None:
@@ -191,6 +208,12 @@ class IpsecProcessing:
     # ------------------------------------------------------------ all packets without a plan
 
     def _protect(self, packet: bytes) -> bytes:
+        protected = self._protected(packet)
+        if self.tap is not None:
+            self.tap(Mode.TRANSPORT, True, packet, protected)
+        return protected
+
+    def _protected(self, packet: bytes) -> bytes:
         packet = _checked(packet)
         try:
             headers = ip6.walk(packet)
@@ -213,6 +236,12 @@ class IpsecProcessing:
         return _sealed(packet, headers, sa)
 
     def _accept(self, packet: bytes) -> bytes:
+        plain = self._accepted(packet)
+        if self.tap is not None:
+            self.tap(Mode.TRANSPORT, False, packet, plain)
+        return plain
+
+    def _accepted(self, packet: bytes) -> bytes:
         packet = _checked(packet)
         try:
             headers = ip6.walk(packet)

@@ -172,8 +172,11 @@ def encapsulate(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProc
 
     Raises `Discard` (step 112): MALFORMED, POLICY_DISCARD, SA_MISSING, SEQUENCE_EXHAUSTED.
     """
-    next_header, body = seal(inner, ends, form, security)
-    return around(inner, ends, next_header, body)
+    next_header, body = _sealed(inner, ends, form, security)
+    outer = around(inner, ends, next_header, body)
+    if security.tap is not None:
+        security.tap(Mode.TUNNEL, True, inner, outer)
+    return outer
 
 
 def seal(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProcessing) -> tuple[int, bytes]:
@@ -182,6 +185,13 @@ def seal(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProcessing)
     This is also the payload of a datagram when the outer header is that of UDP (RFC 5555 section 4.4, RFC 3948): then
     ``ends`` of the mobile header are home address and home agent, because a NAT may replace the outer ones.
     """
+    sealed = _sealed(inner, ends, form, security)
+    if security.tap is not None:
+        security.tap(Mode.TUNNEL, True, inner, sealed[1])
+    return sealed
+
+
+def _sealed(inner: bytes, ends: bytes, form: TunnelForm, security: IpsecProcessing) -> tuple[int, bytes]:
     sa = security.tunnel_for(inner)  # steps 108, 109
     if sa is None:
         return ip6.IPV6, inner  # step 111, Fig. 24
@@ -234,6 +244,8 @@ def decapsulate(packet: bytes, form: TunnelForm, security: IpsecProcessing) -> b
         case ip6.IPV6:
             inner = _marked(packet, checked(packet[40:]))
             security.check(inner, None, tunnelled=True)  # steps 129, 126
+            if security.tap is not None:
+                security.tap(Mode.TUNNEL, False, packet, inner)
             return inner
         case ip6.IPV4 if form is TunnelForm.PLAIN:
             return checked4(packet[40:])
@@ -249,6 +261,8 @@ def from_datagram(payload: bytes, ends: bytes, form: TunnelForm, security: Ipsec
     if payload[0] >> 4 == 6:
         inner = checked(payload)
         security.check(inner, None, tunnelled=True)
+        if security.tap is not None:
+            security.tap(Mode.TUNNEL, False, payload, inner)
         return inner
     if payload[0] >> 4 == 4 and form is TunnelForm.PLAIN:
         return checked4(payload)
@@ -273,6 +287,8 @@ def _without_mobile_header(packet: bytes, ends: bytes, security: IpsecProcessing
         return checked4(mobile[40:])
     inner = _marked(packet, checked(mobile[40:]))
     security.check(inner, sa, tunnelled=True)  # steps 129, 126
+    if security.tap is not None:
+        security.tap(Mode.TUNNEL, False, packet, inner)
     return inner
 
 

@@ -50,8 +50,12 @@ class Observer(Protocol):
     def wants_packets(self) -> bool:
         """Whether `packet` is to be called: the hot path asks this first."""
 
-    def packet(self, where: str, outbound: bool, packet: bytes) -> None:
-        """A packet passed ``where`` (name of a link, or ``host``); ``outbound`` seen from the node."""
+    def packet(self, where: str, outbound: bool, packet: bytes, inside: bytes) -> None:
+        """A packet passed ``where`` (name of a link, or ``host``); ``outbound`` seen from the node. ``inside``: what
+        the node sees of it, which is less than the packet where a datagram is around it."""
+
+    def carried_out(self) -> None:
+        """What the node answered to the last packet is done. Only where `wants_packets`."""
 
     def discarded(self, discarded: Discarded) -> None: ...
 
@@ -167,7 +171,7 @@ class DataPlane:
                 if link is not None and link.send(packet, to):
                     packets["to-" + name] += 1
                     if observer.wants_packets:
-                        observer.packet(name, True, _as_packet(link, packet, to, outbound=True))
+                        observer.packet(name, True, _as_packet(link, packet, to, outbound=True), packet)
                 else:
                     packets["lost-to-" + name] += 1
             elif isinstance(output, Deliver):
@@ -175,7 +179,7 @@ class DataPlane:
                 if self._tunnel is not None and self._tunnel.send(packet):
                     packets["to-host"] += 1
                     if observer.wants_packets:
-                        observer.packet("host", False, packet)
+                        observer.packet("host", False, packet, packet)
                 else:
                     packets["lost-to-host"] += 1
             elif isinstance(output, Discarded):
@@ -185,6 +189,8 @@ class DataPlane:
                 observer.event(output)
             else:  # Arrived: the node did not want it itself
                 packets["unclaimed"] += 1
+        if observer.wants_packets:
+            observer.carried_out()
 
     def snapshot(self) -> dict[str, object]:
         """The node's tables, JSON-ready. Raises what the node raises."""
@@ -259,7 +265,7 @@ class DataPlane:
         clock, from_host = self._clock, self.node.from_host
         for packet in arrived:
             if self._observer.wants_packets:
-                self._observer.packet("host", True, packet)
+                self._observer.packet("host", True, packet, packet)
             try:
                 self.carry_out(from_host(packet, clock()))
             except Exception as error:
@@ -271,7 +277,7 @@ class DataPlane:
         self.packets["from-" + name] += len(arrived)
         for packet, sender in arrived:
             if self._observer.wants_packets:
-                self._observer.packet(name, False, _as_packet(link, packet, sender, outbound=False))
+                self._observer.packet(name, False, _as_packet(link, packet, sender, outbound=False), packet)
             try:
                 self.carry_out(from_link(name, packet, sender, clock()))
             except Exception as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mobility.client import CommandRefused, ControlClient, HostClient, MobilityError, NotRunning, ProtocolError
-from mobility.control import LARGEST_BACKLOG, LONGEST_REQUEST, ControlServer, Later, Refused, listen
+from mobility.control import LARGEST_BACKLOG, LARGEST_OFFER, LONGEST_REQUEST, ControlServer, Later, Refused, listen
 from mobility.net.loop import Loop
 
 
@@ -35,7 +35,9 @@ class Server:
             "large": self.large,
             "slow": lambda _request: self.later,
         }
-        self.server = ControlServer(self.loop, path, operations)
+        self.watched: list[bool] = []
+        "Whether anybody listens to packets, at each change."
+        self.server = ControlServer(self.loop, path, operations, self.watched.append)
         self.server.open()
         self.wake, waker = socket.socketpair()
         self.waker = waker
@@ -54,7 +56,12 @@ class Server:
                 finish, self.finish = self.finish, None
                 finish()
             while self.events:
-                self.server.publish(self.events.pop(0))
+                event = self.events.pop(0)
+                packets = event.get("packets")
+                if isinstance(packets, list):
+                    self.server.offer(json.dumps(event).encode() + b"\n", len(packets))
+                else:
+                    self.server.publish(event)
 
     def publish(self, event: Mapping[str, object]) -> None:
         self.events.append(event)
@@ -163,7 +170,7 @@ def test_events_reach_subscribers_only(server: Server) -> None:
         async with ControlClient(server.path) as idle, ControlClient(server.path) as control:
             stream = control.events()
             first = asyncio.ensure_future(anext(stream))
-            while not any(client.subscribed for client in server.server._clients):
+            while not any(client.topics for client in server.server._clients):
                 await idle.status()
             for number in range(3):
                 server.publish({"event": "Tick", "number": number})
@@ -248,6 +255,62 @@ def test_a_subscriber_that_does_not_read_is_dropped_and_blocks_nobody(server: Se
         while not server.server.dropped_clients:
             server.publish({"event": "Tick", "text": "x" * (LARGEST_BACKLOG // 8)})
             assert ask(client, b'{"op": "status"}')["ok"] is True
+
+
+def test_packets_reach_those_who_listen_to_them(server: Server) -> None:
+    async def talk() -> list[object]:
+        async with ControlClient(server.path) as both, ControlClient(server.path) as events:
+            await events.subscribe()
+            await both.subscribe(packets=True)
+            server.publish({"event": "packets", "packets": [1]})
+            server.publish({"event": "Tick"})
+            seen = [(await anext(both.events()))["event"] for _ in range(2)]
+            seen.append((await anext(events.events()))["event"])
+            await both.subscribe()
+            return seen
+
+    assert asyncio.run(talk()) == ["packets", "Tick", "Tick"]
+    assert server.watched == [True, False]
+
+
+@pytest.mark.parametrize("leave", [b'{"op": "unsubscribe"}', None])
+def test_nobody_listens_any_more(server: Server, leave: bytes | None) -> None:
+    with server.connection() as client, server.connection() as other:
+        ask(client, b'{"op": "subscribe", "topics": ["packets"]}')
+        if leave is None:
+            client.close()
+            ask(other, b'{"op": "status"}')
+        else:
+            ask(client, leave)
+        ask(other, b'{"op": "status"}')
+    assert server.watched == [True, False]
+
+
+def test_packets_are_missed_by_who_does_not_read_and_nobody_is_dropped(server: Server) -> None:
+    with server.connection() as lazy, server.connection() as client:
+        ask(lazy, b'{"op": "subscribe", "topics": ["packets"]}')
+        offered = 40
+        for number in range(offered):
+            server.publish({"event": "packets", "packets": ["x" * (LARGEST_OFFER // 8), number]})
+            assert ask(client, b'{"op": "status"}')["ok"] is True
+        got = missed = 0
+        with lazy.makefile("rb") as lines:
+            while not missed:
+                server.publish({"event": "packets", "packets": []})  # is there room again?
+                event = json.loads(lines.readline())
+                got += len(event.get("packets", ()))
+                missed = event.get("count", 0)
+    assert got + missed == 2 * offered
+    assert missed > offered
+    assert not server.server.dropped_clients
+
+
+@pytest.mark.parametrize("topics", ["packets", ["packets", "what"], [["packets"]], {"packets": 1}, 7])
+def test_topics_that_there_are_not(server: Server, topics: object) -> None:
+    with server.connection() as client:
+        answer = ask(client, json.dumps({"op": "subscribe", "topics": topics}).encode())
+    assert answer["ok"] is False
+    assert "events, packets" in str(answer["error"])
 
 
 def test_answers_wait_for_a_client_that_reads_late(server: Server) -> None:

@@ -109,7 +109,7 @@ def test_a_full_disk_ends_the_file_and_not_the_process(caplog: pytest.LogCapture
 def test_packets_are_only_wanted_while_captured(tmp_path: Path) -> None:
     trace = Trace()
     assert not trace.wants_packets
-    trace.packet("eth0", True, b"ignored")
+    trace.packet("eth0", True, b"ignored", b"ignored")
     trace.start_capture(tmp_path / "capture")
     wanted = [trace.wants_packets]
     trace.close()

@@ -156,7 +156,10 @@ class Notes:
         self.discards: list[Discarded] = []
         self.packets: list[tuple[str, bool, bytes]] = []
 
-    def packet(self, where: str, outbound: bool, packet: bytes) -> None:
+    def carried_out(self) -> None:
+        pass
+
+    def packet(self, where: str, outbound: bool, packet: bytes, _inside: bytes) -> None:
         self.packets.append((where, outbound, packet))
 
     def discarded(self, discarded: Discarded) -> None:
