@@ -39,6 +39,8 @@ TOO_SMALL = 0.006
 "Seconds that the delay may be smaller than wanted."
 STRETCH = 0.010
 "Seconds of sound that are put in when the delay is too small."
+KEYS_LINGER = 0.1
+"Seconds from the last packet of a telephone event until sound is due again, the jitter buffer's delay apart."
 CODEC_CONCEALS = 3
 "Missing packets in a row that are left to the codec's own concealment, which does not fade; then ours fades it out."
 
@@ -82,6 +84,12 @@ class Player:
         "When the delay was right last."
         self._loudest = 0.0
         self._background = QUIET
+        self._keys_at = float("-inf")
+        "When the last packet of a telephone event came: while keys are pressed no sound is sent."
+
+    def keys(self, now: float) -> None:
+        """A packet of telephone events came in place of one with sound."""
+        self._keys_at = now
 
     def put(self, packet: MediaPacket, now: float) -> bool:
         """A packet that arrived at ``now``; False: not wanted, and counted."""
@@ -113,14 +121,14 @@ class Player:
                 if self.buffer.skipped > skipped:
                     self._drops[Drop.LATE] += self.buffer.skipped - skipped
                 if self.buffer.made_up:
-                    self._catch_up()
+                    self._catch_up(now)
                 return self._decoded(packet, excess, now)
             case Missing(ticks, following):
                 count = ticks * self.codec.sample_rate // self.codec.clock_rate
                 recovered = self._recovered(count, following)
                 if recovered is not None:
                     return recovered
-                if not self._resting and not self._decoder.resting:
+                if not self._expects_nothing(now):
                     self.bursts.missed()
                 return self._conceal(count)
             case Empty(started=True):
@@ -207,11 +215,15 @@ class Player:
         self.buffer.waited(len(samples) * self.codec.clock_rate // self.codec.sample_rate)
         return samples
 
-    def _catch_up(self) -> None:
+    def _expects_nothing(self, now: float) -> bool:
+        """That no packet is there is no loss: the other side rests, or presses keys."""
+        return self._resting or self._decoder.resting or now - self._keys_at <= self.buffer.delay + KEYS_LINGER
+
+    def _catch_up(self, now: float) -> None:
         """What was waited for is lost after all: the decoder has to know, and whoever counts."""
         lost, self.buffer.made_up = self.buffer.made_up // self.codec.ticks, 0
         for n in range(lost):
-            if self._resting or self._decoder.resting:
+            if self._expects_nothing(now):
                 return
             self.bursts.missed()
             if n < CODEC_CONCEALS:

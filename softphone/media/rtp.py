@@ -156,8 +156,7 @@ class Reception:
 
         ``timed``: its timestamp says when it was sent; those of telephone events do not (RFC 4733 section 2.1).
         """
-        if not timed:
-            now = self._arrival_of(packet.timestamp)
+        at = now if timed else None
         number = packet.sequence_number
         if self.ssrc is None:
             self._begin(packet.ssrc, number)
@@ -171,12 +170,12 @@ class Reception:
             if 0 < ahead < MAX_DROPOUT:
                 self.highest += ahead
                 self._seen = ((self._seen << ahead) | 1) & ((1 << _SEEN) - 1)
-                return self._count(self.highest, packet.timestamp, now), False
+                return self._count(self.highest, packet.timestamp, at), False
             if ahead == 0 or behind <= MAX_MISORDER:
-                return self._misordered(0 if ahead == 0 else behind, packet.timestamp, now), False
+                return self._misordered(0 if ahead == 0 else behind, packet.timestamp, at), False
             self._confirm(packet, Drop.SEQUENCE_JUMP)
             began = True
-        return self._count(self.highest, packet.timestamp, now), began
+        return self._count(self.highest, packet.timestamp, at), began
 
     def _begin(self, ssrc: int, number: int) -> None:
         self._lost_before, self._received_before = self.lost, self.received
@@ -191,27 +190,25 @@ class Reception:
             raise MediaDropped(drop)
         self._begin(packet.ssrc, packet.sequence_number)
 
-    def _misordered(self, behind: int, timestamp: int, now: float) -> int:
+    def _misordered(self, behind: int, timestamp: int, at: float | None) -> int:
         if (self._seen >> behind) & 1:
             self.duplicates += 1
             raise MediaDropped(Drop.DUPLICATE)
         self._seen |= 1 << behind
         self._base = min(self._base, self.highest - behind)
-        return self._count(self.highest - behind, timestamp, now)
+        return self._count(self.highest - behind, timestamp, at)
 
-    def _count(self, sequence: int, timestamp: int, now: float) -> int:
+    def _count(self, sequence: int, timestamp: int, at: float | None) -> int:
         self.received += 1
-        transit = now * self.clock_rate - timestamp
+        if at is None:
+            return sequence
+        transit = at * self.clock_rate - timestamp
         if self._transit is not None:
             # Modulo 2**32, as timestamps wrap.
             difference = (transit - self._transit + (1 << 31)) % (1 << 32) - (1 << 31)
             self.jitter += (abs(difference) - self.jitter) / 16
         self._transit = transit
         return sequence
-
-    def _arrival_of(self, timestamp: int) -> float:
-        """An arrival that changes nothing about the jitter."""
-        return ((self._transit or 0.0) + timestamp) / self.clock_rate
 
     def report(self, last_sr: int, delay: int) -> RtcpReceiverInfo | None:
         """The report block on this stream; counts a new interval (RFC 3550 section 6.4.1)."""

@@ -246,6 +246,7 @@ class Stream:
             self._follow(sender)
         if event_rate is not None:
             self.events += 1
+            self.player.keys(at)
             return False, self._received_digits.receive(packet.payload, packet.timestamp, event_rate, at)
         if not agreed.direction.receives:
             raise MediaDropped(Drop.ON_HOLD)

@@ -155,3 +155,22 @@ def test_digits_after_a_change_of_source_are_heard() -> None:
         press("2")
     assert heard[0].digit == "1"
     assert [event.digit for event in heard][-2:] == ["2", "2"]
+
+
+@pytest.mark.parametrize("codec", [PCMU, OPUS], ids=["PCMU", "opus"])
+@pytest.mark.parametrize("before", [0.0, 2.0], ids=["from the first packet", "in mid call"])
+def test_keys_are_neither_loss_nor_jitter(codec: Codec, before: float) -> None:
+    """While a key is pressed its packets take the place of those with sound, and their timestamps stand still."""
+    net = network(codec)
+    net.run(before)
+    net.a.digits.add("12#", 0.2)
+    net.run(6)
+    assert net.b.events > 30
+    assert net.b.player.bursts.missing == 0
+    assert max(second.jitter_ms for second in net.b.monitor.history) < 1
+    assert min(second.mos for second in net.b.monitor.history) > 4
+    net.lost = lambda now: True
+    net.run(0.2)
+    net.lost = lambda now: False
+    net.run(1)
+    assert net.b.player.bursts.missing > 5
