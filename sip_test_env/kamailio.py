@@ -6,6 +6,7 @@ nothing outside the standard library and `cryptography`, so that the container n
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -98,3 +99,8 @@ def command(config: Path) -> list[str]:
     """Kamailio in the foreground, logging to standard error, with little memory."""
     directory = config.parent
     return ["kamailio", "-DD", "-E", "-f", str(config), "-Y", str(directory), "-m", "32", "-M", "4"]
+
+
+def environment() -> dict[str, str]:
+    """In which Debian's Kamailio and kamcmd are found by ordinary users, too."""
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}

@@ -81,8 +81,7 @@ class DirectSockets:
     def names(self) -> Names:
         return MachineNames()
 
-    @staticmethod
-    def _make(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    def _make(self, host: str, port: int, kind: socket.SocketKind) -> socket.socket:
         sock = socket.socket(family_of(host), kind)
         try:
             sock.setblocking(False)

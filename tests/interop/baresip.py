@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from roamphone_pytest.server import DOMAIN, SipProxy
 from sip_test_env.network import Account
 from softphone.calls.call import Call
 from softphone.phone import Softphone
-from tests.interop.loopback import DOMAIN, Proxy, answered, free_port, heard
+from tests.interop.loopback import answered, free_port, heard
 
 MODULES = ("g711", "srtp", "dtls_srtp", "ice", "ausine", "aufile")
 "For calls on loopback."
@@ -68,7 +69,7 @@ class Baresip:
 
 
 @asynccontextmanager
-async def baresip(proxy: Proxy, folder: Path, media: str = "") -> AsyncIterator[Baresip]:
+async def baresip(proxy: SipProxy, folder: Path, media: str = "") -> AsyncIterator[Baresip]:
     """It has registered."""
     control = free_port()
     settings = write_settings(
@@ -77,7 +78,7 @@ async def baresip(proxy: Proxy, folder: Path, media: str = "") -> AsyncIterator[
         f"module_app ctrl_tcp.so\nctrl_tcp_listen [::1]:{control}\nsip_listen [::1]:{free_port()}\n"
         "net_interface ::1\nnet_af ipv6\n",
         f"<sip:bob@{DOMAIN};transport=udp>;auth_user=bob;auth_pass=secret-bob;regint=300;audio_codecs=PCMU/8000/1"
-        f';outbound="sip:[::1]:{proxy.sip_port}"{media}',
+        f';outbound="sip:[::1]:{proxy.server.sip_port}"{media}',
     )
     with (folder / "log").open("wb") as log:
         program = await asyncio.create_subprocess_exec(

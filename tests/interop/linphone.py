@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from roamphone_pytest.server import DOMAIN, SipProxy
 from softphone.calls.call import Call
 from softphone.phone import Softphone
-from tests.interop.loopback import DOMAIN, Proxy, answered, free_port
+from tests.interop.loopback import answered, free_port
 
 PROMPT = "daemon-linphone>"
 
@@ -48,13 +49,13 @@ class Linphone:
                 self.do("register-status ALL")
 
 
-def write_linphone(folder: Path, proxy: Proxy, *, secure: bool) -> Path:
+def write_linphone(folder: Path, proxy: SipProxy, *, secure: bool) -> Path:
     """Its home directory. Without these folders its core would never start, and say nothing of it."""
     home = folder / "linphone"
     (home / ".config/linphone").mkdir(parents=True)
     (home / ".local/share/linphone").mkdir(parents=True)
     port = free_port()
-    server = f"sip:[::1]:{proxy.sip_port};transport=udp"
+    server = f"sip:[::1]:{proxy.server.sip_port};transport=udp"
     (home / "linphonerc").write_text(
         f"[sip]\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port=0\nbind_address=::1\nguess_hostname=0\n"
         f"contact=sip:bob@[::1]\nmedia_encryption={'srtp' if secure else 'none'}\ndefault_proxy=0\n"
@@ -68,7 +69,7 @@ def write_linphone(folder: Path, proxy: Proxy, *, secure: bool) -> Path:
 
 
 @asynccontextmanager
-async def linphone(proxy: Proxy, folder: Path, *, secure: bool) -> AsyncIterator[Linphone]:
+async def linphone(proxy: SipProxy, folder: Path, *, secure: bool) -> AsyncIterator[Linphone]:
     """It has registered."""
     home = write_linphone(folder, proxy, secure=secure)
     pipe = asyncio.subprocess.PIPE

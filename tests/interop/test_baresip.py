@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from roamphone_pytest.server import DOMAIN, SipProxy
 from softphone.config import Consent
 from softphone.events import CallDigit, CallTransferred, EndedBy
 from softphone.media.dtmf import DigitMethod
 from softphone.media.offer_answer import SrtpMode
 from tests.interop.baresip import baresip, called
-from tests.interop.loopback import DOMAIN, Proxy, answered, heard, held, run_proxy, silent, statistics
+from tests.interop.loopback import answered, heard, held, silent, statistics
 
 pytestmark = pytest.mark.interop
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    yield from run_proxy(tmp_path_factory.mktemp("kamailio-baresip"), 25090, "MD5")
-
-
 @pytest.mark.parametrize("by_bob", [True, False])
 @pytest.mark.parametrize("secure", [True, False])
-def test_hold_and_digits(proxy: Proxy, tmp_path: Path, by_bob: bool, secure: bool) -> None:
+def test_hold_and_digits(sip_proxy: SipProxy, tmp_path: Path, by_bob: bool, secure: bool) -> None:
     async def work() -> None:
         srtp = SrtpMode.MANDATORY if secure else SrtpMode.OFF
         async with (
-            proxy.phone("alice", srtp=srtp) as alice,
-            baresip(proxy, tmp_path, ";mediaenc=srtp-mand" if secure else "") as bob,
+            sip_proxy.phone("alice", srtp=srtp) as alice,
+            baresip(sip_proxy, tmp_path, ";mediaenc=srtp-mand" if secure else "") as bob,
         ):
             await alice.registered(5)
             events = alice.events()
@@ -69,13 +64,13 @@ def test_hold_and_digits(proxy: Proxy, tmp_path: Path, by_bob: bool, secure: boo
 
 
 @pytest.mark.parametrize("by_bob", [True, False])
-def test_baresip_is_transferred(proxy: Proxy, tmp_path: Path, by_bob: bool) -> None:
+def test_baresip_is_transferred(sip_proxy: SipProxy, tmp_path: Path, by_bob: bool) -> None:
     async def work() -> None:
         off = SrtpMode.OFF
         async with (
-            proxy.phone("alice", srtp=off) as alice,
-            proxy.phone("carol", srtp=off) as carol,
-            baresip(proxy, tmp_path) as bob,
+            sip_proxy.phone("alice", srtp=off) as alice,
+            sip_proxy.phone("carol", srtp=off) as carol,
+            baresip(sip_proxy, tmp_path) as bob,
         ):
             await alice.registered(5)
             await carol.registered(5)
@@ -91,13 +86,13 @@ def test_baresip_is_transferred(proxy: Proxy, tmp_path: Path, by_bob: bool) -> N
     asyncio.run(work())
 
 
-def test_baresip_transfers_the_phone(proxy: Proxy, tmp_path: Path) -> None:
+def test_baresip_transfers_the_phone(sip_proxy: SipProxy, tmp_path: Path) -> None:
     async def work() -> None:
         off = SrtpMode.OFF
         async with (
-            proxy.phone("alice", srtp=off, transfers=Consent.ACCEPT) as alice,
-            proxy.phone("carol", srtp=off) as carol,
-            baresip(proxy, tmp_path) as bob,
+            sip_proxy.phone("alice", srtp=off, transfers=Consent.ACCEPT) as alice,
+            sip_proxy.phone("carol", srtp=off) as carol,
+            baresip(sip_proxy, tmp_path) as bob,
         ):
             await alice.registered(5)
             await carol.registered(5)

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from roamphone_pytest.server import SipProxy
 from softphone.events import CallDigit, EndedBy
 from softphone.media.dtmf import DigitMethod
 from softphone.media.offer_answer import SrtpMode
 from tests.interop.linphone import called, linphone
-from tests.interop.loopback import Proxy, held, run_proxy, silent, statistics
+from tests.interop.loopback import held, silent, statistics
 from tests.interop.tones import tone_comes, write_tone
 
 pytestmark = pytest.mark.interop
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    yield from run_proxy(tmp_path_factory.mktemp("kamailio-linphone"), 25110, "MD5")
-
-
 @pytest.mark.parametrize("by_bob", [True, False])
 @pytest.mark.parametrize("secure", [True, False])
-def test_sound_digits_and_hold(proxy: Proxy, tmp_path: Path, by_bob: bool, secure: bool) -> None:
+def test_sound_digits_and_hold(sip_proxy: SipProxy, tmp_path: Path, by_bob: bool, secure: bool) -> None:
     song = write_tone(tmp_path / "song.wav", 700, 4)
 
     async def work() -> None:
         srtp = SrtpMode.MANDATORY if secure else SrtpMode.OFF
-        async with proxy.phone("alice", srtp=srtp) as alice, linphone(proxy, tmp_path, secure=secure) as bob:
+        async with sip_proxy.phone("alice", srtp=srtp) as alice, linphone(sip_proxy, tmp_path, secure=secure) as bob:
             await alice.registered(5)
             events = alice.events()
             call = await called(alice, bob, by_bob=by_bob)
@@ -71,16 +66,16 @@ def test_sound_digits_and_hold(proxy: Proxy, tmp_path: Path, by_bob: bool, secur
 
 
 @pytest.mark.parametrize("secure", [True, False])
-def test_linphone_mixes(proxy: Proxy, tmp_path: Path, secure: bool) -> None:
+def test_linphone_mixes(sip_proxy: SipProxy, tmp_path: Path, secure: bool) -> None:
     """So it has heard and understood the sound that we send."""
     voice = write_tone(tmp_path / "voice.wav", 1100, 8)
 
     async def work() -> None:
         srtp = SrtpMode.MANDATORY if secure else SrtpMode.OFF
         async with (
-            proxy.phone("alice", srtp=srtp) as alice,
-            proxy.phone("carol", srtp=srtp) as carol,
-            linphone(proxy, tmp_path, secure=secure) as bob,
+            sip_proxy.phone("alice", srtp=srtp) as alice,
+            sip_proxy.phone("carol", srtp=srtp) as carol,
+            linphone(sip_proxy, tmp_path, secure=secure) as bob,
         ):
             await alice.registered(5)
             await carol.registered(5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roamphone_pytest.server import DOMAIN, SipProxy
 from softphone.events import EndedBy
 from softphone.media.offer_answer import SrtpMode
-from tests.interop.loopback import DOMAIN, Proxy, answered, free_port, run_proxy, statistics
+from tests.interop.loopback import answered, free_port, statistics
 from tests.interop.tones import has_tone, tone_comes, write_tone
 
 pytestmark = pytest.mark.interop
@@ -25,11 +26,6 @@ WAV_HEADER = 44
 "Octets."
 RECORDED = 16_000
 "Samples a second."
-
-
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    yield from run_proxy(tmp_path_factory.mktemp("kamailio-pjsua"), 25130, "MD5")
 
 
 class Pjsua:
@@ -67,7 +63,7 @@ async def pjsua(**orders: object) -> AsyncIterator[Pjsua]:
 
 @pytest.mark.parametrize("by_bob", [True, False])
 @pytest.mark.parametrize("secure", [True, False])
-def test_sound(proxy: Proxy, tmp_path: Path, by_bob: bool, secure: bool) -> None:
+def test_sound(sip_proxy: SipProxy, tmp_path: Path, by_bob: bool, secure: bool) -> None:
     song, voice = write_tone(tmp_path / "song.wav", 700, 4), write_tone(tmp_path / "voice.wav", 1100, 4)
     orders = {
         "user": "bob",
@@ -78,7 +74,7 @@ def test_sound(proxy: Proxy, tmp_path: Path, by_bob: bool, secure: bool) -> None
         "seconds": 2,
         "local": HERE,
         "port": free_port(),
-        "proxy": f"sip:{HERE}:{proxy.sip_port};lr",
+        "proxy": f"sip:{HERE}:{sip_proxy.server.sip_port};lr",
         "transport": "udp",
         "srtp": secure,
         "log": str(tmp_path / "pjsua.log"),
@@ -87,7 +83,7 @@ def test_sound(proxy: Proxy, tmp_path: Path, by_bob: bool, secure: bool) -> None
 
     async def work() -> None:
         srtp = SrtpMode.MANDATORY if secure else SrtpMode.OFF
-        async with proxy.phone("alice", host=HERE, srtp=srtp) as alice:
+        async with sip_proxy.phone("alice", host=HERE, srtp=srtp) as alice:
             await alice.registered(5)
             async with pjsua(**orders) as bob:
                 assert (await bob.until("registration"))["status"] == 200

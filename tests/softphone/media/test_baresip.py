@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mobility.net import namespace
+from roamphone_pytest.server import SipProxy
 from softphone.config import Account
 from softphone.media.dtmf import DigitMethod
 from softphone.media.ice_description import IceSettings
@@ -20,7 +21,7 @@ from softphone.media.offer_answer import SrtpMode
 from softphone.network.sockets import DirectSockets
 from softphone.phone import Softphone
 from tests.interop.baresip import MODULES, baresip, called, says, write_settings
-from tests.interop.loopback import Proxy, heard, run_proxy
+from tests.interop.loopback import heard
 
 pytestmark = pytest.mark.interop
 
@@ -31,17 +32,12 @@ DTLS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    yield from run_proxy(tmp_path_factory.mktemp("kamailio-keys"), 25190, "MD5")
-
-
 @pytest.mark.parametrize("by_bob", [True, False], ids=["baresip calls", "the phone calls"])
-def test_keys_by_dtls(proxy: Proxy, tmp_path: Path, by_bob: bool) -> None:
+def test_keys_by_dtls(sip_proxy: SipProxy, tmp_path: Path, by_bob: bool) -> None:
     async def work() -> None:
         async with (
-            proxy.phone("alice", **DTLS) as alice,
-            baresip(proxy, tmp_path, ";mediaenc=dtls_srtp") as bob,
+            sip_proxy.phone("alice", **DTLS) as alice,
+            baresip(sip_proxy, tmp_path, ";mediaenc=dtls_srtp") as bob,
         ):
             await alice.registered(5)
             call = await called(alice, bob, by_bob=by_bob)
