@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from softphone.commands import accounts, calls, contacts, daemon, history
+from softphone.commands import accounts, calls, contacts, ctl, daemon, history
 from softphone.commands.common import complain
 from softphone.errors import ConfigError, SoftphoneError
 from softphone.exit_code import ExitCode
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     history.add(commands)
     contacts.add(commands)
     daemon.add(commands)
+    ctl.add(commands)
     commands.add_parser(
         "demo", add_help=False, help="a call that changes networks, on real network stacks in namespaces (needs root)"
     )

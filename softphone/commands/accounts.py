@@ -135,7 +135,7 @@ def _test(entry: AccountEntry, timeout: float, *, as_json: bool = False) -> Exit
         trial = Trial(ExitCode.USAGE, (), str(exc))
     if as_json:
         say_json(
-            {"account": entry.name, "result": trial.code.name.lower(), "status": trial.status, "text": trial.text,
+            {"account": entry.name, "result": trial.code.word, "status": trial.status, "text": trial.text,
              "servers": trial.servers, "contact": trial.contact, "expires": trial.expires}
         )  # fmt: skip
     else:

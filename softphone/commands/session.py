@@ -22,7 +22,7 @@ from softphone.config import Account
 from softphone.errors import CallRejected, ConfigError, RegistrationError, SoftphoneError
 from softphone.event_names import described
 from softphone.events import CallMedia, Listener
-from softphone.exit_code import ExitCode
+from softphone.exit_code import ExitCode, code_of
 from softphone.media.recorder import RecordingEnded
 from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
 from softphone.network.trace import PhoneTrace
@@ -118,23 +118,10 @@ def run(options: argparse.Namespace, work: Callable[[Session, argparse.Namespace
     except (KeyboardInterrupt, asyncio.CancelledError):
         code, text = ExitCode.FAILURE, "interrupted"
     if options.json:
-        say_json({"event": "result", "result": code.name.lower(), "text": text})
+        say_json({"event": "result", "result": code.word, "text": text})
     elif text:
         complain(text)
     return code
-
-
-def code_of(status: int) -> ExitCode:
-    """What the final status of a call means."""
-    match status:
-        case 401 | 407:
-            return ExitCode.UNAUTHORISED
-        case 486 | 600:
-            return ExitCode.BUSY
-        case 408:
-            return ExitCode.TIMEOUT
-        case _:
-            return ExitCode.FAILURE if 500 <= status < 600 else ExitCode.REJECTED
 
 
 async def _run(options: argparse.Namespace, work: Callable[[Session, argparse.Namespace], Awaitable[str]]) -> str:

@@ -100,11 +100,11 @@ class Accounts:
             entry = await asyncio.to_thread(self._drafted, name, dict(values))
             account = await asyncio.to_thread(entry.account)
         except ConfigError as exc:
-            return {"ok": False, "result": ExitCode.USAGE.name.lower(), "text": str(exc), "servers": [], "status": 0}
+            return {"ok": False, "result": ExitCode.USAGE.word, "text": str(exc), "servers": [], "status": 0}
         phone = Softphone(replace(account, local_port=0), entry.sockets())  # the running one has the port
         trial = await try_account(phone, TRIAL_SECONDS)
         return {
-            "ok": trial.code is ExitCode.OK, "result": trial.code.name.lower(), "text": trial.text,
+            "ok": trial.code is ExitCode.OK, "result": trial.code.word, "text": trial.text,
             "servers": list(trial.servers), "status": trial.status,
         }  # fmt: skip
 

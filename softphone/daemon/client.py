@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from softphone.daemon.protocol import LONGEST_ANSWER, DaemonError, RequestError, decoded, encoded
+from softphone.exit_code import code_named
 from softphone.paths import default_socket
 
 
@@ -86,4 +87,4 @@ class DaemonClient:
         if message.get("ok") is True:
             answer.set_result(message.get("result"))
         else:
-            answer.set_exception(RequestError(str(message.get("error"))))
+            answer.set_exception(RequestError(str(message.get("error")), code_named(message.get("result"))))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from softphone.errors import SoftphoneError
+from softphone.exit_code import ExitCode
 
 LONGEST_LINE = 1 << 16
 "Bytes of a request."
@@ -14,6 +15,11 @@ LONGEST_ANSWER = 1 << 22
 
 class RequestError(SoftphoneError):
     """A request that cannot be carried out, and why."""
+
+    def __init__(self, why: str, code: ExitCode = ExitCode.FAILURE) -> None:
+        super().__init__(why)
+        self.code = code
+        "What a command that wanted it exits with."
 
 
 class DaemonError(SoftphoneError):

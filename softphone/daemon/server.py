@@ -25,6 +25,7 @@ from softphone.daemon.protocol import (
 from softphone.daemon.service import PhoneService
 from softphone.daemon.topics import DELIVERY, Delivery, Topic, topics
 from softphone.errors import SoftphoneError
+from softphone.exit_code import ExitCode, code_of_error
 from softphone.paths import contacts_file
 
 log = logging.getLogger(__name__)
@@ -198,7 +199,10 @@ class _Client:
             log.warning("a client that does not read was disconnected")
             transport.abort()
 
-    def answer(self, number: object, *, result: object = None, error: str | None = None, status: object = None) -> None:
+    def answer(
+        self, number: object, *, result: object = None, error: str | None = None, status: object = None,
+        code: ExitCode = ExitCode.USAGE,
+    ) -> None:  # fmt: skip
         if error is None:
             line = encoded({"id": number, "ok": True, "result": result})
             if len(line) <= LONGEST_ANSWER:
@@ -206,7 +210,7 @@ class _Client:
                 return
             error = f"the answer would have more than {LONGEST_ANSWER} bytes: ask for less (limit)"
         told = {} if status is None else {"status": status}
-        self.send(encoded({"id": number, "ok": False, "error": error, **told}))
+        self.send(encoded({"id": number, "ok": False, "error": error, "result": code.word, **told}))
 
     def _take(self, line: bytes) -> None:
         number: object = None
@@ -243,9 +247,9 @@ class _Client:
                 return
             result = await self._daemon.service.perform(operation, arguments)
         except (SoftphoneError, ValueError, RuntimeError, OSError) as exc:
-            self.answer(number, error=str(exc), status=getattr(exc, "status", None))
+            self.answer(number, error=str(exc), status=getattr(exc, "status", None), code=code_of_error(exc))
         except Exception as exc:
             log.exception("the request %s failed", operation)
-            self.answer(number, error=f"the daemon failed: {exc}; its log says where")
+            self.answer(number, error=f"the daemon failed: {exc}; its log says where", code=ExitCode.FAILURE)
         else:
             self.answer(number, result=result)

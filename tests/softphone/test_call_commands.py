@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from softphone.cli import main
-from softphone.commands.session import code_of
 from softphone.errors import CallRejected
-from softphone.exit_code import ExitCode
+from softphone.exit_code import ExitCode, code_of
 from softphone.phone import Softphone
 from tests.softphone.support import Registrar, account
 from tests.softphone.test_automation import tone, wav

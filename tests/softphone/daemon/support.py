@@ -26,6 +26,15 @@ local_host = "::1"
 address = "alice@example.net"
 password_env = "NOT_THERE_AT_ALL"
 """
+TWO_ACCOUNTS = (
+    CONFIGURATION
+    + """
+[account.home]
+address = "carol@example.com"
+register = false
+local_host = "::1"
+"""
+)
 
 
 @asynccontextmanager

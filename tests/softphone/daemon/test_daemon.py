@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,13 @@ import pytest
 
 import softphone.daemon.server as server
 from softphone.accounts.accounts import Phones, load
-from softphone.cli import main
 from softphone.daemon.client import DaemonClient
 from softphone.daemon.protocol import DaemonError, RequestError
 from softphone.daemon.server import Daemon
 from softphone.daemon.topics import Topic
-from softphone.exit_code import ExitCode
 from softphone.people.history import CallResult, History
 from softphone.phone import Softphone
-from tests.softphone.daemon.support import CONFIGURATION, next_event, running, with_bob
+from tests.softphone.daemon.support import next_event, running, with_bob
 from tests.softphone.support import FakeMedia, account, simulate
 
 
@@ -196,30 +192,3 @@ def test_a_daemon_that_ends_ends_its_calls_and_tells_its_clients(tmp_path: Path)
             await client.__aexit__()
 
     simulate(work)
-
-
-def test_ctl_without_a_daemon_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ctl", "--socket", str(tmp_path / "none.sock"), "status"]) == ExitCode.FAILURE
-    assert "start one with `softphone daemon`" in capsys.readouterr().err
-
-
-def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # the history
-    (tmp_path / "softphone.toml").write_text(CONFIGURATION)
-    socket_path = str(tmp_path / "a.sock")
-    serve = "daemon", "--config", str(tmp_path / "softphone.toml"), "--socket", socket_path
-    with subprocess.Popen(
-        [sys.executable, "-m", "softphone.cli", *serve], stderr=subprocess.PIPE, text=True
-    ) as daemon:  # fmt: skip
-        try:
-            assert daemon.stderr is not None
-            assert "account broken does not run" in daemon.stderr.readline()  # told when clients can connect
-            assert main(["ctl", "--socket", socket_path, "status"]) == ExitCode.OK
-            assert json.loads(capsys.readouterr().out)["result"]["accounts"][0]["account"] == "work"
-            assert main(["ctl", "--socket", socket_path, "hangup"]) == ExitCode.FAILURE
-            assert "there is no call" in capsys.readouterr().err
-            assert main(list(serve)) == ExitCode.FAILURE
-            assert f"(process {daemon.pid}) serves {socket_path} already" in capsys.readouterr().err
-        finally:
-            daemon.terminate()
-        assert daemon.wait(30) == 0

@@ -15,10 +15,8 @@ from softphone.daemon.server import Daemon
 from softphone.daemon.topics import Topic
 from softphone.media.files import MemorySink, SamplesSource
 from softphone.phone import Softphone
-from tests.softphone.daemon.support import CONFIGURATION, answered, next_event, with_bob
+from tests.softphone.daemon.support import answered, next_event, with_bob
 from tests.softphone.test_automation import tone
-
-TWO = CONFIGURATION + '[account.home]\naddress = "carol@example.com"\nregister = false\nlocal_host = "::1"\n'
 
 
 def test_a_call_is_described_muted_noted_and_found_again(tmp_path: Path) -> None:
