@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sip_test_env import container, kamailio
+from tests.interop.loopback import wait_for_port
 
 CONTAINERS = Path(container.__file__).parent / "containers"
 GOOD = {"SIP_ADDRESSES": "::1, 127.0.0.1", "SIP_USERS": "6001:one, 6002:two"}
@@ -85,6 +87,8 @@ def test_the_copied_files_are_enough_and_kamailio_answers(tmp_path: Path) -> Non
     ):
         try:
             assert b"SIP/2.0 200" in ask(proxy), (tmp_path / "log").read_text()
+            # A Kamailio that is told to end while it is still starting its processes takes a minute for it.
+            asyncio.run(wait_for_port(25061, proxy))
         finally:
             proxy.terminate()
     assert "BEGIN CERTIFICATE" in (tmp_path / "state" / "ca.pem").read_text()
