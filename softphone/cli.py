@@ -6,13 +6,13 @@ import argparse
 import os
 import sys
 
-from softphone.commands import accounts, calls, contacts, ctl, daemon, history
-from softphone.commands.common import complain
 from softphone.errors import ConfigError, SoftphoneError
 from softphone.exit_code import ExitCode
 
 DEMO = "sip_test_env.demo"
 "Run as a program of its own: product code never imports the test environment."
+UI = "ui"
+"A program of its own, too: it has to be on the screen before the phone's modules would have been imported."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["demo"]:
         os.execv(sys.executable, [sys.executable, "-m", DEMO, *given[1:]])
+    if not given or given[0] == "tui":
+        os.execv(sys.executable, [sys.executable, "-m", UI, *given[1:]])
+    from softphone.commands.common import complain
+
     options = _parser().parse_args(given)
     try:
         code = int(options.run(options))
@@ -40,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from softphone.commands import accounts, calls, contacts, ctl, daemon, history
+
     parser = argparse.ArgumentParser(
         prog="softphone", description="A SIP softphone with Mobile IPv6 built in.",
         epilog="Exit status: 0 ok, 1 failure, 2 usage or configuration, 3 rejected, 4 unauthorised, 5 timeout, 6 busy.",
@@ -51,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     contacts.add(commands)
     daemon.add(commands)
     ctl.add(commands)
+    commands.add_parser("tui", add_help=False, help="the phone on the whole terminal; so does no command at all")
     commands.add_parser(
         "demo", add_help=False, help="a call that changes networks, on real network stacks in namespaces (needs root)"
     )

@@ -7,14 +7,15 @@ import sys
 
 import pytest
 
-from softphone.cli import main
 
-
-def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([])
-    assert end.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments", [(), ("tui",)])
+def test_the_user_interface_is_what_runs_without_a_command_and_needs_a_terminal(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "softphone.cli", *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "softphone: the user interface needs a terminal; `softphone --help` tells the commands\n"
 
 
 def test_the_demo_runs_as_a_program_of_its_own_and_gets_its_options() -> None:

@@ -1,0 +1,144 @@
+"""Helpers for tests of the user interface: the program, driven by a pilot, on a real daemon that is called for real."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from textual import events
+from textual.pilot import Pilot
+
+from softphone.accounts.accounts import AccountEntry, Phones, load
+from softphone.config import Account
+from softphone.daemon.link import DaemonLink
+from softphone.daemon.server import Daemon
+from softphone.people.call_log import CallLog
+from softphone.people.history import History
+from softphone.phone import Softphone
+from tests.softphone.support import FakeMedia, account
+from ui.app import RoamphoneApp
+from ui.settings import UiSettings
+
+CONFIGURATION = """
+[account.work]
+address = "alice@example.org"
+register = false
+local_host = "::1"
+"""
+SIZES = [(80, 24), (120, 36), (200, 60)]
+"Terminals in which everything has to be usable."
+PATIENCE = 10.0
+"Real seconds until a test gives up waiting for what the daemon or a peer does."
+
+
+@asynccontextmanager
+async def daemon(directory: Path, configuration: str = CONFIGURATION) -> AsyncIterator[Daemon]:
+    """Alice's, with sound that is not heard."""
+    file = directory / "softphone.toml"
+    file.write_text(configuration)
+    file.chmod(0o600)
+    with History(directory / "history.db") as history:
+
+        def make(entry: AccountEntry, account: Account) -> Softphone:
+            log = CallLog(history, entry.name)
+            return Softphone(account, entry.sockets(), media=FakeMedia.factory([]), log=log)
+
+        running = Daemon(Phones(load(file), make), directory / "softphone.sock")
+        task = asyncio.create_task(running.run())
+        ready = asyncio.create_task(running.ready.wait())
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        try:
+            yield running
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+class Screen:
+    """The program at one size, with what a test asks and does."""
+
+    def __init__(self, app: RoamphoneApp, pilot: Pilot[None], daemon: Daemon, bob: Softphone) -> None:
+        self.app, self.pilot, self.daemon, self.bob = app, pilot, daemon, bob
+
+    @property
+    def bob_uri(self) -> str:
+        return f"sip:bob@[::1]:{self.bob.port}"
+
+    @property
+    def alice_uri(self) -> str:
+        return f"sip:alice@[::1]:{next(iter(self.daemon.service.phones.running.values())).port}"
+
+    @property
+    def text(self) -> str:
+        """What is on the screen."""
+        return shown(self.app)
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def type(self, text: str) -> None:
+        await self.pilot.press(*("space" if char == " " else char for char in text))
+
+    async def paste(self, text: str) -> None:
+        """As terminals do it (bracketed paste): quicker than key by key."""
+        focused = self.app.focused
+        assert focused is not None
+        focused.post_message(events.Paste(text))
+        await self.pilot.pause()
+
+    async def until(self, condition: Callable[[], object], what: str = "") -> None:
+        """Wait until it is true."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await self.pilot.pause(0.01)
+
+    async def sees(self, *texts: str) -> None:
+        """Wait until all of them are on the screen."""
+        try:
+            await self.until(lambda: all(text in self.text for text in texts))
+        except TimeoutError:
+            missing = [text for text in texts if text not in self.text]
+            raise AssertionError(f"not on the screen: {missing}\n{self.text}") from None
+
+    async def sees_no(self, text: str) -> None:
+        """Wait until it is gone."""
+        try:
+            await self.until(lambda: text not in self.text)
+        except TimeoutError:
+            raise AssertionError(f"still on the screen: {text}\n{self.text}") from None
+
+
+def shown(app: RoamphoneApp) -> str:
+    """The screen as lines of text."""
+    width, _height = app.size
+    return "\n".join(
+        "".join(segment.text for segment in strip).ljust(width).rstrip()
+        for strip in app.screen._compositor.render_strips()
+    )
+
+
+@asynccontextmanager
+async def opened(
+    directory: Path, size: tuple[int, int] = (80, 24), *, configuration: str = CONFIGURATION,
+    settings: UiSettings | None = None,
+) -> AsyncIterator[Screen]:  # fmt: skip
+    """The program on a daemon; Bob has a phone of his own."""
+    async with (
+        Softphone(account("bob"), media=FakeMedia.factory([])) as bob,
+        daemon(directory, configuration) as running,
+    ):
+        app = RoamphoneApp(DaemonLink(running.path), settings)
+        async with app.run_test(size=size) as pilot:
+            screen = Screen(app, pilot, running, bob)
+            await screen.until(lambda: app.connected and app.model.accounts)
+            yield screen
+
+
+def drive(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a test in real time: Textual's timers know no other."""
+    asyncio.run(work())

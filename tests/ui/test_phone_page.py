@@ -1,0 +1,85 @@
+"""The screen of the phone, driven by keys, with calls that are real but for their sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from softphone.calls.call import CallState
+from tests.ui.support import SIZES, drive, opened
+from ui.pages.phone import PhonePage
+from ui.widgets.target import TargetInput
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_call_from_dialling_to_hanging_up(tmp_path: Path, size: tuple[int, int]) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, size) as screen:
+            await screen.sees("Accounts", "work", "alice@example.org", "No calls")
+            await screen.paste(screen.bob_uri)
+            await screen.press("enter")
+            call = await anext(screen.bob.incoming())
+            await call.ring()
+            await screen.sees("bob@[::1]", "ringing there")
+            await call.answer()
+            await screen.sees("in call", "00:0")
+            await screen.press("ctrl+o")
+            await screen.until(lambda: call.held)
+            await screen.sees("on hold")
+            await screen.press("ctrl+o")
+            await screen.until(lambda: not call.held)
+            await screen.sees("in call")
+            await call.hold()
+            await screen.sees("held by them")
+            await screen.press("ctrl+b")
+            await screen.until(lambda: call.state is CallState.ENDED)
+            await screen.sees("you hung up")
+
+    drive(work)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_call_that_comes_in_never_takes_what_is_typed(tmp_path: Path, size: tuple[int, int]) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, size) as screen:
+            await screen.type("60")
+            call = await screen.bob.dial(screen.alice_uri)
+            await screen.sees("bob@", "Answer", "Refuse", "alice@example.org")
+            await screen.type("02a")
+            assert screen.app.screen.query_one(TargetInput).text == "6002a"
+            assert call.state is not CallState.CONFIRMED
+            await screen.press("ctrl+y")
+            await call.answered(5)
+            await screen.sees("in call")
+            await screen.sees_no("Refuse")
+            assert screen.app.screen.query_one(TargetInput).text == "6002a"
+            await call.hangup()
+            await screen.sees("they hung up")
+
+    drive(work)
+
+
+def test_a_call_is_refused(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as screen:
+            call = await screen.bob.dial(screen.alice_uri)
+            await screen.sees("Refuse")
+            await screen.press("ctrl+x")
+            await screen.until(lambda: call.state is CallState.ENDED)
+            assert call.ended_event is not None
+            assert call.ended_event.status == 486
+            await screen.sees("refused")
+
+    drive(work)
+
+
+def test_errors_of_the_daemon_are_told_in_words(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, (120, 36)) as screen:
+            await screen.type("sip:")
+            await screen.press("enter")
+            await screen.until(lambda: list(screen.app._notifications))
+            assert isinstance(screen.app.screen, PhonePage)
+
+    drive(work)

@@ -1,0 +1,32 @@
+"""The screens. A page is imported when it is opened first: the program is usable before the others are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from ui.page import Page
+
+
+@dataclass(frozen=True, slots=True)
+class PageEntry:
+    """One screen: where it is in the bar, and where its class is."""
+
+    name: str
+    title: str
+    key: str
+    where: str
+    "``module:class``."
+    meaning: str
+
+    def make(self) -> Page:
+        module, _, name = self.where.partition(":")
+        return cast("Page", getattr(import_module(module), name)())
+
+
+PAGES: tuple[PageEntry, ...] = (
+    PageEntry("phone", "Phone", "f2", "ui.pages.phone:PhonePage", "accounts, dialling, calls"),
+)
+"In the order of the bar."
