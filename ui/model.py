@@ -49,7 +49,8 @@ class AccountState:
     do_not_disturb: bool = False
     failure: str = ""
     "Why it does not run, or why it is not registered."
-    voicemails: int = 0
+    voicemail: str = ""
+    "What to dial for messages."
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class Model:
             accounts[name] = AccountState(
                 name, str(entry.get("address", "")), bool(entry.get("registered")), bool(entry.get("register", True)),
                 _where(entry), str(entry.get("network", "direct")), bool(entry.get("do_not_disturb")),
-                str(entry.get("failure") or ""), int(entry.get("voicemails") or 0),
+                str(entry.get("failure") or ""), str(entry.get("voicemail") or ""),
             )  # fmt: skip
             for values in entry.get("calls", ()):
                 call = self._call_of({"account": name, **values})
@@ -211,6 +212,9 @@ class Model:
     def _call_of(self, values: Values) -> CallView:
         known = self.calls.get(str(values["call"]))
         call = known or CallView(str(values["call"]), str(values.get("account", "")), str(values.get("remote", "")))
+        transfer = values.get("transfer")
+        if "transfer" in values:
+            call.transfer_to = str(transfer["target"]) if isinstance(transfer, Mapping) else None
         for name in (
             "account", "remote", "remote_name", "incoming", "state", "on_hold", "held", "muted", "recording", "started",
             "answered", "codec", "suite", "conference", "note",

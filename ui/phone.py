@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
-from softphone.accounts.accounts import data_directory
 from softphone.errors import SoftphoneError
+from softphone.paths import data_directory
 from ui.model import CallView, Model, Part, shortened
 
 Event = dict[str, object]

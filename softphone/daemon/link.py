@@ -15,8 +15,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from softphone.daemon.client import DaemonClient
-from softphone.daemon.protocol import DaemonError, default_socket
+from softphone.daemon.protocol import DaemonError
 from softphone.errors import SoftphoneError
+from softphone.paths import default_socket
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 "Seconds between attempts to attach: they double."

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from textual import events
 from textual.pilot import Pilot
 
-from softphone.accounts.accounts import AccountEntry, Phones, load
-from softphone.config import Account
 from softphone.daemon.link import DaemonLink
 from softphone.daemon.server import Daemon
-from softphone.people.call_log import CallLog
-from softphone.people.history import History
 from softphone.phone import Softphone
+from tests.softphone.daemon.support import running
 from tests.softphone.support import FakeMedia, account
 from ui.app import RoamphoneApp
 from ui.settings import UiSettings
@@ -32,31 +29,6 @@ SIZES = [(80, 24), (120, 36), (200, 60)]
 "Terminals in which everything has to be usable."
 PATIENCE = 10.0
 "Real seconds until a test gives up waiting for what the daemon or a peer does."
-
-
-@asynccontextmanager
-async def daemon(directory: Path, configuration: str = CONFIGURATION) -> AsyncIterator[Daemon]:
-    """Alice's, with sound that is not heard."""
-    file = directory / "softphone.toml"
-    file.write_text(configuration)
-    file.chmod(0o600)
-    with History(directory / "history.db") as history:
-
-        def make(entry: AccountEntry, account: Account) -> Softphone:
-            log = CallLog(history, entry.name)
-            return Softphone(account, entry.sockets(), media=FakeMedia.factory([]), log=log)
-
-        running = Daemon(Phones(load(file), make), directory / "softphone.sock")
-        task = asyncio.create_task(running.run())
-        ready = asyncio.create_task(running.ready.wait())
-        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        try:
-            yield running
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 class Screen:
@@ -125,16 +97,16 @@ def shown(app: RoamphoneApp) -> str:
 @asynccontextmanager
 async def opened(
     directory: Path, size: tuple[int, int] = (80, 24), *, configuration: str = CONFIGURATION,
-    settings: UiSettings | None = None,
+    settings: UiSettings | None = None, real_media: bool = False,
 ) -> AsyncIterator[Screen]:  # fmt: skip
     """The program on a daemon; Bob has a phone of his own."""
     async with (
-        Softphone(account("bob"), media=FakeMedia.factory([])) as bob,
-        daemon(directory, configuration) as running,
+        Softphone(account("bob"), media=None if real_media else FakeMedia.factory([])) as bob,
+        running(directory, configuration, real_media=real_media) as daemon,
     ):
-        app = RoamphoneApp(DaemonLink(running.path), settings)
+        app = RoamphoneApp(DaemonLink(daemon.path), settings)
         async with app.run_test(size=size) as pilot:
-            screen = Screen(app, pilot, running, bob)
+            screen = Screen(app, pilot, daemon, bob)
             await screen.until(lambda: app.connected and app.model.accounts)
             yield screen
 

@@ -43,8 +43,6 @@ class AccountList(Watching):
         parts = [Content.styled(light, style), name]
         if account.address:
             parts.append(Content.styled(account.address.removeprefix("sip:"), "$foreground 80%"))
-        if account.voicemails:
-            parts.append(Content.styled(f"✉ {account.voicemails}", "bold $accent"))
         if account.do_not_disturb:
             parts.append(Content.styled("do not disturb", "bold $warning"))
         parts.append(Content.styled(words, style))
