@@ -48,6 +48,7 @@ class CorrespondentNode:
         self.delivered = 0
         "Packets for the host OS."
         self._address = settings.address.packed
+        self.host.programs.add(self._address)
         self.optimization = (
             Correspondent(settings.address, random, self.host.send, self.host.report, self._heard)
             if settings.route_optimization

@@ -26,6 +26,8 @@ class Homecoming:
         self._home_address = home_address
         self._home_agent = home_agent
         self._hosts = hosts
+        for host in hosts.values():
+            host.programs.add(home_address.packed)
         self._announcements = 0
 
     def leave(self, now: float) -> list[Output]:

@@ -92,6 +92,8 @@ class Host:
         self._reassembly = fragments.Reassembly(self._interface, self._reassembly_timed_out)
         self.forwards: Callable[[bytes], bool] = _nothing
         "Whether the owner takes packets for an address (16 octets) that is not ours: they come as `Arrived`."
+        self.programs: set[bytes] = set()
+        "Addresses (16 octets) of a host OS: echo requests for them come as `Arrived`, so that its IPsec judges them."
         self._error_bucket = TokenBucket()
         self._arrived = 0
         self._timer: float | None = None
@@ -478,7 +480,7 @@ class Host:
                 interface.discard(Reason.NDISC_INVALID, why)
             else:
                 self._neighbour_discovery.receive(packet, offset, sender, now)
-        elif kind == icmp6.ECHO_REQUEST:
+        elif kind == icmp6.ECHO_REQUEST and packet[24:40] not in self.programs:
             self._echo(packet, data, now)
         elif kind == _MLD_QUERY:
             self._mld_query(packet, data, now)
@@ -487,7 +489,7 @@ class Host:
         elif kind < 128:
             if self._is_about_us(data):
                 self._arrive(packet)
-        elif kind == icmp6.ECHO_REPLY or kind in _MOBILE_ICMP:
+        elif kind in (icmp6.ECHO_REQUEST, icmp6.ECHO_REPLY) or kind in _MOBILE_ICMP:
             self._arrive(packet)
         else:
             interface.discard(Reason.ICMP_IGNORED, f"type {kind}")

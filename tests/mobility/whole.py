@@ -22,7 +22,7 @@ from mobility.mipv6.home_agent import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
 from mobility.net.memory import Internet, RouterInterface, Segment, SimRouter, World
 from mobility.terminal import Terminal, TerminalSettings
-from mobility.wire import ip6
+from mobility.wire import icmp6, ip6
 
 HOME = IPv6Network("2001:db8:1::/64")
 VISITED_A = IPv6Network("2001:db8:a::/64")
@@ -58,14 +58,19 @@ class Sequences(dict[tuple[int, str], SequenceState]):
         return self[key]
 
 
+def keys_of(spi: int, algorithm: Algorithm = Algorithm.AES_GCM_16) -> Keys:
+    """Always the same for the same SPI."""
+    dice = Random(spi)
+    return Keys(dice.randbytes(algorithm.key_lengths[0]), dice.randbytes(algorithm.authentication_key_length))
+
+
 def association(
     spi: int, mode: Mode, algorithm: Algorithm = Algorithm.AES_GCM_16, sequences: Sequences | None = None
 ) -> tuple[OutboundSA, InboundSA]:
     """The two ends of one association; always the same keys for the same SPI."""
-    dice = Random(spi)
-    keys = Keys(dice.randbytes(algorithm.key_lengths[0]), dice.randbytes(algorithm.authentication_key_length))
+    keys = keys_of(spi, algorithm)
     kept = Sequences() if sequences is None else sequences
-    out = OutboundSA(spi, algorithm, keys, mode, random=dice.randbytes, state=kept[spi, "out"], fresh_keys=True)
+    out = OutboundSA(spi, algorithm, keys, mode, random=Random(~spi).randbytes, state=kept[spi, "out"], fresh_keys=True)
     return out, InboundSA(spi, algorithm, keys, mode, state=kept[spi, "in"])
 
 
@@ -201,6 +206,7 @@ class Network:
         world.add("cn", self.correspondent)
         world.add("mn", self.terminal)
         world.attach("cn", "eth0", self.office, bytes.fromhex("02000000cc01"))
+        world.stations["cn"].host_side = self._correspondents_kernel
         self.other_packets: dict[str, list[bytes]] = {"mn": [], "cn": []}
         self.to_mn = Traffic()
         self.to_cn = Traffic()
@@ -244,6 +250,14 @@ class Network:
             self.world.add(name, router)
             self.world.attach(name, "edge", segment, edge.mac)
             self.world.attach(name, "core", self.core, core.mac)
+
+    def _correspondents_kernel(self, packet: bytes) -> None:
+        """The host OS of the correspondent answers echo requests."""
+        station = self.world.stations["cn"]
+        station.delivered.append((self.world.now, packet))
+        reply = icmp6.echo_reply(packet) if packet[6] == ip6.ICMPV6 else None
+        if reply is not None:
+            station.send(reply)
 
     def start_agent(self) -> None:
         """The home agent's carrier comes up."""

@@ -76,6 +76,15 @@ def test_echo_requests_are_answered() -> None:
     assert rig.receive(answer) == [Arrived(answer, "wlan0")]
 
 
+def test_echo_requests_for_a_host_os_are_left_to_it() -> None:
+    rig, address = settled()
+    rig.host.programs.add(address.packed)
+    request = icmp6.packet(FAR, address, icmp6.Echo(7, 9, b"abc"))
+    assert rig.receive(request) == [Arrived(request, "wlan0")]
+    rig.receive(icmp6.packet(FAR, ndisc.ALL_NODES, icmp6.Echo(7, 9)))
+    assert rig.icmp() == [icmp6.Echo(7, 9, reply=True)]
+
+
 def test_wrong_checksums_and_useless_messages_are_dropped() -> None:
     rig, address = settled()
     good = icmp6.packet(FAR, address, icmp6.Echo(1, 1))
