@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from softphone.commands import accounts, calls, contacts, ctl, daemon, history
+    from softphone.commands import accounts, calls, contacts, ctl, daemon, devices, history
 
     parser = argparse.ArgumentParser(
         prog="softphone", description="A SIP softphone with Mobile IPv6 built in.",
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     daemon.add(commands)
     ctl.add(commands)
     commands.add_parser("tui", add_help=False, help="the phone on the whole terminal; so does no command at all")
+    devices.add(commands)
     commands.add_parser(
         "demo", add_help=False, help="a call that changes networks, on real network stacks in namespaces (needs root)"
     )

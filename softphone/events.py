@@ -280,6 +280,23 @@ class MessageReceived(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceChanged(Event):
+    """The user speaks and hears by this device from now on."""
+
+    device: str
+    kind: str
+    "``sounddevice``, ``browser``, ``file`` or ``null``."
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLost(Event):
+    """A device was unplugged, or cannot be used; the calls go on with another one, or in silence."""
+
+    device: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConferenceChanged(Event):
     """Somebody joined or left a conference."""
 

@@ -236,6 +236,18 @@ class Call(ABC):
             self._sound.mute(on)
             self._agent.hub.emit(CallMuted(self.id, on))
 
+    def attach(self, microphone: AudioSource | None, loudspeaker: AudioSink | None) -> None:
+        """A device for the call: what is sent while nothing else is played, and who hears while nobody else does.
+
+        Raises CallError after the end.
+        """
+        self._sound.attach(microphone, loudspeaker)
+
+    @property
+    def has_sound(self) -> bool:
+        """The other side can be heard: it has answered, or lets us hear something before (RFC 3960)."""
+        return self._sound.flows
+
     def take_sound_of(self, other: Call) -> None:
         """Play and record here what the other call plays and records. Raises CallError after the end."""
         self._sound.take(other._sound)

@@ -22,6 +22,8 @@ class Sound:
         self._ended: Media | None = None
         self._source: AudioSource | None = None
         self._sink: AudioSink | None = None
+        self._microphone: AudioSource | None = None
+        self._loudspeaker: AudioSink | None = None
         self._recorder: CallRecorder | None = None
         self._holding = False
         self._muted = False
@@ -35,7 +37,7 @@ class Sound:
         if media is not None:
             media.on_event = self._heard
             media.play(self._played)
-            media.record(self._sink)
+            media.record(self._heard_by)
             media.record_call(self._recorder)
             self._apply_mute()
         return before
@@ -69,7 +71,14 @@ class Sound:
     def record(self, sink: AudioSink | None) -> None:
         media = self.session
         self._sink = sink
-        media.record(sink)
+        media.record(self._heard_by)
+
+    def attach(self, microphone: AudioSource | None, loudspeaker: AudioSink | None) -> None:
+        """A device: what is sent while nothing else is played, and who hears while nobody else does."""
+        media = self.session
+        self._microphone, self._loudspeaker = microphone, loudspeaker
+        media.play(self._played)
+        media.record(self._heard_by)
 
     def record_call(self, recorder: CallRecorder | None) -> None:
         media = self.session
@@ -84,7 +93,7 @@ class Sound:
 
     def resume(self) -> None:
         self._holding, self._music = False, None
-        self.session.play(self._source)
+        self.session.play(self._played)
         self._apply_mute()
 
     @property
@@ -116,15 +125,31 @@ class Sound:
             raise CallError("the call has no sound now: it has ended, or not begun")
         return self.media
 
+    def _back_to_device(self, ended: object) -> None:
+        """Something else was played, or recorded to, and is over; a device that failed itself is left."""
+        if ended is self._microphone or ended is self._loudspeaker:
+            self._microphone = self._loudspeaker = None
+        elif self.media is not None and self._microphone is not None:
+            self.media.play(self._played)
+            self.media.record(self._heard_by)
+
     @property
     def _played(self) -> AudioSource | None:
-        return self._music if self._holding else self._source
+        if self._holding:
+            return self._music
+        return self._microphone if self._source is None else self._source
+
+    @property
+    def _heard_by(self) -> AudioSink | None:
+        return self._loudspeaker if self._sink is None else self._sink
 
     def _heard(self, event: MediaEvent) -> None:
         match event:
-            case PlaybackEnded(source) | AudioFailed(source):  # is not to begin again after a hold
-                self._source = None if source is self._source else self._source
-                self._music = None if source is self._music else self._music
+            case PlaybackEnded(part) | AudioFailed(part):  # is not to begin again after a hold
+                self._source = None if part is self._source else self._source
+                self._music = None if part is self._music else self._music
+                self._sink = None if part is self._sink else self._sink
+                self._back_to_device(part)
             case _:
                 pass
         self._tell(event)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from softphone.calls.call import Call, CallState
 from softphone.calls.incoming import IncomingCall
+from softphone.commands.devices import at_device, device_options
 from softphone.commands.session import Finished, Session, run, session_options
 from softphone.errors import CallError, ConfigError, SoftphoneError
 from softphone.exit_code import ExitCode
@@ -25,6 +26,7 @@ def add(commands: Commands) -> None:
     dialing.add_argument("target", metavar="TARGET", help="sip:bob@example.org, bob@example.org, or a number")
     dialing.add_argument("--anonymous", action="store_true", help="hide who calls")
     _call_options(dialing)
+    device_options(dialing)
     session_options(dialing)
     dialing.set_defaults(run=lambda options: run(options, dial))
     answering = commands.add_parser("answer", help="wait for calls and answer them")
@@ -34,6 +36,7 @@ def add(commands: Commands) -> None:
     answering.add_argument("--ring", type=float, default=0.0, metavar="SECONDS", help="before answering")
     answering.add_argument("--code", type=int, metavar="STATUS", help="refuse with this status: 486, 603...")
     _call_options(answering)
+    device_options(answering)
     session_options(answering)
     answering.set_defaults(run=lambda options: run(options, answer))
     registering = commands.add_parser("register", help="register and stay so, and tell what happens, until Ctrl-C")
@@ -59,6 +62,11 @@ def _call_options(parser: argparse.ArgumentParser) -> None:
 
 async def dial(session: Session, options: argparse.Namespace) -> str:
     await _check(options)
+    async with at_device(session, options):
+        return await _dial(session, options)
+
+
+async def _dial(session: Session, options: argparse.Namespace) -> str:
     call = await session.phone.dial(options.target, anonymous=options.anonymous)
     try:
         await call.answered(options.timeout)
@@ -72,6 +80,11 @@ async def dial(session: Session, options: argparse.Namespace) -> str:
 
 async def answer(session: Session, options: argparse.Namespace) -> str:
     await _check(options)
+    async with at_device(session, options):
+        return await _answer(session, options)
+
+
+async def _answer(session: Session, options: argparse.Namespace) -> str:
     calls = session.phone.incoming()
     number = 0
     session.endless = not options.count

@@ -21,7 +21,7 @@ from softphone.commands.common import complain, config_option, config_path, json
 from softphone.config import Account
 from softphone.errors import CallRejected, ConfigError, RegistrationError, SoftphoneError
 from softphone.event_names import described
-from softphone.events import CallMedia, Listener
+from softphone.events import CallMedia, Event, Listener
 from softphone.exit_code import ExitCode, code_of
 from softphone.media.recorder import RecordingEnded
 from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
@@ -53,6 +53,8 @@ class Session:
     "What went wrong although the command went on."
     endless: bool = False
     "It goes on until it is interrupted: that is no failure."
+    on_event: Callable[[Event], None] = lambda event: None
+    "Is told of everything, too."
 
     def tell(self, values: Mapping[str, object]) -> None:
         """One line on stdout, at once: whoever reads it waits for it."""
@@ -75,6 +77,7 @@ class Session:
                 case _:
                     pass
             self.tell(described(event, self.name))
+            self.on_event(event)
 
 
 def session_options(parser: argparse.ArgumentParser) -> None:

@@ -122,16 +122,17 @@ class Conditioned:
     """Microphone and loudspeaker of one place, with a processor between them: play from it, record to it.
 
     It is both an `AudioSource` and an `AudioSink` of the processor's rate; ``source`` and ``sink`` are the device's, at
-    the same rate. What is given to the loudspeaker is kept until the microphone's next frame asks for it.
+    the same rate. What is given to the loudspeaker is kept until the microphone's next frame asks for it, and ``delay``
+    seconds longer: what is known to lie between, of which the canceller's own `TAIL` need not be used up.
     """
 
-    def __init__(self, source: AudioSource, sink: AudioSink, processor: CaptureProcessor) -> None:
+    def __init__(self, source: AudioSource, sink: AudioSink, processor: CaptureProcessor, delay: float = 0.0) -> None:
         if not source.rate == sink.rate == processor.rate:
             raise ValueError(f"rates differ: {source.rate}, {sink.rate} and {processor.rate} samples a second")
         self.rate = processor.rate
         self._source, self._sink, self._process = source, sink, processor.process
         self._frame = round(self.rate * PACKET_TIME)
-        self._played: Samples = np.zeros(0, np.int16)
+        self._played: Samples = np.zeros(round(self.rate * min(delay, _GREATEST_BACKLOG / 2)), np.int16)
         self._ready: Samples = np.zeros(0, np.int16)
 
     def write(self, samples: Samples) -> None:

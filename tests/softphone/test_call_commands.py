@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,12 @@ class Command:
         self.events: list[dict[str, Any]] = []
 
     @classmethod
-    async def run(cls, *arguments: object) -> Command:
+    async def run(cls, *arguments: object, environment: Mapping[str, str] | None = None) -> Command:
         me = "--id", "alice@example.org", "--local-host", "::1", "--json"
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "softphone.cli", str(arguments[0]), *me, *map(str, arguments[1:]),
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
             )
         )  # fmt: skip
 
