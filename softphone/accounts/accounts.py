@@ -163,6 +163,8 @@ class Phones:
         "Accounts that could not start (no password, no home address, port in use), and why."
         self.on_start: Callable[[str, Softphone], None] = lambda name, phone: None
         "Told of every phone that starts, before it sends anything."
+        self.on_apply: Callable[[], None] = lambda: None
+        "Told when another configuration counts."
         self.history = history
         self._make = self._phone if make is None else make
 
@@ -214,6 +216,7 @@ class Phones:
         waiting = [name for name in different if self.running[name].calls]
         kept = {name: old[name] for name in waiting}
         self.configuration = replace(configuration, entries={**new, **kept})
+        self.on_apply()
         ending = [name for name in different if name not in waiting]
         await asyncio.gather(*(self._end(name) for name in ending))
         for name in [name for name in self.failures if name not in new]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softphone.accounts.settings import Check, text
+from softphone.accounts.settings import Check, number, text, truth
 from softphone.accounts.toml_file import Table
 
 
@@ -31,6 +31,27 @@ PREFERENCES: tuple[Preference, ...] = (
     Preference(
         name="default", check=text, default=None, kind="account",
         meaning="the account that calls where none is named; without it the first",
+    ),
+    Preference(
+        name="audio.device", check=text, default="auto",
+        meaning="auto, sounddevice, browser, file, null, or the name of a sound card as `softphone devices` tells it",
+    ),
+    Preference(
+        name="audio.input", check=text, default=None, meaning="name of the microphone; with file what is to be spoken"
+    ),
+    Preference(
+        name="audio.output", check=text, default=None,
+        meaning="name of the loudspeaker; with file what is heard goes there",
+    ),
+    Preference(
+        name="audio.echo_cancellation", check=truth, default=True, kind="truth",
+        meaning="of sound cards; needs libspeexdsp, as the next two",
+    ),
+    Preference(name="audio.noise_suppression", check=truth, default=True, kind="truth", meaning="of the microphone"),
+    Preference(name="audio.gain_control", check=truth, default=True, kind="truth", meaning="of the microphone"),
+    Preference(
+        name="audio.headset_port", check=number(0, 65535), default=0, kind="number",
+        meaning="where the page of the browser headset is served, on this machine only; 0: any port that is free",
     ),
 )  # fmt: skip
 "All of them: whoever reads one adds it here."

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from softphone.commands.common import Commands
 
 MEANINGS = {
+    Kind.AUTO: "the sound card that the system prefers, or silence",
     Kind.BROWSER: "a browser is the headset: softphone headset",
     Kind.FILE: "files in place of microphone and loudspeaker", Kind.NULL: "silence",
 }  # fmt: skip

@@ -14,6 +14,7 @@ from softphone.daemon.operations import Ground, Operation, Part
 from softphone.daemon.people import People
 from softphone.daemon.presence import Presences
 from softphone.daemon.protocol import Arguments, RequestError
+from softphone.daemon.sound import Sound
 from softphone.daemon.topics import Audience, Topic
 from softphone.daemon.watching import SipLog, Watching
 from softphone.errors import SoftphoneError
@@ -37,8 +38,9 @@ class PhoneService:
         self.calls = Calls(self.ground, self.people)
         self._sip = SipLog(self.ground)
         self._watching = Watching(self.ground)
+        self._sound = Sound(self.ground, self.calls)
         parts: tuple[Part, ...] = (
-            self.calls, self.people, Presences(self.ground), Accounts(self.ground), self._sip,
+            self.calls, self.people, Presences(self.ground), Accounts(self.ground), self._sip, self._sound,
         )  # fmt: skip
         self._operations: dict[str, Operation] = {"status": self._status, "shutdown": self._shutdown}
         for part in parts:
@@ -48,15 +50,18 @@ class PhoneService:
         self._tasks: set[asyncio.Task[None]] = set()
         audience.on_change(self._watching.changed)
         phones.on_start = self._begin
+        phones.on_apply = self._sound.configured
 
     async def start(self) -> None:
         """Before the phones start."""
         await self.people.start()
+        self._sound.start()
 
     async def close(self) -> None:
         """After the phones were closed: until all events were told."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._watching.close()
+        await self._sound.close()
 
     async def perform(self, operation: str, arguments: Arguments) -> object:
         """The result, as JSON values. Raises SoftphoneError, ValueError, RuntimeError, OSError for the client."""
@@ -75,6 +80,7 @@ class PhoneService:
     async def _watch(self, name: str, events: Listener) -> None:
         async for event in events:
             self.people.happened(name, event)
+            self._sound.happened(event)
             self.ground.audience.tell(Topic.EVENTS, described(event, name))
 
     async def _ring(self, phone: Softphone) -> None:

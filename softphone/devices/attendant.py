@@ -8,22 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from softphone.calls.call import Call, CallState
+from softphone.calls.conference import Conference
 from softphone.calls.incoming import IncomingCall
 from softphone.devices.desk import Desk, Line
 from softphone.devices.signals import Signal
 from softphone.errors import CallError
 from softphone.events import CallEnded, CallIncoming, EndedBy, Event
+from softphone.media.mixer import Port
 
 _SILENT = (400, 422, 487, 488, 500)
 "Ends that make no sound: what strangers can make us refuse at once must not be heard, and what we gave up need not be."
 
 
 class Attendant:
-    """Puts the calls of ``calls`` (asked anew each time) on a desk. Call `happened` with every event."""
+    """Puts the calls of ``calls`` on a desk, and our places in ``conferences``; both are asked anew each time.
 
-    def __init__(self, desk: Desk, calls: Callable[[], Iterable[Call]]) -> None:
+    Call `happened` with every event.
+    """
+
+    def __init__(
+        self, desk: Desk, calls: Callable[[], Iterable[Call]],
+        conferences: Callable[[], Iterable[Conference]] = tuple[Conference, ...],
+    ) -> None:  # fmt: skip
         self._desk = desk
         self._calls = calls
+        self._conferences = conferences
+        self._places: set[Port] = set()
         self._lines: dict[Call, Line] = {}
         self._incoming: set[str] = set()
 
@@ -39,6 +49,12 @@ class Attendant:
                 self._disconnect(call)
         for call in self._lines.keys() - set(calls):
             self._disconnect(call)
+        places = {conference.local for conference in self._conferences() if conference.calls}
+        for place in places - self._places:
+            self._desk.join(place)
+        for place in self._places - places:
+            self._desk.leave(place)
+        self._places = places
         self._desk.signal(self._signal(calls, event))
 
     def _signal(self, calls: list[Call], event: Event) -> Signal | None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from softphone.devices.choice import AUTO, AudioSettings, make_device, resolved
+from softphone.devices.choice import AudioSettings, make_device, resolved
 from softphone.devices.device import RATE, Device, DeviceError, Kind
 from softphone.devices.null import NullDevice
 from softphone.devices.signals import Signal, Sounding
@@ -105,8 +105,13 @@ class Desk:
         settings = replace(self.settings, device=device, input=microphone, output=loudspeaker)
         made = await _resolved(settings)
         self._make(made, self.headset)  # raises what can be known beforehand
-        self.settings = settings
-        self._changed, self._told = True, False
+        self.configure(settings)
+
+    def configure(self, settings: AudioSettings) -> None:
+        """From now on this is wanted, whether it can be had or not: `DeviceLost` tells."""
+        if settings != self.settings:
+            self.settings = settings
+            self._changed, self._told = True, False
 
     # -- the device's life --------------------------------------------------------------------------------------------
 
@@ -140,7 +145,7 @@ class Desk:
         """The chosen device, else another sound card in place of one, else none; whether it is the chosen one."""
         tries = [self.settings]
         if self.settings.device not in (Kind.NULL, Kind.FILE, Kind.BROWSER):
-            tries.append(replace(self.settings, device=AUTO, input=None, output=None))
+            tries.append(replace(self.settings, device=Kind.AUTO, input=None, output=None))
         for number, settings in enumerate(tries):
             device: Device | None = None
             try:
@@ -223,7 +228,8 @@ class Desk:
 
 async def _resolved(settings: AudioSettings) -> AudioSettings:
     """In a thread where PortAudio has to look."""
-    return settings if settings.device in tuple(Kind) else await asyncio.to_thread(resolved, settings)
+    known = settings.device in tuple(Kind) and settings.device != Kind.AUTO
+    return settings if known else await asyncio.to_thread(resolved, settings)
 
 
 AudioSourceAndSink = Device | Conditioned

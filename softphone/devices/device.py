@@ -17,6 +17,8 @@ RATE = 48_000
 class Kind(StrEnum):
     """What a device is."""
 
+    AUTO = "auto"
+    "The sound card that the system prefers, or `NULL` where there is none."
     NULL = "null"
     "Silence, and nobody listens: for machines whose calls play and record files."
     FILE = "file"

@@ -75,7 +75,7 @@ class Elastic:
             return self._take(count)
         sound = self._peek(needed)
         places = self._fraction + pace * np.arange(count)
-        given = np.interp(places, np.arange(needed), sound).astype(np.int16)
+        given: Samples = np.interp(places, np.arange(needed), sound).astype(np.int16)
         following = self._fraction + pace * count
         self._take(min(int(following), self._length))
         self._fraction = following % 1
@@ -90,9 +90,9 @@ class Elastic:
         return 1.0 + max(-STRETCH, min(STRETCH, 2 * off * STRETCH))
 
     def _peek(self, count: int) -> Samples:
-        joined: Samples = np.concatenate(self._parts)
-        self._parts = deque([joined])
-        return joined[:count]
+        whole: Samples = np.concatenate(self._parts)
+        self._parts = deque([whole])
+        return whole[:count]
 
     def _take(self, count: int) -> Samples:
         joined = np.concatenate([*self._parts, np.zeros(0, np.int16)])

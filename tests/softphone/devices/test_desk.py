@@ -19,6 +19,7 @@ from softphone.devices.null import NullDevice
 from softphone.devices.signals import Signal
 from softphone.events import DeviceChanged, DeviceLost, Event
 from softphone.media import recorder
+from softphone.media.audio import AudioSource
 from softphone.media.codecs import Samples
 from softphone.media.files import WavRecorder, read_sound
 from softphone.phone import Softphone
@@ -38,10 +39,6 @@ class Fake(NullDevice):
         self.opened = asyncio.Event()
         self.listens = False
         self.lost: Callable[[str], None] = lambda why: None
-
-    @property
-    def is_open(self) -> bool:
-        return self.opened.is_set()
 
     name = "fake"
     kind = Kind.FILE
@@ -79,7 +76,7 @@ async def desk_of(fake: Fake) -> AsyncIterator[tuple[Desk, list[Event]]]:
         yield desk, told
     finally:
         await desk.close()
-        assert not fake.is_open
+        assert not fake.opened.is_set()
 
 
 def at_a_desk(test: Callable[[Desk, Fake, list[Event]], Coroutine[Any, Any, None]]) -> None:
@@ -112,7 +109,7 @@ def test_two_calls_share_the_device_and_do_not_hear_each_other() -> None:
         desk.leave(one.near)
         desk.leave(other.near)
         await asyncio.sleep(LINGER + 0.5)
-        assert not fake.is_open
+        assert not fake.opened.is_set()
         assert told == [DeviceChanged("fake", "file")]
 
     at_a_desk(test)
@@ -146,10 +143,10 @@ def test_another_device_is_chosen_in_mid_call() -> None:
         await opened(fake)
         with pytest.raises(DeviceError, match="softphone devices"):
             await desk.choose("the one of my neighbour")
-        assert fake.is_open
+        assert fake.opened.is_set()
         await desk.choose("null")
         await asyncio.sleep(0.5)
-        assert not fake.is_open
+        assert not fake.opened.is_set()
         assert told == [DeviceChanged("fake", "file"), DeviceChanged("null", "null")]
 
     at_a_desk(test)
@@ -196,6 +193,10 @@ def with_attendants(test: Callable[[Pair, dict[str, Desk]], Coroutine[Any, Any, 
     between(work)
 
 
+def sources(pair: Pair) -> list[AudioSource | None]:
+    return [media.source for media in pair.a_media]
+
+
 def signals(desks: dict[str, Desk]) -> list[Signal | None]:
     return [desk.signalling for desk in desks.values()]
 
@@ -220,10 +221,10 @@ def test_ringing_talking_holding_and_the_end() -> None:
         assert pair.a_media[0].source is microphone
         await call.hold()
         await asyncio.sleep(0.1)
-        assert pair.a_media[0].source is None
+        assert sources(pair) == [None]
         await call.resume()
         await asyncio.sleep(0.1)
-        assert pair.a_media[0].source is not None
+        assert sources(pair) != [None]
         await call.hangup()
         await asyncio.sleep(0.1)
         assert signals(desks) == [None, None]
@@ -300,6 +301,7 @@ def test_a_full_disk_is_a_lost_device(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_what_can_be_chosen_is_what_there_is() -> None:
     names = [device.name for device in available()]
+    assert names[0] == "auto"
     assert names[-3:] == ["browser", "file", "null"]
     assert resolved(AudioSettings(device="browser")).device == "browser"
     with pytest.raises(DeviceError, match="softphone headset"):
