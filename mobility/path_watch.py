@@ -38,6 +38,10 @@ class PathWatch:
         """The time in `timer` may have come; on ASK `question` is to be sent."""
         return self._liveness.look(now, sent, delivered)
 
+    def probe(self, now: float) -> bool:
+        """Somebody wants to know the round trip; whether `question` is to be sent."""
+        return self._liveness.probe(now)
+
     def question(self) -> bytes:
         """The packet that asks, from the home address."""
         return icmp6.packet(self._home, self._agent, icmp6.Echo(self._identifier, self._liveness.sequence))

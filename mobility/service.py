@@ -17,6 +17,7 @@ from mobility.attachments import attachments, pool_tunnel
 from mobility.client import HostClient
 from mobility.config import Configuration
 from mobility.control import ControlServer, Later, Operation, Refused
+from mobility.handover_watch import HandoverWatch
 from mobility.heartbeat import BEAT, Heartbeat
 from mobility.home_interface import HomeInterface
 from mobility.home_service import HomeService, sequence_file
@@ -129,8 +130,10 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         process: dict[str, object] = {"pid": os.getpid(), "start": life.start, "role": str(configuration.role)}
         reloads = Reloads(home, life)
         stack.callback(reloads.close)
+        handovers = HandoverWatch(node, trace.note)
+        trace.listen(handovers.happened)
         operations = {
-            **node_operations(plane, trace, process),
+            **node_operations(plane, trace, process, handovers),
             "reload": lambda _request: reloads.reload(),
             "metrics": lambda _request: anchor.metrics() if anchor.present else home.metrics(),
         }
@@ -155,6 +158,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         while not loop.stopping:
             plane.turn(BEAT if (wait := stream.wait) is None else min(BEAT, wait))
             stream.turned()
+            handovers.turned(plane.now(), plane.packets["to-host"], time.time)
             home.turned()
             anchor.turned()
             if reloads.wanted:
@@ -204,11 +208,19 @@ class Reloads:
         self.wanted = True
 
 
-def node_operations(plane: DataPlane, trace: Trace, process: Mapping[str, object]) -> dict[str, Operation]:
+def node_operations(
+    plane: DataPlane, trace: Trace, process: Mapping[str, object], handovers: HandoverWatch
+) -> dict[str, Operation]:
     """What the control socket offers; docs/configuration.md describes each."""
 
     def status(_request: Mapping[str, object]) -> object:
-        return {"process": process, "links": plane.links(), "node": plane.snapshot(), "counters": plane.counters()}
+        return {
+            "process": process,
+            "links": plane.links(),
+            "node": plane.snapshot(),
+            "counters": plane.counters(),
+            "handovers": handovers.handovers,
+        }
 
     def counters(_request: Mapping[str, object]) -> object:
         return plane.counters()

@@ -250,17 +250,20 @@ class Terminal:
     # ------------------------------------------------------------ for people
 
     def command(self, name: str, now: float) -> list[Output]:
-        """``reregister``, ``move LINK`` (prefer it), ``return-home``; ``optimize ADDRESS`` and ``tunnel ADDRESS``: how
-        packets of a correspondent go; ``scenario enable NUMBER`` and ``scenario disable NUMBER``: the policy table,
-        which counts at once. Raises `ValueError` for anything else."""
+        """``reregister``, ``probe`` (the round trip), ``move LINK`` (prefer it), ``roam`` (prefer none any more),
+        ``return-home``; ``optimize ADDRESS`` and ``tunnel ADDRESS``: how packets of a correspondent go; ``scenario
+        enable NUMBER`` and ``scenario disable NUMBER``: the policy table, which counts at once. Raises `ValueError` for
+        anything else."""
         movement = self.mobile_node.movement
         match name.split():
             case ["reregister"]:
                 return self._finish(self.parts.absorb(self.mobile_node.refresh(now), now))
+            case ["probe"]:
+                return self._finish(self.parts.probe(now))
             case ["move", link]:
-                movement.prefer(link)
-                if self.parts.below is not None:
-                    self.parts.below.regional.prefer(link)
+                self._prefer(link)
+            case ["roam"]:
+                self._prefer(None)
             case ["return-home"]:
                 home = movement.home_link()
                 if home is None:
@@ -274,10 +277,15 @@ class Terminal:
                 self.scenarios.enable(self.scenarios.number(number), verb == "enable")
                 return self._finish([*self.parts.absorb(self.mobile_node.refresh(now), now), *self.parts.follow(now)])
             case _:
-                known = "reregister, move LINK, return-home, optimize ADDRESS, tunnel ADDRESS, scenario enable NUMBER,"
-                known += " scenario disable NUMBER"
+                known = "reregister, probe, move LINK, roam, return-home, optimize ADDRESS, tunnel ADDRESS,"
+                known += " scenario enable NUMBER, scenario disable NUMBER"
                 raise ValueError(f"there is no command {name!r}; there are: {known}")
         return self._finish(self.parts.absorb([], now) + self.parts.moved(now))
+
+    def _prefer(self, link: str | None) -> None:
+        self.mobile_node.movement.prefer(link)
+        if self.parts.below is not None:
+            self.parts.below.regional.prefer(link)
 
     def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
         """As `mobility.packet_stream.HasIpsec` wants it."""

@@ -233,14 +233,23 @@ class TerminalParts:
                     outputs += self.absorb(self.stations[present.link].suspect(now), now)
                 return outputs
             case Verdict.ASK:
-                present = self.mobile_node.present
-                if present is None or self.forwarding.tunnel is None:
-                    return []
-                try:
-                    outer = self.forwarding.send(self.watch.question())
-                except Discard as discard:
-                    return [Discarded.of(discard, "liveness")]
-                return self.put(present.link, outer, now)
+                return self._ask(now)
+
+    def probe(self, now: float) -> list[Output]:
+        """Finds out how long the round trip to the home agent is. Raises `ValueError`: there is no way there."""
+        if not self.watch.probe(now):
+            raise ValueError("there is no tunnel to the home agent whose round trip could be measured")
+        return self._ask(now)
+
+    def _ask(self, now: float) -> list[Output]:
+        present = self.mobile_node.present
+        if present is None or self.forwarding.tunnel is None:
+            return []
+        try:
+            outer = self.forwarding.send(self.watch.question())
+        except Discard as discard:
+            return [Discarded.of(discard, "liveness")]
+        return self.put(present.link, outer, now)
 
     def put(self, link: str, packet: bytes, now: float) -> list[Output]:
         """A packet onto a link, and what the link says to it."""

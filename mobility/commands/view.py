@@ -213,9 +213,15 @@ def _translation(node: Object) -> list[str]:
 
 
 def _handovers(recent: Sequence[Object]) -> list[str]:
+    moves: list[str] = []
+    for event in recent:
+        if event.get("event") in _MOVES:
+            moves.append(f"{_clock(event)} {_move(event)}")
+        elif event.get("event") == "HandoverMeasured" and event.get("silence_ms") is not None and moves:
+            moves[-1] += f"; silence {_milliseconds(event['silence_ms'])}, {event.get('lost')} lost"
     lines: list[str] = []
-    for event in [event for event in recent if event.get("event") in _MOVES][-HANDOVERS:]:
-        lines += _entry("" if lines else "handovers", f"{_clock(event)} {_move(event)}")
+    for move in moves[-HANDOVERS:]:
+        lines += _entry("" if lines else "handovers", move)
     return lines
 
 

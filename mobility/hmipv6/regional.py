@@ -170,10 +170,12 @@ class Regional:
         self.access.interfaces_changed(interfaces)
         self._dirty = True
 
-    def prefer(self, name: str) -> None:
-        """The user prefers an interface or link."""
+    def prefer(self, name: str | None) -> None:
+        """The user prefers an interface or link, or none any more."""
         self._preferred = name
-        if name in self._hosts:
+        if name is None:
+            self.access.prefer(None)
+        elif name in self._hosts:
             self.access.prefer(name)
         self._dirty = True
 

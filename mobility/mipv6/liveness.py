@@ -6,6 +6,7 @@ follow a mapping that changed (RFC 5555 section 5.3). Their answers tell the rou
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum, auto
 
 SILENCE = 0.4
@@ -17,6 +18,10 @@ QUESTIONS = 4
 TICK = 0.2
 "Seconds between two looks while packets flow."
 IDLE_TICK = 1.0
+SAMPLES = 60
+"Round trips that are remembered."
+PROBES = 8
+"Requests for a round trip that may be without an answer at a time."
 
 
 class Verdict(Enum):
@@ -51,6 +56,10 @@ class Liveness:
         self._seen = 0
         "The same counter at the last look."
         self._unanswered: dict[int, float] = {}
+        self.round_trips: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        "When an answer came, and the seconds that it took; the oldest first."
+        self._probes: dict[int, float] = {}
+        "Requests that only ask for the round trip: they prove the path, but their loss says nothing."
         self._proven = False
         "The home agent has answered an echo request once; before that its silence says nothing."
 
@@ -60,6 +69,7 @@ class Liveness:
         ``keepalive``: seconds of silence after which the home agent is asked with nothing to send; 0: never.
         """
         self.link, self._keepalive = link, keepalive
+        self._probes.clear()
         self._heard(now, sent, received)
         self.timer = now + TICK
 
@@ -94,14 +104,25 @@ class Liveness:
         self._heard_at = now  # not again at once
         return Verdict.DEAD
 
+    def probe(self, now: float) -> bool:
+        """Somebody wants to know the round trip. Whether to send an echo request with the number `sequence`."""
+        if self.timer is None:
+            return False
+        self.sequence = (self.sequence + 1) & 0xFFFF
+        self._probes[self.sequence] = now
+        if len(self._probes) > PROBES:
+            del self._probes[next(iter(self._probes))]
+        return True
+
     def reply(self, sequence: int, now: float) -> bool:
         """An echo reply came through the tunnel; whether it answers one of ours."""
-        asked_at = self._unanswered.pop(sequence, None)
+        asked_at = self._unanswered.pop(sequence, self._probes.pop(sequence, None))
         if asked_at is None:
             return False
         self.answered += 1
         self._proven = True
         self.round_trip = now - asked_at
+        self.round_trips.append((now, self.round_trip))
         self._unanswered.clear()
         self._heard_at = now
         return True
@@ -126,5 +147,6 @@ class Liveness:
             "asked": self.asked,
             "answered": self.answered,
             "round_trip_ms": None if self.round_trip is None else round(self.round_trip * 1000, 3),
+            "round_trips": [[round(now - at, 1), round(trip * 1000, 3)] for at, trip in self.round_trips],
             "silent_for": None if self.timer is None else round(now - self._heard_at, 3),
         }

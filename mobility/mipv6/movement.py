@@ -191,8 +191,14 @@ class Movement:
         """The home agent answered through this link."""
         self._revive(self._link(link))
 
-    def prefer(self, name: str) -> None:
-        """Use this interface or link whenever it has an address. Raises `ValueError`: there is no such link."""
+    def prefer(self, name: str | None) -> None:
+        """Use this interface or link whenever it has an address; None: the order of preference alone counts again.
+
+        Raises `ValueError`: there is no such link.
+        """
+        if name is None:
+            self.preferred = None
+            return
         known = dict.fromkeys((*self.interfaces, *self._links))
         if name not in known:
             raise ValueError(f"there is no link {name!r}; the terminal has {', '.join(known)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from mobility.assembly import build
 from mobility.config import ConfigurationError, parse
 from mobility.control import LONGEST_REQUEST, ControlServer, Later, Operation
+from mobility.handover_watch import HandoverWatch
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop
 from mobility.sequences import SequenceFile
@@ -90,11 +91,12 @@ def control(data: bytes) -> None:
     reader = Reader(data)
     count = 1 + (reader.byte() & 1)
     with tempfile.TemporaryDirectory() as directory:
-        loop, network = Loop(), Network()
-        plane = DataPlane(loop, network.terminal, {}, Trace(), clock=lambda: network.world.now)
+        loop, network, trace = Loop(), Network(), Trace()
+        plane = DataPlane(loop, network.terminal, {}, trace, clock=lambda: network.world.now)
+        offered = node_operations(plane, trace, {"role": "mn"}, HandoverWatch(plane.node, trace.note))
         operations: dict[str, Operation] = {
             name: operation
-            for name, operation in node_operations(plane, Trace(), {"role": "mn"}).items()
+            for name, operation in offered.items()
             if name != "trace"  # writes files
         }
         operations["later"] = lambda _request: Later()

@@ -62,6 +62,7 @@ RECENT: list[dict[str, object]] = [
     {"time": 2.0, "event": "HandoverFinished", "from_link": "eth0", "to_link": "wlan0/udp4",
      "to_address": "192.168.1.7", "since_noticed_ms": 38.04, "since_update_ms": 12.1, "sent_again": 2,
      "received_again": 1, "make_before_break": True},
+    {"time": 2.5, "event": "HandoverMeasured", "to_link": "wlan0/udp4", "silence_ms": 41.5, "lost": 0, "delivered": 60},
     {"time": 3.0, "event": "PathDead", "link": "eth0", "retry_in": 2.0},
 ]  # fmt: skip
 HOME_AGENT: dict[str, object] = {
@@ -108,7 +109,7 @@ def test_a_terminal() -> None:
         "77, scheduled as ordinary, started 2 times",
     ):
         assert squeezed(part) in squeezed(text)
-    assert "12.1 ms; made before broken; 3 sent again" in squeezed(text)
+    assert "12.1 ms; made before broken; 3 sent again; silence 41.5 ms, 0 lost" in squeezed(text)
     assert max(len(line) for line in text.splitlines()) <= WIDTH
 
 

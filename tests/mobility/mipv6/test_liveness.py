@@ -95,3 +95,29 @@ def test_a_path_that_is_not_in_use_asks_for_nothing() -> None:
     path.liveness.end()
     assert path.liveness.timer is None
     assert path.liveness.look(1e9, 5, 0) is Verdict.NOTHING
+
+
+def test_a_round_trip_that_somebody_asks_for_is_measured_also_while_packets_flow() -> None:
+    path = Path()
+    assert path.liveness.probe(path.now)
+    number, asked = path.liveness.sequence, path.now
+    with pytest.raises(AssertionError, match="no Verdict"):
+        path.until(Verdict.ASK, limit=2.0, hearing=True)  # nothing else is asked meanwhile
+    assert path.liveness.reply(number, asked + 2.5)
+    assert [trip for _, trip in path.liveness.round_trips] == [0.0, 2.5]
+    snapshot = path.liveness.snapshot(asked + 4.5)
+    assert snapshot["round_trips"] == [[4.5, 0.0], [2.0, 2500.0]]
+
+
+def test_a_probe_that_is_lost_proves_nothing_and_is_forgotten() -> None:
+    path = Path()
+    numbers = []
+    for _ in range(20):
+        assert path.liveness.probe(path.now)
+        numbers.append(path.liveness.sequence)
+    with pytest.raises(AssertionError, match="no Verdict"):
+        path.until(Verdict.DEAD)
+    assert not path.liveness.reply(numbers[0], path.now)
+    assert path.liveness.reply(numbers[-1], path.now)
+    path.liveness.end()
+    assert not path.liveness.probe(path.now)
