@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softphone.accounts.settings import Check, number, text, truth
+from softphone.accounts.settings import Check, command, number, text, truth
 from softphone.accounts.toml_file import Table
 
 
@@ -25,6 +25,32 @@ class Preference:
     kind: str = "text"
     "How it is edited: ``text``, ``number``, ``truth``, ``choice``, ``file``, ``list``, ``command``, ``account``."
     choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HookCommand:
+    """What a hook runs."""
+
+    arguments: tuple[str, ...]
+    line: str
+    "As it stands in the file; of a list empty: no shell is to read it."
+
+    def program(self, *, shell: bool) -> tuple[str, ...]:
+        """With its arguments."""
+        return ("/bin/sh", "-c", self.line) if shell and self.line else self.arguments
+
+
+def hook(value: object) -> HookCommand:
+    """a command with its arguments, as a text or a list: "notify-send 'missed a call'\""""
+    line = "" if isinstance(value, list) else text(value)
+    first, *rest = command(value).arguments
+    return HookCommand((str(Path(first).expanduser()) if first.startswith("~") else first, *rest), line)
+
+
+def _hook(name: str, occasion: str) -> Preference:
+    return Preference(
+        name=f"hooks.{name}", check=hook, default=None, kind="command", meaning=f"the command that runs when {occasion}"
+    )
 
 
 PREFERENCES: tuple[Preference, ...] = (
@@ -52,6 +78,20 @@ PREFERENCES: tuple[Preference, ...] = (
     Preference(
         name="audio.headset_port", check=number(0, 65535), default=0, kind="number",
         meaning="where the page of the browser headset is served, on this machine only; 0: any port that is free",
+    ),
+    _hook("incoming", "a call comes in"),
+    _hook("answered", "a call is answered"),
+    _hook("ended", "a call has ended"),
+    _hook("missed", "nobody took a call that came in"),
+    _hook("message", "a text comes in"),
+    _hook("registration_failed", "an account cannot be registered (once, until it is again)"),
+    Preference(
+        name="hooks.shell", check=truth, default=False, kind="truth",
+        meaning="hooks that are texts are read by /bin/sh; what happened is in variables, never in the text",
+    ),
+    Preference(
+        name="hooks.timeout", check=number(1, 3600), default=30, kind="number",
+        meaning="seconds after which a hook is ended",
     ),
 )  # fmt: skip
 "All of them: whoever reads one adds it here."

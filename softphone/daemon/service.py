@@ -10,6 +10,7 @@ from pathlib import Path
 from softphone.accounts.accounts import Network, Phones
 from softphone.daemon.accounts import Accounts
 from softphone.daemon.calls import Calls
+from softphone.daemon.hooks import Hooks
 from softphone.daemon.operations import Ground, Operation, Part
 from softphone.daemon.people import People
 from softphone.daemon.presence import Presences
@@ -36,6 +37,7 @@ class PhoneService:
         self.ground = Ground(phones, audience)
         self.people = People(self.ground, contacts)
         self.calls = Calls(self.ground, self.people)
+        self.hooks = Hooks(self.ground, self.people)
         self._sip = SipLog(self.ground)
         self._watching = Watching(self.ground)
         self._sound = Sound(self.ground, self.calls)
@@ -60,6 +62,7 @@ class PhoneService:
     async def close(self) -> None:
         """After the phones were closed: until all events were told."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.hooks.close()
         await self._watching.close()
         await self._sound.close()
 
@@ -81,6 +84,7 @@ class PhoneService:
         async for event in events:
             self.people.happened(name, event)
             self._sound.happened(event)
+            self.hooks.happened(name, event)
             self.ground.audience.tell(Topic.EVENTS, described(event, name))
 
     async def _ring(self, phone: Softphone) -> None:
@@ -105,7 +109,7 @@ class PhoneService:
             for name, phone in self.phones.running.items()
         ]  # fmt: skip
         failures = {name: str(why) for name, why in self.phones.failures.items()}
-        return {"accounts": accounts, "failures": failures, "version": _version()}
+        return {"accounts": accounts, "failures": failures, "version": _version(), "hooks": self.hooks.status}
 
     async def _shutdown(self, arguments: Arguments) -> object:
         arguments.end()
