@@ -71,6 +71,7 @@ class Daemon:
                     self._server.close()
                     self.path.unlink(missing_ok=True)
         finally:
+            self._on_change = lambda: None  # nobody is to begin anything any more
             await self.service.close()
             for client in list(self._clients):
                 client.close()
@@ -123,6 +124,7 @@ class Daemon:
             await client.run()
         finally:
             self._clients.discard(client)
+            self.subscribed()
 
     # -- who listens (`Audience`) -------------------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class Daemon:
         self._on_change = tell
 
     def subscribed(self) -> None:
-        """A client wants other news."""
+        """A client wants other news, or has left."""
         self._on_change()
 
 

@@ -11,6 +11,7 @@ from softphone.accounts.accounts import Network, Phones
 from softphone.daemon.accounts import Accounts
 from softphone.daemon.calls import Calls
 from softphone.daemon.hooks import Hooks
+from softphone.daemon.mobility import MobilityNetworks
 from softphone.daemon.operations import Ground, Operation, Part
 from softphone.daemon.people import People
 from softphone.daemon.presence import Presences
@@ -41,8 +42,10 @@ class PhoneService:
         self._sip = SipLog(self.ground)
         self._watching = Watching(self.ground)
         self._sound = Sound(self.ground, self.calls)
+        self._mobility = MobilityNetworks(self.ground)
         parts: tuple[Part, ...] = (
             self.calls, self.people, Presences(self.ground), Accounts(self.ground), self._sip, self._sound,
+            self._mobility,
         )  # fmt: skip
         self._operations: dict[str, Operation] = {"status": self._status, "shutdown": self._shutdown}
         for part in parts:
@@ -50,9 +53,9 @@ class PhoneService:
         self.on_shutdown = asyncio.Event()
         "Somebody wants the daemon to end."
         self._tasks: set[asyncio.Task[None]] = set()
-        audience.on_change(self._watching.changed)
+        audience.on_change(self._wishes_changed)
         phones.on_start = self._begin
-        phones.on_apply = self._sound.configured
+        phones.on_apply = self._configured
 
     async def start(self) -> None:
         """Before the phones start."""
@@ -65,6 +68,17 @@ class PhoneService:
         await self.hooks.close()
         await self._watching.close()
         await self._sound.close()
+        await self._mobility.close()
+
+    def _wishes_changed(self) -> None:
+        """A client subscribed or left."""
+        self._watching.changed()
+        self._mobility.changed()
+
+    def _configured(self) -> None:
+        """Another configuration counts."""
+        self._sound.configured()
+        self._mobility.changed()
 
     async def perform(self, operation: str, arguments: Arguments) -> object:
         """The result, as JSON values. Raises SoftphoneError, ValueError, RuntimeError, OSError for the client."""

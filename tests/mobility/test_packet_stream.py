@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from ipaddress import IPv6Address
 
 import pytest
@@ -13,66 +13,32 @@ from hypothesis import strategies as st
 from mobility.dissection import Layer, Stage, dissect, unfolded
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Station
-from mobility.node import Node
-from mobility.outputs import Deliver, Discarded, Output, Transmit
+from mobility.outputs import Output
 from mobility.packet_stream import BATCH, BURST, QUEUE, PacketStream
+from mobility.trace import Trace
 
 from .domain import DomainNetwork
+from .live import Observed
 from .test_translating import call
 from .whole import CN, HA, MN, Network, udp
 
 FORMS = list(TunnelForm)
 
 
-class Watched:
-    """A node with a watcher, as the data plane does it; for a world in memory."""
+class Watched(Observed):
+    """A node with a watcher, in a world in memory."""
 
-    def __init__(self, station: Station, *, clock: Callable[[], float] | None = None, rate: float = 1e6) -> None:
-        self.node: Node = station.node
+    def __init__(self, station: Station) -> None:
+        super().__init__(station.node, Trace())
         self.told: list[Mapping[str, object]] = []
         self.stream = PacketStream(
-            self.node,
-            lambda line, _: self.told.append(json.loads(line)),
-            clock or (lambda: station.world.now),
-            rate=rate,
+            self.node, lambda line, _: self.told.append(json.loads(line)), lambda: station.world.now, rate=1e6
         )
-        self.stream.watch(True)
+        self.observer.follow(self.stream)
         station.node = self
 
-    @property
-    def timer(self) -> float | None:
-        return self.node.timer
-
-    def start(self, now: float) -> list[Output]:
-        return self.node.start(now)
-
-    def link_changed(self, link: str, up: bool, now: float) -> list[Output]:
-        return self._done(self.node.link_changed(link, up, now))
-
-    def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
-        self.stream.packet(link, False, packet, packet)
-        return self._done(self.node.from_link(link, packet, sender, now))
-
-    def from_host(self, packet: bytes, now: float) -> list[Output]:
-        self.stream.packet("host", True, packet, packet)
-        return self._done(self.node.from_host(packet, now))
-
-    def handle_timer(self, now: float) -> list[Output]:
-        return self._done(self.node.handle_timer(now))
-
-    def snapshot(self, now: float) -> dict[str, object]:
-        return self.node.snapshot(now)
-
-    def _done(self, outputs: list[Output]) -> list[Output]:
-        for output in outputs:
-            match output:
-                case Transmit(packet, _, link):
-                    self.stream.packet(link, True, packet, packet)
-                case Deliver(packet):
-                    self.stream.packet("host", False, packet, packet)
-                case Discarded():
-                    self.stream.discarded(output)
-        self.stream.carried_out()
+    def done(self, outputs: list[Output]) -> list[Output]:
+        super().done(outputs)
         while self.stream.wait == 0.0:
             self.stream.turned()
         return outputs
@@ -156,6 +122,23 @@ def test_a_packet_that_waited_for_a_handover_keeps_its_number() -> None:
     late = [p for p in out if p[-1].time > p[0].time]
     assert len(late) >= 2  # they waited
     assert {tuple(names(p)) for p in out} == {("host", "application", "tunnel", "wire")}
+
+
+def test_through_udp() -> None:
+    network = Network()
+    network.start_agent()
+    network.join(network.hotspot)
+    network.run(3)
+    watcher = watched(network)
+    network.talk(0.5)
+    network.run(1)
+    out = next(p for p in watcher.packets() if p[0].stage == "host")
+    inbound = next(p for p in watcher.packets() if p[-1].stage == "host")
+    assert names(out) == ["host", "application", "tunnel", "wire"]
+    assert names(inbound) == ["wire", "tunnel", "application", "host"]
+    for stages in (out, inbound):
+        assert kinds(unfolded(stages)) == ["ipv4", "udp", "esp", "ipv6", "esp", "udp", "data"]
+        assert {stage.where for stage in stages if stage.stage == "wire"} == {"wlan1/udp4"}
 
 
 def test_through_the_tunnel_of_a_map() -> None:
