@@ -161,7 +161,7 @@ class Phones:
         self.running: dict[str, Softphone] = {}
         self.failures: dict[str, SoftphoneError] = {}
         "Accounts that could not start (no password, no home address, port in use), and why."
-        self.on_start: Callable[[str, Softphone], None] = lambda name, phone: None
+        self.on_start: list[Callable[[str, Softphone], None]] = []
         "Told of every phone that starts, before it sends anything."
         self.on_apply: Callable[[], None] = lambda: None
         "Told when another configuration counts."
@@ -203,7 +203,8 @@ class Phones:
             self.failures[name] = exc
             raise
         self.running[name] = phone
-        self.on_start(name, phone)
+        for tell in self.on_start:
+            tell(name, phone)
         return phone
 
     async def apply(self, configuration: PhoneConfiguration) -> Changed:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from softphone.accounts.accounts import Phones, load, load_or_empty
 from softphone.commands.common import config_option
+from softphone.commands.tracing import trace_options, tracing
 from softphone.daemon.server import Daemon
 from softphone.exit_code import ExitCode
 from softphone.paths import default_path, default_socket, history_file
@@ -26,6 +27,7 @@ def add(commands: Commands) -> None:
     serving = commands.add_parser("daemon", help="own all accounts and their calls; programs attach over a socket")
     config_option(serving)
     socket_option(serving)
+    trace_options(serving)
     serving.add_argument("--verbose", "-v", action="store_true", help="log more on stderr")
     serving.set_defaults(run=serve)
 
@@ -43,7 +45,11 @@ def serve(options: argparse.Namespace) -> int:
         main = asyncio.current_task()
         assert main is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
-        await Daemon(Phones(configuration, history=history), options.socket or default_socket()).run()
+        with tracing(options) as traces:
+            phones = Phones(configuration, history=history)
+            daemon = Daemon(phones, options.socket or default_socket())
+            phones.on_start.append(lambda _, phone: traces.watch(phone))
+            await daemon.run()
 
     with History(history_file()) as history, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(run(history))

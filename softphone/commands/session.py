@@ -18,6 +18,7 @@ from softphone.accounts.accounts import Network, load
 from softphone.accounts.settings import parse_address
 from softphone.accounts.trial import explain
 from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
+from softphone.commands.tracing import trace_options, tracing
 from softphone.config import Account
 from softphone.errors import CallRejected, ConfigError, RegistrationError, SoftphoneError
 from softphone.event_names import described
@@ -25,7 +26,6 @@ from softphone.events import CallMedia, Event, Listener
 from softphone.exit_code import ExitCode, code_of
 from softphone.media.recorder import RecordingEnded
 from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
-from softphone.network.trace import PhoneTrace
 from softphone.paths import history_file
 from softphone.people.call_log import CallLog
 from softphone.people.history import History
@@ -92,7 +92,7 @@ def session_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-port", type=int, default=0, metavar="PORT", help="with --id")
     parser.add_argument("--mobility", metavar="DIRECTORY", help="with --id: the runtime directory of `mobility mn`")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="to wait for others; default 60")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="SIP and RTP as pcapng, for Wireshark")
+    trace_options(parser)
     parser.add_argument("--no-history", action="store_true", help="leave no trace in the history")
     parser.add_argument("--verbose", "-v", action="store_true", help="log on stderr")
     json_option(parser)
@@ -149,12 +149,12 @@ async def _run(options: argparse.Namespace, work: Callable[[Session, argparse.Na
 async def _session(options: argparse.Namespace) -> AsyncIterator[Session]:
     name, account, sockets = await asyncio.to_thread(_account, options)
     with contextlib.ExitStack() as stack:
-        trace = None if options.trace is None else stack.enter_context(PhoneTrace(options.trace))
+        traces = stack.enter_context(tracing(options))
         log = None
         if not options.no_history and options.id is None:
             log = CallLog(stack.enter_context(History(history_file())), name, failed=lambda exc: complain(str(exc)))
-        sip, media = (None, None) if trace is None else (trace.sip, trace.media)
-        phone = Softphone(account, sockets, log=log, trace=sip, media_trace=media)
+        phone = Softphone(account, sockets, log=log)
+        traces.watch(phone)
         session = Session(phone, name, options.json)
         watching = asyncio.create_task(session.watch(phone.events()))
         try:
@@ -165,8 +165,6 @@ async def _session(options: argparse.Namespace) -> AsyncIterator[Session]:
                 yield session
         finally:  # closing the phone ends the events
             await watching
-            if trace is not None and trace.failure:
-                complain(trace.failure)
 
 
 async def _registered(phone: Softphone, timeout: float) -> None:

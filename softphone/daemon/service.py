@@ -54,7 +54,7 @@ class PhoneService:
         "Somebody wants the daemon to end."
         self._tasks: set[asyncio.Task[None]] = set()
         audience.on_change(self._wishes_changed)
-        phones.on_start = self._begin
+        phones.on_start.append(self._begin)
         phones.on_apply = self._configured
 
     async def start(self) -> None:

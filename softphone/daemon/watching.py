@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from softphone.daemon.protocol import Arguments, RequestError
 from softphone.daemon.topics import Topic
 from softphone.media.levels import LevelMeter
 from softphone.media.session import MediaSession
+from softphone.network.traced_text import call_id_of, without_keys
 from softphone.sip.endpoint import Traced
 from softphone.sip.uri import host_port
 
@@ -23,9 +23,6 @@ MOST_CHARACTERS = 2 << 20
 "Of all kept messages; an answer has half of it at most."
 LEVELS_SECONDS = 0.1
 QUALITY_SECONDS = 1.0
-KEY = re.compile(rb"(?m)^(a=crypto:\S+ \S+ inline:)[^\r\n|;]+")
-"Keys of SRTP in a session description: shown to nobody."
-CALL_ID = re.compile(rb"(?im)^(?:call-id|i)[ \t]*:[ \t]*([^\r\n]+?)[ \t]*\r?$")
 
 
 class SipLog:
@@ -48,13 +45,11 @@ class SipLog:
     def _take(self, account: str, message: Traced) -> None:
         if not message.data.strip():
             return  # keeps a connection open
-        data = KEY.sub(rb"\1...", message.data)
-        found = CALL_ID.search(data)
-        text = data.decode("utf-8", "replace")
+        text = without_keys(message.data).decode("utf-8", "replace")
         event: dict[str, object] = {
             "event": "sip-message", "time": since_1970(message.time, time.time()), "account": account,
             "sent": message.sent, "transport": str(message.transport), "local": host_port(*message.local),
-            "remote": host_port(*message.peer), "call": "" if found is None else found[1].decode("utf-8", "replace"),
+            "remote": host_port(*message.peer), "call": call_id_of(message.data),
             "text": text,
         }  # fmt: skip
         self._kept.append((len(text), event))

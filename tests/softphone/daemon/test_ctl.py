@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,9 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     (tmp_path / "softphone.toml").write_text(TWO_ACCOUNTS)
     socket_path = str(tmp_path / "a.sock")
     serve = "daemon", "--config", str(tmp_path / "softphone.toml"), "--socket", socket_path
+    collector = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    collector.bind(("::1", 0))
+    traces = "--trace", str(tmp_path / "trace.pcapng"), "--hep", f"[::1]:{collector.getsockname()[1]}"
 
     def ctl(*words: str, code: ExitCode = ExitCode.OK, why: str = "") -> Any:
         assert main(["ctl", "--socket", socket_path, *words]) == code
@@ -33,7 +37,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
         return json.loads(said.out)["result"] if said.out else None
 
     with subprocess.Popen(
-        [sys.executable, "-m", "softphone.cli", *serve], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "softphone.cli", *serve, *traces], stderr=subprocess.PIPE, text=True
     ) as daemon:  # fmt: skip
         try:
             assert daemon.stderr is not None
@@ -66,6 +70,9 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
             assert f"(process {daemon.pid}) serves {socket_path} already" in capsys.readouterr().err
             ctl("shutdown")
             assert daemon.wait(30) == 0
+            assert collector.recv(65_536)[:4] == b"HEP3"
+            assert b"BYE sip:" in (tmp_path / "trace.pcapng").read_bytes()
         finally:
             if daemon.poll() is None:
                 daemon.terminate()
+            collector.close()

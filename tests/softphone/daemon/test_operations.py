@@ -198,8 +198,7 @@ def test_sip_messages_are_told_kept_and_hold_no_keys(tmp_path: Path) -> None:
             text = "".join(message["text"] for message in everything["messages"])
             assert "MESSAGE sip:bob" in text
             assert "a=crypto:" in text
-            assert "inline:..." in text
-            assert text.count("inline:") == text.count("inline:...")
+            assert text.count("inline:") == text.count("inline:****") > 0
             with pytest.raises(RequestError, match="no topic 'nothing'"):
                 await client.subscribe("nothing")
 

@@ -1,0 +1,49 @@
+"""The options ``--trace`` and ``--hep`` of commands that run phones."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from softphone.commands.common import complain
+from softphone.network.hep import HepSender
+from softphone.network.trace import PhoneTrace
+from softphone.phone import Softphone
+
+
+def trace_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="SIP and RTP as pcapng, for Wireshark")
+    parser.add_argument("--hep", metavar="HOST:PORT", help="SIP to a collector such as Homer (HEPv3 over UDP)")
+
+
+class Tracing:
+    """Where SIP and RTP of phones go."""
+
+    def __init__(self, trace: PhoneTrace | None, hep: HepSender | None) -> None:
+        self._trace = trace
+        self._hep = hep
+
+    def watch(self, phone: Softphone) -> None:
+        """From now on; before it starts, or just then."""
+        if self._trace is not None:
+            phone.watch_messages(self._trace.sip)
+            phone.media_trace = self._trace.media
+        if self._hep is not None:
+            phone.watch_messages(self._hep.sip)
+
+
+@contextmanager
+def tracing(options: argparse.Namespace) -> Iterator[Tracing]:
+    """As the options want it. Raises ConfigError. In the event loop."""
+    with ExitStack() as stack:
+        trace = None if options.trace is None else stack.enter_context(PhoneTrace(options.trace))
+        hep = None if options.hep is None else stack.enter_context(HepSender(options.hep))
+        try:
+            yield Tracing(trace, hep)
+        finally:
+            if trace is not None and trace.failure:
+                complain(trace.failure)
+            if hep is not None and hep.lost:
+                complain(f"{hep.lost} messages could not be sent to {options.hep}")
