@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     link = DaemonLink(options.socket)
     if not options.attach:
         link.daemon = DaemonProcess(link.path, configuration=options.config)
-    app = RoamphoneApp(link, leave_daemon=options.leave)
+    app = RoamphoneApp(link, options.config, leave_daemon=options.leave)
     app.run()
     return app.return_code or 0
 

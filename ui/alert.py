@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from textual.timer import Timer
 
     from ui.app import RoamphoneApp
-    from ui.settings import UiSettings
 
 BELL_PERIOD = 2.5
 "Seconds between two rings of the bell."
@@ -23,8 +22,8 @@ BELL_PERIOD = 2.5
 class Alert:
     """Rings while there is a call that rings."""
 
-    def __init__(self, app: RoamphoneApp, settings: UiSettings, write: Callable[[str], None] | None = None) -> None:
-        self._app, self._settings = app, settings
+    def __init__(self, app: RoamphoneApp, write: Callable[[str], None] | None = None) -> None:
+        self._app = app
         self._write = self._to_terminal if write is None else write
         self._timer: Timer | None = None
         self._told: str | None = None
@@ -37,7 +36,7 @@ class Alert:
                 self._timer = None
             self._told = None
             return
-        if self._timer is None and self._settings.bell:
+        if self._timer is None and self._app.settings.bell:
             self._app.bell()
             self._timer = self._app.set_interval(BELL_PERIOD, self._app.bell)
         if self._told != call.id:
@@ -45,7 +44,7 @@ class Alert:
             self._notify("Call", f"{call.who} ({shortened(call.remote)})")
 
     def _notify(self, title: str, text: str) -> None:
-        how = self._settings.notifications
+        how = self._app.settings.notifications
         desktop = shutil.which("notify-send") if how in ("auto", "desktop") else None
         session = any(os.environ.get(name) for name in ("WAYLAND_DISPLAY", "DISPLAY"))
         if desktop is not None and (session or how == "desktop"):

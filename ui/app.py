@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding
+from textual.events import Resize
 from textual.screen import Screen
+from textual.theme import Theme
 from textual.timer import Timer
 
+from softphone.accounts.interface import read_interface
 from softphone.daemon.link import DaemonLink, LinkState
+from softphone.paths import default_path
 from ui.alert import Alert
+from ui.commands import all_names, commands, named_bindings
 from ui.keys import key
 from ui.model import CallView, Model, Part
 from ui.page import Page
 from ui.pages import PAGES
 from ui.phone import Phone
 from ui.redraw import Redraw
-from ui.settings import UiSettings
 from ui.themes import THEMES
 
-ALWAYS = frozenset({"quality"})
+ALWAYS = frozenset({"quality", "log"})
 "Topics whose past a screen shows."
 NEEDS_CALL: dict[str, Callable[[CallView], bool]] = {
     "hang_up": lambda call: True,
@@ -59,42 +65,83 @@ class RoamphoneApp(App[None]):
                 tooltip=page.meaning)
             for page in PAGES
         ),
+        key("app.help", "f1", "help", "Help", priority=True, tooltip="Every key"),
         key("page.next", "ctrl+pagedown", "next_page(1)", "Next screen", show=False, priority=True),
         key("page.previous", "ctrl+pageup", "next_page(-1)", "Previous screen", show=False, priority=True),
         key("app.palette", "ctrl+p", "command_palette", "Commands", show=True, priority=True),
         key("app.quit", "ctrl+q", "quit", "Quit", show=False, priority=True),
     ]  # fmt: skip
 
-    def __init__(self, link: DaemonLink, settings: UiSettings | None = None, *, leave_daemon: bool = False) -> None:
+    def __init__(self, link: DaemonLink, configuration: Path | None = None, *, leave_daemon: bool = False) -> None:
+        """``configuration``: the file whose ``[ui]`` counts; ``leave_daemon``: one that we started goes on after us."""
         super().__init__()
-        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
-        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
-        self.settings = UiSettings() if settings is None else settings
+        self.configuration = default_path() if configuration is None else configuration
+        self.settings, self._complaints = read_interface(self.configuration)
         self.link = link
         self._leave_daemon = leave_daemon
         self.redraw = Redraw(self, self._show_stream)
         self.model = Model(self._changed)
         self.phone = Phone(link, self.model, self.complain)
         self.page_name = PAGES[0].name
-        self._alert = Alert(self, self.settings)
+        self._alert = Alert(self)
+        self.key_order = {name: at for at, name in enumerate(one.id or "" for one in named_bindings(type(self)))}
+        "Of the line at the bottom."
         self._keys: dict[str, str] = {}
         self._clock: Timer | None = None
         "Ticks while there are calls."
         link.tell, link.changed = self._event, self._link_changed
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = self.settings.theme
-        self.set_keymap(self.settings.keys)
+        self._apply_settings()
 
     def on_mount(self) -> None:
         for page in PAGES:
             self.add_mode(page.name, page.make)
         self.switch_mode(self.page_name)
+        for complaint in self._complaints:
+            self.complain(complaint)
+        self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self.run_worker(self.link.run(), name="daemon", group="daemon", exit_on_error=True)
         self._clock = self.set_interval(1, lambda: self.redraw.changed(Part.CLOCK), pause=True)
 
     async def on_unmount(self) -> None:
         await self.phone.close()
+
+    # -- settings -----------------------------------------------------------------------------------------------------
+
+    def _apply_settings(self) -> None:
+        known = self.settings.theme in self.available_themes
+        if not known:
+            self._complaints.append(f"ui.theme: there is no theme {self.settings.theme!r}")
+        self.theme = self.settings.theme if known else THEMES[0].name
+        unknown = [name for name in self.settings.keys if name not in all_names()]
+        if unknown:
+            self._complaints.append(f"ui.keys: there is no {unknown[0]!r}; F1 tells the names")
+        self._keys.clear()
+        self.set_keymap(self.settings.keys)
+        narrow, normal, wide = "-narrow", "-normal", "-wide"
+        match self.settings.layout:
+            case "stacked":
+                self.HORIZONTAL_BREAKPOINTS = [(0, narrow)]
+            case "columns":
+                self.HORIZONTAL_BREAKPOINTS = [(0, normal), (160, wide)]
+            case _:
+                self.HORIZONTAL_BREAKPOINTS = [(0, narrow), (100, normal), (160, wide)]
+        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
+
+    def settings_saved(self) -> None:
+        """``[ui]`` may be another."""
+        self.settings, self._complaints = read_interface(self.configuration)
+        self._apply_settings()
+        for complaint in self._complaints:
+            self.complain(complaint)
+        self.screen.post_message(Resize(self.size, self.size))
+
+    def _theme_chosen(self, theme: Theme) -> None:
+        """The user took another one: it is kept."""
+        if theme.name != self.settings.theme and self.connected:
+            self.settings = replace(self.settings, theme=theme.name)
+            self.phone.perform("settings-save", name="ui.theme", value=theme.name)
 
     # -- the daemon ---------------------------------------------------------------------------------------------------
 
@@ -164,6 +211,16 @@ class RoamphoneApp(App[None]):
                 return call is not None and not call.rings_here and sensible(call)
         return True
 
+    async def action_press(self, key: str) -> None:
+        """A key of the line at the bottom was clicked."""
+        self.simulate_key(key)
+
+    def action_help(self) -> None:
+        from ui.dialogs.help import HelpDialog
+
+        if not isinstance(self.screen, HelpDialog):
+            self.push_screen(HelpDialog())
+
     def action_page(self, name: str) -> None:
         if name != self.page_name and name in _NAMES:
             self.page_name = name
@@ -222,6 +279,27 @@ class RoamphoneApp(App[None]):
         from ui.dialogs.note import NoteDialog
 
         self._ask(NoteDialog)
+
+    def write_to(self, peer: str) -> None:
+        """Open the conversation with somebody."""
+        from ui.pages.messages import MessagesPage
+
+        self.action_page("messages")
+
+        def begin() -> None:
+            if isinstance(page := self.screen, MessagesPage):
+                page.open_peer(peer)
+
+        self.call_after_refresh(begin)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Everything that can be done now, for the command palette."""
+        yield from commands(self, screen)
+
+    def quit_alone(self) -> None:
+        """The daemon that we started goes on."""
+        self._leave_daemon = True
+        self.exit()
 
     async def action_quit(self) -> None:
         """The daemon that we started ends with us: politely, so calls end by BYE."""

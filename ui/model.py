@@ -14,6 +14,7 @@ Values = Mapping[str, Any]
 SAMPLES = 60
 "Seconds of a call's quality that are kept for its sparkline."
 ENDED_CALLS_KEPT = 3
+LOG_LINES = 2000
 FLOOR_DBOV = -60.0
 "Below this a level meter shows nothing."
 
@@ -24,6 +25,8 @@ class Part(StrEnum):
     LINK = "link"
     ACCOUNTS = "accounts"
     CALLS = "calls"
+    LOG = "log"
+    HISTORY = "history"
     LEVELS = "levels"
     QUALITY = "quality"
     MESSAGES = "messages"
@@ -127,6 +130,28 @@ class TextMessage:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A call that was."""
+
+    began: float
+    remote: str
+    who: str
+    incoming: bool
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of the daemon's log, or an event in words."""
+
+    time: float
+    level: str
+    "``EVENT``, ``DEBUG``, ``INFO``, ``WARNING``, ``ERROR``..."
+    source: str
+    text: str
+
+
 class Model:
     """``apply`` takes the daemon's events, ``take_status`` its status; ``changed`` is told which parts changed."""
 
@@ -140,6 +165,9 @@ class Model:
         "By URI: what a PresenceChanged told."
         self.mobility: Values | None = None
         "What the mobility process told last; None: there is none."
+        self.log: deque[LogLine] = deque(maxlen=LOG_LINES)
+        self.recent: list[Recent] = []
+        "The latest calls, the last one first."
         self.selected: str | None = None
         "The call that keys act upon."
         self.version = ""
@@ -202,6 +230,18 @@ class Model:
         for part in (Part.ACCOUNTS, Part.CALLS):
             self.changed(part)
 
+    def take_history(self, answer: Values) -> None:
+        """The latest calls."""
+        self.recent = [
+            Recent(
+                float(one["began"]), str(one["remote"]),
+                str(one.get("contact") or one.get("name") or shortened(str(one["remote"]))),
+                bool(one["incoming"]), str(one["result"]),
+            )
+            for one in answer.get("entries", ())
+        ]  # fmt: skip
+        self.changed(Part.HISTORY)
+
     def take_call(self, values: Values) -> CallView:
         """A call object, out of an answer."""
         call = self._call_of(values)
@@ -230,6 +270,9 @@ class Model:
         known = _APPLY.get(name)
         if known is not None:
             known(self, event, now)
+        if name == "log" or name not in _NOT_LOGGED:
+            self.log.append(_logged(event, now))
+            self.changed(Part.LOG)
         return name in _WANT_STATUS
 
     def _of(self, event: Values) -> CallView | None:
@@ -363,10 +406,36 @@ _APPLY: dict[str, Callable[[Model, Values, float], None]] = {
     "quality": Model._quality,
     "presence-changed": Model._presence,
 }
+_NOT_LOGGED = frozenset(("levels", "quality", "sip-message", "sip-missed", "packet", "packets-missed", "mobility"))
+"Streams that other screens show."
 _WANT_STATUS = frozenset(
-    ("call-incoming", "call-answered", "call-changed", "call-transferred", "call-replaced", "conference-changed")
+    (
+        "call-incoming",
+        "call-answered",
+        "call-changed",
+        "call-transferred",
+        "call-replaced",
+        "conference-changed",
+        "call-ended",
+        "recording-started",
+        "do-not-disturb",
+        "reloaded",
+        "registered",
+    )
 )
 "Events after which calls may have become others than the event itself tells."
+
+
+def _logged(event: Values, now: float) -> LogLine:
+    if event["event"] == "log":
+        return LogLine(
+            float(event.get("time") or now), str(event.get("level", "")), str(event.get("logger", "")),
+            str(event.get("text", "")),
+        )  # fmt: skip
+    words = " ".join(
+        f"{name}={value}" for name, value in event.items() if name not in ("event", "account", "call") and value != ""
+    )
+    return LogLine(now, "EVENT", str(event.get("account") or "daemon"), f"{event['event']} {words}".rstrip())
 
 
 def shortened(uri: str) -> str:

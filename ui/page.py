@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import ModalScreen, Screen, ScreenResultType
-from textual.widgets import Footer
 
 from ui.model import Model, Part
 from ui.widgets.bar import Bar
 from ui.widgets.incoming import IncomingOverlay
+from ui.widgets.key_line import KeyLine
 
 if TYPE_CHECKING:
     from ui.app import RoamphoneApp
@@ -42,7 +42,7 @@ class Page(Screen[None]):
         with Container(id="body"):
             yield from self.body()
         yield IncomingOverlay()
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def body(self) -> ComposeResult:
         """The widgets between bar and footer."""
@@ -56,6 +56,10 @@ class Page(Screen[None]):
 
     def on_opened(self) -> None:
         """The page became visible, or the daemon is there again: ask for what it shows."""
+
+    def load(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run it; what is still under way is given up."""
+        self.run_worker(cast("Any", work), group="load", exclusive=True)
 
     def take_event(self, event: Mapping[str, Any]) -> None:
         """One event of the daemon, while the page is visible. Must be quick: draw in `show_stream`."""
@@ -89,6 +93,10 @@ class Dialog(ModalScreen[ScreenResultType]):
         with Container(id="dialog"):
             yield from self.body()
         yield IncomingOverlay()
+
+    def load(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run it; what is still under way is given up."""
+        self.run_worker(cast("Any", work), group="load", exclusive=True)
 
     def body(self) -> ComposeResult:
         """What the dialog asks."""

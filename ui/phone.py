@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from softphone.errors import SoftphoneError
 from softphone.paths import data_directory
@@ -47,6 +47,19 @@ class Phone:
         """The answer. Arguments that are None are left out. Raises SoftphoneError."""
         given = {name: value for name, value in arguments.items() if value is not None}
         return await self.connection.request(operation, **given)
+
+    async def request_exactly(self, operation: str, **arguments: object) -> object:
+        """As `request`, for arguments of which None means something."""
+        return await self.connection.request(operation, **arguments)
+
+    async def asked(self, operation: str, **arguments: object) -> Mapping[str, Any]:
+        """The answer as an object; an error is told, and the answer is empty."""
+        try:
+            answer = await self.request(operation, **arguments)
+        except SoftphoneError as exc:
+            self._complain(str(exc))
+            return {}
+        return answer if isinstance(answer, Mapping) else {}
 
     def perform(self, operation: str, **arguments: object) -> None:
         """Have it done. An error becomes a notification; afterwards the calls are looked at again."""

@@ -22,6 +22,7 @@ class Watching(Widget):
     """A widget that shows parts of the model."""
 
     PARTS: ClassVar[frozenset[Part]] = frozenset()
+    auto_links = False  # their texts say what is to be clicked
 
     def on_mount(self) -> None:
         self.show_model()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from softphone.accounts import interface
 from softphone.accounts.settings import Check, command, number, text, truth
 from softphone.accounts.toml_file import Table
 
@@ -53,10 +54,32 @@ def _hook(name: str, occasion: str) -> Preference:
     )
 
 
+UI = interface.InterfaceSettings()
 PREFERENCES: tuple[Preference, ...] = (
     Preference(
         name="default", check=text, default=None, kind="account",
         meaning="the account that calls where none is named; without it the first",
+    ),
+    Preference(
+        name="ui.theme", check=interface.theme, default=UI.theme,
+        meaning="colours of the user interface: roamphone-dark, roamphone-light, or a theme of Textual",
+    ),
+    Preference(
+        name="ui.bell", check=interface.truth, default=UI.bell, kind="truth",
+        meaning="the terminal's bell rings while a call comes in",
+    ),
+    Preference(
+        name="ui.notifications", check=interface.notifications, default=UI.notifications, kind="choice",
+        meaning="of calls: desktop (notify-send), terminal (OSC 9 and 777), or what there is",
+        choices=interface.NOTIFICATIONS,
+    ),
+    Preference(
+        name="ui.layout", check=interface.layout, default=UI.layout, kind="choice",
+        meaning="columns beside each other, stacked, or by the width of the terminal", choices=interface.LAYOUTS,
+    ),
+    Preference(
+        name="ui.keys", check=interface.keys, default={}, kind="table",
+        meaning='other keys: "call.hold" = "ctrl+o,f7"; F1 tells the names',
     ),
     Preference(
         name="audio.device", check=text, default="auto",

@@ -17,7 +17,6 @@ from softphone.phone import Softphone
 from tests.softphone.daemon.support import running
 from tests.softphone.support import FakeMedia, account
 from ui.app import RoamphoneApp
-from ui.settings import UiSettings
 
 CONFIGURATION = """
 [account.work]
@@ -97,14 +96,14 @@ def shown(app: RoamphoneApp) -> str:
 @asynccontextmanager
 async def opened(
     directory: Path, size: tuple[int, int] = (80, 24), *, configuration: str = CONFIGURATION,
-    settings: UiSettings | None = None, real_media: bool = False,
+    real_media: bool = False,
 ) -> AsyncIterator[Screen]:  # fmt: skip
     """The program on a daemon; Bob has a phone of his own."""
     async with (
         Softphone(account("bob"), media=None if real_media else FakeMedia.factory([])) as bob,
         running(directory, configuration, real_media=real_media) as daemon,
     ):
-        app = RoamphoneApp(DaemonLink(daemon.path), settings)
+        app = RoamphoneApp(DaemonLink(daemon.path), directory / "softphone.toml")
         async with app.run_test(size=size) as pilot:
             screen = Screen(app, pilot, daemon, bob)
             await screen.until(lambda: app.connected and app.model.accounts)

@@ -28,5 +28,10 @@ class PageEntry:
 
 PAGES: tuple[PageEntry, ...] = (
     PageEntry("phone", "Phone", "f2", "ui.pages.phone:PhonePage", "accounts, dialling, calls"),
+    PageEntry("history", "History", "f6", "ui.pages.history:HistoryPage", "the calls that were"),
+    PageEntry("contacts", "Contacts", "f7", "ui.pages.contacts:ContactsPage", "the address book, and who is there"),
+    PageEntry("messages", "Messages", "f8", "ui.pages.messages:MessagesPage", "texts"),
+    PageEntry("settings", "Settings", "f9", "ui.pages.settings:SettingsPage", "accounts, and everything else"),
+    PageEntry("log", "Log", "f10", "ui.pages.log:LogPage", "what happens, and the log of the daemon"),
 )
 "In the order of the bar."

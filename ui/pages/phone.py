@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -49,6 +51,30 @@ class AccountList(Watching):
         return Content(" ").join(parts)
 
 
+class RecentList(Watching):
+    """The latest calls; a click puts one into the field."""
+
+    PARTS: ClassVar = frozenset({Part.HISTORY})
+
+    def show_model(self) -> None:
+        self.border_title = "Recent"
+        self.refresh()
+
+    def render(self) -> Content:
+        page = cast("PhonePage", self.screen)
+        lines = [
+            Content.assemble(
+                (f"{time.strftime('%d %b %H:%M', time.localtime(one.began))} ", "$foreground 50%"),
+                ("← " if one.incoming else "→ ", "$error" if one.result == "missed" else "$accent"),
+            )
+            + clickable(one.who, f"screen.redial({at})", "bold $error" if one.result == "missed" else "")
+            for at, one in enumerate(page.model.recent[: max(1, self.size.height)])
+        ]
+        if not lines:
+            return Content.styled("nobody yet", "$foreground 50%")
+        return Content("\n").join(line.truncate(self.size.width, ellipsis=True) for line in lines)
+
+
 def _standing(account: AccountState) -> tuple[str, str, str]:
     if account.failure:
         return "✖", "$error", account.failure
@@ -89,13 +115,31 @@ class PhonePage(Page):
                 dial.border_title = "Call"
                 yield dial
                 yield Keypad(id="pad")
+                yield RecentList(id="recent-left")
             yield CallList()
+            yield RecentList(id="recent-right")
 
     def on_mount(self) -> None:
         self.query_one(TargetInput).input.focus()
 
     def on_opened(self) -> None:
         self.phone.look()
+        if self.app.size.width >= 100:  # narrower ones have no room for them
+            self.load(self._ask_recent)
+
+    async def _ask_recent(self) -> None:
+        answer = await self.phone.asked("history", limit=40)
+        self.model.take_history(answer)
+
+    def take_event(self, event: Mapping[str, Any]) -> None:
+        if event["event"] in ("history-changed", "call-ended"):
+            self.set_timer(0.2, self.on_opened)  # the entry is written at the end of the call
+
+    def action_redial(self, at: int) -> None:
+        """Into the field: Enter calls."""
+        if at < len(self.model.recent):
+            self.query_one("#dial", TargetInput).set_text(self.model.recent[at].remote)
+            self.query_one("#dial", TargetInput).input.focus()
 
     @on(TargetInput.Dialled)
     def _dial(self, dialled: TargetInput.Dialled) -> None:

@@ -23,13 +23,13 @@ class Bar(Watching):
 
     def render(self) -> Content:
         app = cast("RoamphoneApp", self.app)
-        wide = self.size.width >= 110
+        wide, keys = self.size.width >= 100, self.size.width >= 150
         parts: list[Content] = [Content.styled(" roamphone ", "bold $accent on $panel") if wide else Content(" ")]
         for page in PAGES:
             here = page.name == app.page_name
             style = "bold $background on $primary" if here else "$foreground 80%"
             title = clickable(f" {page.title} ", f"app.page({page.name!r})", "")
-            if wide:
+            if keys:
                 title = (
                     Content.styled(f" {app.key_of(f'page.{page.name}')}", "$foreground 40%" if not here else style)
                     + title

@@ -46,11 +46,11 @@ class CallCard(Watching):
         current = model.current
         self.set_class(current is not None and current.id == self.call, "current")
         self.set_class(not call.live, "over")
-        self.set_class(call.rings_here, "rings")
         self.set_class(call.on_hold or call.held, "holds")
         arrow = "←" if call.incoming else "→"
         self.border_title = Content.assemble(f" {arrow} ", (call.who, "bold"), " ")
-        self.border_subtitle = Content.assemble(" ", self._time(call), " ")
+        duration = self._time(call)
+        self.border_subtitle = Content.assemble(" ", duration, " ") if duration else ""
         self.styles.height = 3 if not call.live else 4 if not call.established else 6
         self.refresh()
 
@@ -73,7 +73,7 @@ class CallCard(Watching):
             lines.append(self._levels(call, width))
             lines.append(self._quality(call, width))
         if call.live:
-            lines.append(self._locks(call, model, width) if call.established else self._below(call))
+            lines.append(self._locks(call, model, width) if call.established else self._below())
         return Content("\n").join(lines)
 
     def _state(self, call: CallView, width: int) -> Content:
@@ -81,9 +81,7 @@ class CallCard(Watching):
         if not call.live:
             return Content.assemble((call.words or "ended", "$foreground 60%"), self._note(call))
         state, style = "in call", "bold $success"
-        if call.rings_here:
-            state, style = "rings", "bold $accent"
-        elif not call.established:
+        if not call.established:
             state, style = ("ringing there" if call.state == "ringing" else "calling"), "bold $accent"
         elif call.on_hold:
             state, style = "on hold", "bold $warning"
@@ -108,14 +106,8 @@ class CallCard(Watching):
     def _note(call: CallView) -> Content:
         return Content.styled(f"  ✎ {call.note}", "$secondary") if call.note else Content("")
 
-    def _below(self, call: CallView) -> Content:
-        app = self._app
-        if call.rings_here:
-            return Content.assemble(
-                (app.key_of("call.answer"), "bold $accent"), " answers  ",
-                (app.key_of("call.refuse"), "bold $accent"), " refuses",
-            )  # fmt: skip
-        return Content.assemble((app.key_of("call.hangup"), "bold $accent"), " gives up")
+    def _below(self) -> Content:
+        return Content.assemble((self._app.key_of("call.hangup"), "bold $accent"), " gives up")
 
     def _levels(self, call: CallView, width: int) -> Content:
         room = max(8, min(40, (width - 24) // 2))
@@ -176,7 +168,7 @@ class CallList(VerticalScroll, Watching):
 
     def show_model(self) -> None:
         app = cast("RoamphoneApp", self.app)
-        wanted = list(app.model.calls)
+        wanted = [call.id for call in app.model.calls.values() if not call.rings_here]  # the overlay shows those
         cards = {card.call: card for card in self.query(CallCard)}
         for call, card in cards.items():
             if call not in wanted:
