@@ -36,6 +36,15 @@ class Reason(StrEnum):
     "A dummy packet of the peer's traffic flow confidentiality: no fault, dropped by design (RFC 4303 section 2.6)."
     ESP_FRAGMENT = "esp-fragment"
     "A fragment, but ESP in transport mode works on whole packets (RFC 4303 sections 3.3.4, 3.4.1)."
+    # IKE
+    IKE_MALFORMED = "ike-malformed"
+    "An IKE message that is cut off, contradicts itself, or lacks a payload that its exchange needs (RFC 7296)."
+    IKE_SPI_UNKNOWN = "ike-spi-unknown"
+    "An IKE message for an IKE SA that is not here: its end was restarted, or it was closed (RFC 7296 section 2.4)."
+    IKE_UNEXPECTED = "ike-unexpected"
+    "An IKE message that nobody waits for: late, replayed, of another message ID, or of an exchange out of turn."
+    IKE_HALF_OPEN = "ike-half-open"
+    "Too many strangers have begun an IKE SA and not shown who they are (RFC 7296 section 2.6)."
     # mobile IPv6
     ACKNOWLEDGEMENT_UNEXPECTED = "acknowledgement-unexpected"
     "A binding acknowledgement that nobody waits for, or from somebody who was not asked (RFC 6275 section 11.7.3)."

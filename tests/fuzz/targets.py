@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import formats, gateways, nodes, texts
+from tests.fuzz import formats, gateways, keys, nodes, texts
 from tests.softphone.media import fuzzing as media
 from tests.softphone.sip import fuzzing
 
@@ -20,6 +20,9 @@ TARGETS: dict[str, Target] = {
     "ip4": formats.ipv4,
     "udp": formats.datagram,
     "tcp": formats.segment,
+    "ike-payloads": keys.message,
+    "ike-endpoint": keys.endpoint,
+    "ike-peer": keys.peer,
     **nodes.TARGETS,
     "translation": gateways.gateways,
     "configuration": texts.configuration,
