@@ -1,14 +1,21 @@
-"""``softphone devices``, and the options with which a call gets one."""
+"""``softphone devices`` and ``headset``, and the options with which a call gets one."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from softphone.commands.common import json_option, say, say_json
+from softphone.commands.daemon import socket_option
 from softphone.commands.session import Session
+from softphone.daemon.client import DaemonClient
 from softphone.devices.attendant import Attendant
 from softphone.devices.choice import AudioSettings, available, make_device, resolved
 from softphone.devices.desk import Desk
@@ -31,6 +38,10 @@ def add(commands: Commands) -> None:
     listing = commands.add_parser("devices", help="what one can speak and hear with")
     json_option(listing)
     listing.set_defaults(run=devices)
+    serving = commands.add_parser("headset", help="have the daemon serve a page that makes a browser the headset")
+    socket_option(serving)
+    json_option(serving)
+    serving.set_defaults(run=headset)
 
 
 def devices(options: argparse.Namespace) -> int:
@@ -41,6 +52,24 @@ def devices(options: argparse.Namespace) -> int:
         what = MEANINGS.get(device.kind, f"sound card, {device.inputs} in, {device.outputs} out")
         say(f"{device.name:<40} {what}")
     return ExitCode.OK
+
+
+def headset(options: argparse.Namespace) -> int:
+    url = str(asyncio.run(_headset(options.socket))["url"])
+    port = urlsplit(url).port
+    if options.json:
+        say_json({"url": url})
+        return ExitCode.OK
+    say(url)
+    if "SSH_CONNECTION" in os.environ:
+        say(f"Your browser is elsewhere? There: ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}")
+    return ExitCode.OK
+
+
+async def _headset(path: Path | None) -> dict[str, Any]:
+    async with DaemonClient(path) as client:
+        found: Any = await client.request("headset")
+        return dict(found)
 
 
 def device_options(parser: argparse.ArgumentParser) -> None:

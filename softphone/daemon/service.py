@@ -41,7 +41,7 @@ class PhoneService:
         self.hooks = Hooks(self.ground, self.people)
         self._sip = SipLog(self.ground)
         self._watching = Watching(self.ground)
-        self._sound = Sound(self.ground, self.calls)
+        self._sound = Sound(self.ground, self.calls, self.perform)
         self._mobility = MobilityNetworks(self.ground)
         parts: tuple[Part, ...] = (
             self.calls, self.people, Presences(self.ground), Accounts(self.ground), self._sip, self._sound,
@@ -60,7 +60,7 @@ class PhoneService:
     async def start(self) -> None:
         """Before the phones start."""
         await self.people.start()
-        self._sound.start()
+        await self._sound.start()
 
     async def close(self) -> None:
         """After the phones were closed: until all events were told."""

@@ -113,6 +113,10 @@ class Desk:
             self.settings = settings
             self._changed, self._told = True, False
 
+    def again(self) -> None:
+        """The chosen device may be there now: try it at once."""
+        self._changed, self._told = True, False
+
     # -- the device's life --------------------------------------------------------------------------------------------
 
     @property

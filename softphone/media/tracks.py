@@ -1,6 +1,6 @@
 """The sound of a call as tracks of aiortc, both ways: players, recorders, relays and peer connections attach to them.
 
-With `softphone.media.rtp` the only module that imports aiortc.
+With `softphone.media.rtp` and `softphone.devices.webrtc` all that imports aiortc.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from softphone.media.codecs import PACKET_TIME, Samples
 from softphone.media.files import FileError
 
-__all__ = ["CallTrack", "MediaStreamError", "MediaStreamTrack", "TrackSource"]
+__all__ = ["CallTrack", "MediaStreamError", "MediaStreamTrack", "TrackSource", "mono"]
 
 RATE = 48_000
 "Samples a second of both kinds: what aiortc's Opus wants."
@@ -81,9 +81,7 @@ class TrackSource:
         if self._resampler is None or described != self._format:
             self._resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
             self._format = described
-        frame.pts = None
-        parts = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame)]
-        return np.concatenate(parts).astype(np.int16, copy=False) if parts else np.zeros(0, np.int16)
+        return mono(self._resampler, frame)
 
     def _put(self, samples: Samples) -> None:
         self._frames.append(samples)
@@ -137,3 +135,10 @@ class CallTrack(MediaStreamTrack):
     def stop(self) -> None:
         super().stop()
         self._wake.set()
+
+
+def mono(resampler: av.AudioResampler, frame: av.AudioFrame) -> Samples:
+    """What a resampler to one channel of 16 bits makes of a frame."""
+    frame.pts = None
+    parts = [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
+    return np.concatenate(parts).astype(np.int16, copy=False) if parts else np.zeros(0, np.int16)
