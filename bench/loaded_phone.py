@@ -19,35 +19,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from bench.loaded import HOST, undisturbed
 from softphone.calls.call import Call
 from softphone.calls.incoming import IncomingCall
 from softphone.config import Account
 from softphone.errors import CallError
 from softphone.media.audio import AudioSink, AudioSource
-from softphone.media.codecs import Samples, codec_named
+from softphone.media.codecs import codec_named
 from softphone.media.dtmf import DURATION, DigitMethod
-from softphone.media.files import read_sound
+from softphone.media.files import LoopedSource, read_sound
 from softphone.media.keying import SrtpMode
 from softphone.media.offer_answer import Direction
 from softphone.media.recorder import CallRecorder
 from softphone.media.session import MediaEvent, MediaStatistics
 from softphone.network.sockets import Sockets
 from softphone.phone import Softphone
-
-
-class Endless:
-    """A sound over and over, from another place in every call."""
-
-    def __init__(self, samples: Samples, rate: int, begin: int) -> None:
-        self._samples, self.rate, self._at = samples, rate, begin
-
-    def read(self, count: int) -> Samples:
-        places = np.arange(self._at, self._at + count) % len(self._samples)
-        self._at = (self._at + count) % len(self._samples)
-        return np.asarray(self._samples[places], np.int16)
 
 
 class NoMedia:
@@ -113,7 +99,7 @@ class Loaded:
         if self._sound is None:
             return
         samples, rate = self._sound
-        call.play(Endless(samples, rate, self._made * rate))
+        call.play(LoopedSource(samples, rate, self._made * rate))
         self._made += 1
 
     async def answer_all(self) -> None:

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from softphone.commands import accounts, calls, contacts, ctl, daemon, devices, history
+    from softphone.commands import accounts, calls, contacts, ctl, daemon, devices, history, load
 
     parser = argparse.ArgumentParser(
         prog="softphone", description="A SIP softphone with Mobile IPv6 built in.",
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     contacts.add(commands)
     daemon.add(commands)
     ctl.add(commands)
+    load.add(commands)
     commands.add_parser("tui", add_help=False, help="the phone on the whole terminal; so does no command at all")
     devices.add(commands)
     commands.add_parser(

@@ -94,18 +94,24 @@ def load(path: Path) -> PhoneConfiguration:
     root = file.root
     preferences = read_preferences(root, path.parent)
     default = preferences.get("default")
-    accounts = root.table("account")
+    entries = read_accounts(root, path)
     root.end()
-    entries = {} if accounts is None else {name: _entry(name, table, path) for name, table in accounts.tables().items()}
     if default is not None and default not in entries:
         raise root.error("default", f"there is no account {default!r}; there are {', '.join(entries) or 'none at all'}")
+    return PhoneConfiguration(path, entries, default, preferences)
+
+
+def read_accounts(root: Table, path: Path) -> dict[str, AccountEntry]:
+    """The tables ``[account.NAME]`` of a file. Raises ConfigError."""
+    accounts = root.table("account")
+    entries = {} if accounts is None else {name: _entry(name, table, path) for name, table in accounts.tables().items()}
     if any(
         isinstance(source, PlainPassword)
         for entry in entries.values()
         for source in (entry.password, entry.turn_password)
     ):
         check_private(path)
-    return PhoneConfiguration(path, entries, default, preferences)
+    return entries
 
 
 def _entry(name: str, table: Table, path: Path) -> AccountEntry:

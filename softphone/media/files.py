@@ -72,6 +72,18 @@ class SamplesSource:
         return part
 
 
+class LoopedSource:
+    """A sound over and over, beginning at this sample of it; an `AudioSource`."""
+
+    def __init__(self, samples: Samples, rate: int, begin: int = 0) -> None:
+        self._samples, self.rate, self._at = samples, rate, begin
+
+    def read(self, count: int) -> Samples:
+        places = np.arange(self._at, self._at + count) % len(self._samples)
+        self._at = (self._at + count) % len(self._samples)
+        return np.asarray(self._samples[places], np.int16)
+
+
 class WavSource(SamplesSource):
     """A sound file; an `AudioSource`. Raises `FileError`."""
 
