@@ -32,9 +32,20 @@ from mobility.ipsec.ike.proposals import SaPayload
 from mobility.ipsec.ike.settings import Endpoint, Peer
 from mobility.wire.errors import WireError
 
+MOST_HASHES = 20 * 20
+"Octets of CERTREQ: IKE_SA_INIT cannot go in fragments."
 
-def begin(context: Context, data: bytes, message: Message, local: Endpoint, remote: Endpoint, now: float) -> IkeSa:
-    """Answers IKE_SA_INIT with a half-open IKE SA.
+
+def begin(
+    context: Context,
+    data: bytes,
+    message: Message,
+    local: Endpoint,
+    remote: Endpoint,
+    now: float,
+    peers: Iterable[Peer] = (),
+) -> IkeSa:
+    """Answers IKE_SA_INIT with a half-open IKE SA; ``peers``: who may be behind it.
 
     Raises `Refused` with the notification to be sent in clear, `WireError`.
     """
@@ -76,6 +87,7 @@ def begin(context: Context, data: bytes, message: Message, local: Endpoint, remo
         *nat.notifications(spis[0] + spis[1], local, remote, _hide(context)),
         authentication.accepted_hashes(),
     ]
+    answer += _wanted_certificates(peers)
     answer += [NotifyPayload(Notification.IKEV2_FRAGMENTATION_SUPPORTED)] if fragments else []
     answer += [NotifyPayload(Notification.INTERMEDIATE_EXCHANGE_SUPPORTED)] if intermediate else []
     handshake.message_r = sa.answer(message.header, answer, now)
@@ -86,6 +98,13 @@ def begin(context: Context, data: bytes, message: Message, local: Endpoint, remo
     channel.fragmentation = fragments
     channel.protect(suite, sa.keys)
     return sa
+
+
+def _wanted_certificates(peers: Iterable[Peer]) -> list[Payload]:
+    """CERTREQ with all authorities that any peer may have its certificate from (RFC 7296 section 1.2)."""
+    known = dict.fromkeys(peer.belief for peer in peers if isinstance(peer.belief, Trust))
+    hashes = b"".join(trust.hashes() for trust in known)[:MOST_HASHES]
+    return [CertificatePayload(PayloadType.CERTREQ, X509_SIGNATURE, hashes)] if hashes else []
 
 
 def _hide(context: Context) -> bytes:
@@ -164,8 +183,6 @@ def _authenticated(sa: IkeSa, received: Received, peer: Peer, proof: AuthPayload
             if other is not sa and other.established and other.peer_name == peer.name:
                 other.close("the other end has begun anew (INITIAL_CONTACT)")
     payloads: list[Payload] = [IdentificationPayload(PayloadType.IDR, peer.identity), *certificates(peer), proof]
-    if isinstance(peer.belief, Trust):
-        payloads.append(CertificatePayload(PayloadType.CERTREQ, X509_SIGNATURE, peer.belief.hashes()))
     asked = next(message.all(ConfigurationPayload), None)
     address = None
     if asked is not None and peer.assigns is not None:

@@ -286,7 +286,7 @@ class Ike:
         if half_open >= settings.most_half_open:
             raise Discard(Reason.IKE_HALF_OPEN, f"{half_open} have not shown who they are")
         try:
-            sa = acceptance.begin(self._context, data, message, local, remote, now)
+            sa = acceptance.begin(self._context, data, message, local, remote, now, self.peers.values())
         except Refused as refused:
             self._clear(header, refused.payload, local, remote)
             raise Discard(Reason.IKE_UNEXPECTED, f"{remote}: {refused.words}") from None

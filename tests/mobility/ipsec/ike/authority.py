@@ -28,7 +28,7 @@ def new_key(kind: str) -> PrivateKey:
 class Authority:
     """Signs certificates, and takes them back."""
 
-    def __init__(self, name: str = "Test CA", parent: Authority | None = None) -> None:
+    def __init__(self, name: str = "Test CA", parent: Authority | None = None, at: datetime = NOON) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         signer, issuer = (self.key, self.name) if parent is None else (parent.key, parent.name)
@@ -40,8 +40,8 @@ class Authority:
             .issuer_name(issuer)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(NOON - timedelta(days=1000))
-            .not_valid_after(NOON + timedelta(days=1000))
+            .not_valid_before(at - timedelta(days=1000))
+            .not_valid_after(at + timedelta(days=1000))
             .add_extension(x509.BasicConstraints(True, None), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -55,8 +55,9 @@ class Authority:
         name: str,
         kind: str = "p256",
         *,
-        since: datetime = NOON - timedelta(days=1),
-        until: datetime = NOON + timedelta(days=1),
+        at: datetime = NOON,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Credential:
         """A certificate of somebody, with its key."""
         key = new_key(kind)
@@ -69,8 +70,8 @@ class Authority:
             .issuer_name(self.name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(since)
-            .not_valid_after(until)
+            .not_valid_before(since or at - timedelta(days=1))
+            .not_valid_after(until or at + timedelta(days=1))
             .add_extension(x509.SubjectAlternativeName([names]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
