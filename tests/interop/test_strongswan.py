@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
@@ -175,20 +176,22 @@ def rekeys(shell: Shell, charon: Charon, name: str) -> None:
     def ikes() -> int:
         return len(shell.of(IkeRekeyed))
 
+    def grown(count: Callable[[], int], before: int) -> bool:
+        return count() > before and shell.settled()
+
     for step in ("ours", "theirs"):
-        known = children()
+        before = children(), ikes()
         if step == "ours":
             shell.carry_out(shell.ike.rekey("swan", shell.now(), children=True))
         else:
             charon.swanctl("--rekey", "--child", f"by-{name}")
-        shell.run(lambda known=known: children() > known and shell.settled())
+        shell.run(partial(grown, children, before[0]))
         traffic(shell)
-        known = ikes()
         if step == "ours":
             shell.carry_out(shell.ike.rekey("swan", shell.now()))
         else:
             charon.swanctl("--rekey", "--ike", name)
-        shell.run(lambda known=known: ikes() > known and shell.settled())
+        shell.run(partial(grown, ikes, before[1]))
         traffic(shell)
     assert charon.sas().count("ESTABLISHED") == 1
     assert charon.sas().count("INSTALLED") == 1

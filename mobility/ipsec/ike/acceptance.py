@@ -102,8 +102,8 @@ def begin(
 
 def _wanted_certificates(peers: Iterable[Peer]) -> list[Payload]:
     """CERTREQ with all authorities that any peer may have its certificate from (RFC 7296 section 1.2)."""
-    known = dict.fromkeys(peer.belief for peer in peers if isinstance(peer.belief, Trust))
-    hashes = b"".join(trust.hashes() for trust in known)[:MOST_HASHES]
+    known = {id(peer.belief): peer.belief.hashes() for peer in peers if isinstance(peer.belief, Trust)}
+    hashes = b"".join(dict.fromkeys(known.values()))[:MOST_HASHES]
     return [CertificatePayload(PayloadType.CERTREQ, X509_SIGNATURE, hashes)] if hashes else []
 
 
