@@ -6,7 +6,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo) env PYTHONDONTWRITEBYTECODE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check root-tests bench fuzz clean
+.PHONY: help setup demo test check root-tests bench fuzz man clean
 
 help:
 	@echo 'make demo [ARGS="--handovers 2"]  a call with a change of network in the middle (root or sudo)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make check                        format, lint, types, import contracts, unit tests'
 	@echo 'make bench [SECTION=data_plane]   benchmarks; results go to bench/report.json (root or sudo)'
 	@echo 'make fuzz [TARGET=mh] [SECONDS=60] bad input for every target, or one, under atheris (which it installs)'
+	@echo 'make man                          manual pages, in packaging/man'
 	@echo 'make setup                        Debian packages and .venv, where missing'
 	@echo 'make clean                        removes what the commands above have made, except .venv'
 
@@ -46,6 +47,10 @@ fuzz: setup
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install -q -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(or $(TARGET),all) $(or $(SECONDS),60)
 
+man: setup
+	$(BIN)/python -m mobility.commandline.manual softphone.commands.parser:parser packaging/man/softphone.1
+	$(BIN)/python -m mobility.commandline.manual mobility.cli:parser packaging/man/mobility.1
+
 clean:
-	rm -rf .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf packaging/man .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from mobility.client import MobilityError
-from mobility.commands import check, control, execute, keys, nodes, scenarios, status, terminals
+from mobility.commands import check, completion, control, execute, keys, nodes, scenarios, status, terminals
 from mobility.commands.common import DONE, FAILED, WRONG
 from mobility.config import ConfigurationError
 from mobility.sequences import SequenceFileError
@@ -20,7 +20,7 @@ from mobility.sequences import SequenceFileError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
         format="%(asctime)s mobility[%(process)d] %(levelname)s %(name)s: %(message)s",
@@ -43,13 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mobility", description="Mobile IPv6 with IPsec in user space.")
-    parser.add_argument("--verbose", action="store_true", help="tell more in the log")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (nodes, status, check, execute, control, scenarios, terminals, keys):
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    whole = argparse.ArgumentParser(
+        prog="mobility", description="Mobile IPv6 with IPsec in user space.",
+        epilog="Exit status: 0 done, 1 something failed, 2 wrong use or wrong configuration; that of its program for "
+        "`mobility exec`.",
+    )  # fmt: skip
+    whole.add_argument("--verbose", action="store_true", help="tell more in the log")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+    for family in (nodes, status, check, execute, control, scenarios, terminals, keys, completion):
         family.add(commands)
-    return parser
+    return whole
 
 
 def _complain(text: str, exit_status: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
@@ -23,8 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not given or given[0] == "tui":
         os.execv(sys.executable, [sys.executable, "-m", UI, *given[1:]])
     from softphone.commands.common import complain
+    from softphone.commands.parser import parser
 
-    options = _parser().parse_args(given)
+    options = parser().parse_args(given)
     try:
         code = int(options.run(options))
         sys.stdout.flush()
@@ -41,29 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, EOFError):
         complain("given up")
         return ExitCode.FAILURE
-
-
-def _parser() -> argparse.ArgumentParser:
-    from softphone.commands import accounts, calls, contacts, ctl, daemon, devices, history, load
-
-    parser = argparse.ArgumentParser(
-        prog="softphone", description="A SIP softphone with Mobile IPv6 built in.",
-        epilog="Exit status: 0 ok, 1 failure, 2 usage or configuration, 3 rejected, 4 unauthorised, 5 timeout, 6 busy.",
-    )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    calls.add(commands)
-    accounts.add(commands)
-    history.add(commands)
-    contacts.add(commands)
-    daemon.add(commands)
-    ctl.add(commands)
-    load.add(commands)
-    commands.add_parser("tui", add_help=False, help="the phone on the whole terminal; so does no command at all")
-    devices.add(commands)
-    commands.add_parser(
-        "demo", add_help=False, help="a call that changes networks, on real network stacks in namespaces (needs root)"
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -10,23 +10,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from softphone.accounts.accounts import AccountEntry, Network, PhoneConfiguration, load
+from softphone.accounts.accounts import AccountEntry, PhoneConfiguration, load
 from softphone.accounts.editing import NAME, add_account, drafted, remove_account
 from softphone.accounts.passwords import FilePassword, KeyringPassword, keep_password
 from softphone.accounts.settings import parse_address
-from softphone.accounts.trial import TRIAL_SECONDS, Trial, try_account
-from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
+from softphone.accounts.trial import Trial, try_account
+from softphone.commands.common import complain, config_path, say, say_json
 from softphone.config import Account
 from softphone.errors import ConfigError
 from softphone.exit_code import ExitCode
 from softphone.phone import Softphone
-from softphone.sip.transport import Transport
 from softphone.sip.uri import host_port, unescape
-
-if TYPE_CHECKING:
-    from softphone.commands.common import Commands
 
 SOURCE_OPTIONS = ("password_file", "password_command", "password_env", "password_keyring")
 
@@ -38,52 +33,6 @@ class Terminal:
     ask: Callable[[str], str] = input
     ask_secretly: Callable[[str], str] = getpass.getpass
     interactive: Callable[[], bool] = sys.stdin.isatty
-
-
-def add(commands: Commands) -> None:
-    parser = commands.add_parser("accounts", help="the accounts of the phone: list, add, test, remove")
-    inner = parser.add_subparsers(dest="accounts_command", required=True, metavar="COMMAND")
-    listing = inner.add_parser("list", help="what is configured")
-    json_option(listing)
-    listing.set_defaults(run=list_accounts)
-    adding = inner.add_parser("add", help="asks what is needed, finds the server, registers, and saves the account")
-    _adding_options(adding)
-    adding.set_defaults(run=lambda options: add_one(options, Terminal()))
-    testing = inner.add_parser("test", help="finds the server and registers, and says what happened")
-    testing.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    testing.add_argument("--timeout", type=float, default=TRIAL_SECONDS, metavar="SECONDS")
-    json_option(testing)
-    testing.set_defaults(run=try_accounts)
-    removing = inner.add_parser("remove", help="takes an account out of the configuration")
-    removing.add_argument("name", metavar="NAME")
-    removing.set_defaults(run=remove)
-    for each in (listing, adding, testing, removing):
-        config_option(each)
-
-
-def _adding_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("address", nargs="?", help="the SIP address: alice@example.org")
-    parser.add_argument("--name", help="what the account is called here; default: the domain")
-    parser.add_argument("--auth-user", help="name for the login, where it is not the part before the @")
-    parser.add_argument("--display-name", help="what others see")
-    parser.add_argument("--transport", choices=[str(each) for each in Transport])
-    parser.add_argument("--registrar", metavar="URI")
-    parser.add_argument("--outbound-proxy", metavar="URI")
-    parser.add_argument("--local-host", metavar="ADDRESS")
-    parser.add_argument("--ca-file", metavar="FILE")
-    parser.add_argument("--voicemail", metavar="NUMBER")
-    parser.add_argument("--network", choices=[str(each) for each in Network])
-    parser.add_argument("--no-register", action="store_true", help="calls go directly to the address in their URI")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--password-file", metavar="FILE", help="its first line is the password; mode 0600")
-    source.add_argument("--password-command", metavar="COMMAND", help="prints the password")
-    source.add_argument("--password-env", metavar="VARIABLE")
-    source.add_argument("--password-keyring", metavar="USER", help="the keyring has it under this name")
-    source.add_argument("--password-stdin", action="store_true", help="read it from stdin, and keep it as `add` does")
-    parser.add_argument("--batch", action="store_true", help="never ask")
-    parser.add_argument("--no-test", action="store_true", help="save without trying")
-    parser.add_argument("--keep", action="store_true", help="save also when the test fails")
-    parser.add_argument("--timeout", type=float, default=TRIAL_SECONDS, metavar="SECONDS")
 
 
 # list, test, remove
@@ -167,6 +116,11 @@ def remove(options: argparse.Namespace) -> int:
 
 
 # add
+
+
+def add_interactively(options: argparse.Namespace) -> int:
+    """With whoever sits at the terminal, if anybody does."""
+    return add_one(options, Terminal())
 
 
 def add_one(options: argparse.Namespace, terminal: Terminal) -> int:

@@ -4,60 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from softphone.calls.call import Call, CallState
 from softphone.calls.incoming import IncomingCall
-from softphone.commands.devices import at_device, device_options
-from softphone.commands.session import Finished, Session, run, session_options
+from softphone.commands.devices import at_device
+from softphone.commands.session import Finished, Session
 from softphone.errors import CallError, ConfigError, SoftphoneError
 from softphone.exit_code import ExitCode
 from softphone.media.dtmf import checked
 from softphone.media.files import FileError, read_sound
 from softphone.media.recorder import CallRecorder
-
-if TYPE_CHECKING:
-    from softphone.commands.common import Commands
-
-
-def add(commands: Commands) -> None:
-    dialing = commands.add_parser("dial", help="call somebody; play, record, send digits")
-    dialing.add_argument("target", metavar="TARGET", help="sip:bob@example.org, bob@example.org, or a number")
-    dialing.add_argument("--anonymous", action="store_true", help="hide who calls")
-    _call_options(dialing)
-    device_options(dialing)
-    session_options(dialing)
-    dialing.set_defaults(run=lambda options: run(options, dial))
-    answering = commands.add_parser("answer", help="wait for calls and answer them")
-    answering.add_argument(
-        "--count", type=int, default=1, metavar="NUMBER", help="calls, then end; 0: go on; default 1"
-    )
-    answering.add_argument("--ring", type=float, default=0.0, metavar="SECONDS", help="before answering")
-    answering.add_argument("--code", type=int, metavar="STATUS", help="refuse with this status: 486, 603...")
-    _call_options(answering)
-    device_options(answering)
-    session_options(answering)
-    answering.set_defaults(run=lambda options: run(options, answer))
-    registering = commands.add_parser("register", help="register and stay so, and tell what happens, until Ctrl-C")
-    registering.add_argument("--duration", type=float, metavar="SECONDS", help="end after so long")
-    session_options(registering)
-    registering.set_defaults(run=lambda options: run(options, register))
-    messaging = commands.add_parser("message", help="send a text")
-    messaging.add_argument("target", metavar="TARGET")
-    messaging.add_argument("text", metavar="TEXT")
-    session_options(messaging)
-    messaging.set_defaults(run=lambda options: run(options, message))
-
-
-def _call_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--play-file", type=Path, metavar="FILE", help="once, when the call is answered; any format")
-    parser.add_argument("--rec-file", type=Path, metavar="FILE", help="record both sides: .wav, .opus")
-    parser.add_argument("--dtmf", metavar="DIGITS", help="send them when the file was played")
-    parser.add_argument(
-        "--duration", type=float, metavar="SECONDS", help="hang up after so long; default: when all was played and "
-        "sent, and where there is nothing of that when the other side hangs up",
-    )  # fmt: skip
 
 
 async def dial(session: Session, options: argparse.Namespace) -> str:

@@ -22,6 +22,10 @@ def config_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def socket_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--socket", type=Path, metavar="FILE", help="default: that of the user's own daemon")
+
+
 def json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
 

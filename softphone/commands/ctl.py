@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softphone.commands.common import complain, say_json
-from softphone.commands.daemon import socket_option
+from softphone.commands.common import complain, say_json, socket_option
 from softphone.daemon.client import DaemonClient
 from softphone.daemon.protocol import RequestError
 from softphone.errors import ConfigError, SoftphoneError

@@ -8,32 +8,13 @@ import contextlib
 import logging
 import signal
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from softphone.accounts.accounts import Phones, load, load_or_empty
-from softphone.commands.common import config_option
-from softphone.commands.tracing import trace_options, tracing
+from softphone.commands.tracing import tracing
 from softphone.daemon.server import Daemon
 from softphone.exit_code import ExitCode
 from softphone.paths import default_path, default_socket, history_file
 from softphone.people.history import History
-
-if TYPE_CHECKING:
-    from softphone.commands.common import Commands
-
-
-def add(commands: Commands) -> None:
-    serving = commands.add_parser("daemon", help="own all accounts and their calls; programs attach over a socket")
-    config_option(serving)
-    socket_option(serving)
-    trace_options(serving)
-    serving.add_argument("--verbose", "-v", action="store_true", help="log more on stderr")
-    serving.set_defaults(run=serve)
-
-
-def socket_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--socket", type=Path, metavar="FILE", help=f"default: {default_socket()}")
 
 
 def serve(options: argparse.Namespace) -> int:

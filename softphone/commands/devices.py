@@ -9,11 +9,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from softphone.commands.common import json_option, say, say_json
-from softphone.commands.daemon import socket_option
+from softphone.commands.common import say, say_json
 from softphone.commands.session import Session
 from softphone.daemon.client import DaemonClient
 from softphone.devices.attendant import Attendant
@@ -24,24 +23,11 @@ from softphone.errors import ConfigError
 from softphone.event_names import described
 from softphone.exit_code import ExitCode
 
-if TYPE_CHECKING:
-    from softphone.commands.common import Commands
-
 MEANINGS = {
     Kind.AUTO: "the sound card that the system prefers, or silence",
     Kind.BROWSER: "a browser is the headset: softphone headset",
     Kind.FILE: "files in place of microphone and loudspeaker", Kind.NULL: "silence",
 }  # fmt: skip
-
-
-def add(commands: Commands) -> None:
-    listing = commands.add_parser("devices", help="what one can speak and hear with")
-    json_option(listing)
-    listing.set_defaults(run=devices)
-    serving = commands.add_parser("headset", help="have the daemon serve a page that makes a browser the headset")
-    socket_option(serving)
-    json_option(serving)
-    serving.set_defaults(run=headset)
 
 
 def devices(options: argparse.Namespace) -> int:
@@ -70,17 +56,6 @@ async def _headset(path: Path | None) -> dict[str, Any]:
     async with DaemonClient(path) as client:
         found: Any = await client.request("headset")
         return dict(found)
-
-
-def device_options(parser: argparse.ArgumentParser) -> None:
-    """Of commands that call."""
-    parser.add_argument(
-        "--device",
-        metavar="NAME",
-        help="speak and hear with it: sounddevice, file, null, or a card of `softphone devices`",
-    )
-    parser.add_argument("--input", metavar="NAME", help="with --device: microphone, or file to be spoken")
-    parser.add_argument("--output", metavar="NAME", help="with --device: loudspeaker, or file that gets what is heard")
 
 
 @asynccontextmanager

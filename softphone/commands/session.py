@@ -17,8 +17,8 @@ from pathlib import Path
 from softphone.accounts.accounts import Network, load
 from softphone.accounts.settings import parse_address
 from softphone.accounts.trial import explain
-from softphone.commands.common import complain, config_option, config_path, json_option, say, say_json
-from softphone.commands.tracing import trace_options, tracing
+from softphone.commands.common import complain, config_path, say, say_json
+from softphone.commands.tracing import tracing
 from softphone.config import Account
 from softphone.errors import CallRejected, ConfigError, RegistrationError, SoftphoneError
 from softphone.event_names import described
@@ -78,24 +78,6 @@ class Session:
                     pass
             self.tell(described(event, self.name))
             self.on_event(event)
-
-
-def session_options(parser: argparse.ArgumentParser) -> None:
-    """Those of every command that runs a phone."""
-    config_option(parser)
-    parser.add_argument("--account", metavar="NAME", help="of the configuration; default: its default account")
-    parser.add_argument("--id", metavar="ADDRESS", help="no account of the configuration: this address, alice@host")
-    parser.add_argument("--registrar", metavar="URI", help="with --id: register there; else calls go directly")
-    parser.add_argument("--username", metavar="NAME", help="with --id: name for the login")
-    parser.add_argument("--password-env", metavar="VARIABLE", help="with --id: has the password")
-    parser.add_argument("--local-host", metavar="ADDRESS", help="with --id")
-    parser.add_argument("--local-port", type=int, default=0, metavar="PORT", help="with --id")
-    parser.add_argument("--mobility", metavar="DIRECTORY", help="with --id: the runtime directory of `mobility mn`")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="to wait for others; default 60")
-    trace_options(parser)
-    parser.add_argument("--no-history", action="store_true", help="leave no trace in the history")
-    parser.add_argument("--verbose", "-v", action="store_true", help="log on stderr")
-    json_option(parser)
 
 
 def run(options: argparse.Namespace, work: Callable[[Session, argparse.Namespace], Awaitable[str]]) -> int:

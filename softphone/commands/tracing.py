@@ -1,21 +1,15 @@
-"""The options ``--trace`` and ``--hep`` of commands that run phones."""
+"""What the options ``--trace`` and ``--hep`` of commands that run phones do."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from softphone.commands.common import complain
 from softphone.network.hep import HepSender
 from softphone.network.trace import PhoneTrace
 from softphone.phone import Softphone
-
-
-def trace_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="SIP and RTP as pcapng, for Wireshark")
-    parser.add_argument("--hep", metavar="HOST:PORT", help="SIP to a collector such as Homer (HEPv3 over UDP)")
 
 
 class Tracing:
