@@ -181,9 +181,7 @@ class Network:
         self.cafe = world.internet("cafe", self.internet, delay=0.001)
         world.gateway("r-home", self.internet, [CAFE])
         self.sequences = Sequences()
-        self.pair = mobile_pair(
-            form, signalling=signalling, home_test=home_test, algorithm=algorithm, sequences=self.sequences
-        )
+        self.pair = self._pair(signalling, home_test, algorithm)
         self.pair2 = mobile_pair(form, 0x2000, signalling=signalling, algorithm=algorithm)
         self.mn_application, self.cn_application = application_pair(algorithm=algorithm, sequences=self.sequences)
         terminals = [AuthorisedTerminal(MN, form, self.pair.agent)]
@@ -210,6 +208,11 @@ class Network:
         self.other_packets: dict[str, list[bytes]] = {"mn": [], "cn": []}
         self.to_mn = Traffic()
         self.to_cn = Traffic()
+
+    def _pair(self, signalling: bool, home_test: bool, algorithm: Algorithm) -> Pair:
+        return mobile_pair(
+            self.form, signalling=signalling, home_test=home_test, algorithm=algorithm, sequences=self.sequences
+        )
 
     def _terminal(
         self, home_address: IPv6Address, mac: bytes, application: IpsecProcessing, associations: MobileAssociations

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from sip_test_env.linux_guest import LinuxGuest
+from tests.interop.kernel.network import Daemons
 from tests.interop.kernel.peer import Kernel
 
 
@@ -33,3 +34,9 @@ def second(machines: tuple[Kernel, Kernel]) -> Kernel:
     """Another one."""
     machines[1].reset()
     return machines[1]
+
+
+@pytest.fixture(scope="session")
+def daemons() -> Daemons:
+    """They end with the guest."""
+    return Daemons()

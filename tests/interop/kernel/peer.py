@@ -6,16 +6,34 @@ import select
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 
+from mobility.discards import Reason
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.association import Mode
+from mobility.ipsec.spd import Selector
 from mobility.net.memory import Station, World
 from mobility.outputs import Output, Transmit
 from mobility.wire import icmp6, ip6
 from sip_test_env.linux_guest import LinuxGuest
 
 _ETHERTYPE = b"\x86\xdd"
+UNTRUE = frozenset(
+    reason.value
+    for reason in (
+        Reason.MALFORMED,
+        Reason.ESP_MALFORMED,
+        Reason.AH_MALFORMED,
+        Reason.AUTHENTICATION_FAILED,
+        Reason.REPLAYED,
+        Reason.SA_UNKNOWN,
+        Reason.POLICY_VIOLATED,
+        Reason.NOT_PROTECTED,
+        Reason.CHECKSUM_WRONG,
+        Reason.AUTHENTICATOR_WRONG,
+    )
+)
+"Why our nodes discard what they must not believe; no genuine packet of Linux's may be discarded so."
 _STEP = 0.001
 "Seconds for which the simulated world may be late."
 
@@ -47,7 +65,7 @@ class Kernel:
         )
         self.run(
             "for name in $(ip -o link | sed -n 's/.*: \\(t[0-9]*\\)@.*/\\1/p'); do ip link del $name; done; "
-            "cd /proc/sys/net/ipv6/conf; echo 1 >all/forwarding; "
+            "cd /proc/sys/net/ipv6/conf; echo 0 >all/forwarding; "
             f"cd {self.interface}; echo 0 >accept_dad; echo 0 >dad_transmits; "
             "echo 1 >disable_ipv6; echo 0 >disable_ipv6; "
             "cat /proc/net/xfrm_stat >/run/xfrm_stat"
@@ -148,8 +166,8 @@ class Live:
 
 
 def state(
-    source: IPv6Address,
-    destination: IPv6Address,
+    source: IPv6Address | str,
+    destination: IPv6Address | str,
     spi: int,
     algorithm: Algorithm,
     keys: Keys,
@@ -194,6 +212,12 @@ def template(
 def policy(direction: str, source: object, destination: object, templates: Iterable[str], what: str = "") -> str:
     """A policy for ip(8)."""
     return f"xfrm policy add src {source} dst {destination} {what} dir {direction} {' '.join(templates)}"
+
+
+def echo(local: IPv6Address, remote: IPv6Address) -> Selector:
+    """Echo requests and replies, and no neighbour discovery."""
+    kinds = frozenset((icmp6.ECHO_REQUEST, icmp6.ECHO_REPLY))
+    return Selector(IPv6Network(local), IPv6Network(remote), ip6.ICMPV6, local_type=kinds, remote_type=kinds)
 
 
 def echo_request(source: IPv6Address, destination: IPv6Address, sequence: int = 1, size: int = 56) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import select
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 from random import Random
 
 import pytest
@@ -18,25 +18,18 @@ from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.association import Mode
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, OutboundSA
-from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
+from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase
 from mobility.links import LinkSettings
 from mobility.net.memory import World
 from mobility.outputs import Transmit
 from mobility.wire import icmp6, ip6
-from tests.interop.kernel.peer import Kernel, Live, answered, chatter, echo_request, policy, state, template
+from tests.interop.kernel.peer import Kernel, Live, answered, chatter, echo, echo_request, policy, state, template
 
 pytestmark = pytest.mark.interop
 
 OURS, THEIRS = IPv6Address("2001:db8:c::c"), IPv6Address("2001:db8:c::2")
 MAC = bytes.fromhex("02000000cc01")
 AH = Algorithm.HMAC_SHA2_256_128
-ECHO = Selector(
-    IPv6Network(OURS),
-    IPv6Network(THEIRS),
-    ip6.ICMPV6,
-    local_type=frozenset((icmp6.ECHO_REQUEST, icmp6.ECHO_REPLY)),
-    remote_type=frozenset((icmp6.ECHO_REQUEST, icmp6.ECHO_REPLY)),
-)
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ class Pair:
                 what = f"proto ipv6-icmp type {kind} code 0"
                 commands.append(policy(direction, source, destination, templates, what))
         self.kernel.ip(*commands)
-        protect = Policy(ECHO, Action.PROTECT, ends[0][0], ends[1][1], "echo")
+        protect = Policy(echo(OURS, THEIRS), Action.PROTECT, ends[0][0], ends[1][1], "echo")
         return IpsecProcessing(SecurityPolicyDatabase([protect], Action.BYPASS))
 
     def ask(self, sequence: int, size: int = 56) -> bool:

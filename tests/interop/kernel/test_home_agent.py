@@ -1,0 +1,34 @@
+"""Our terminal, and Linux as its home agent: IPsec on signalling and tunnel, proxy neighbour discovery, handovers."""
+
+from __future__ import annotations
+
+import pytest
+
+from mobility.ipsec.algorithms import Algorithm
+from mobility.mipv6.tunnel import TunnelForm
+from tests.interop.kernel.network import INSIDE, Daemons, Mixed, Protection, linux_home_agent
+from tests.interop.kernel.peer import UNTRUE, Kernel
+
+pytestmark = pytest.mark.interop
+
+CASES = [
+    *(Protection(TunnelForm.ESP, algorithm) for algorithm in Algorithm if not algorithm.is_for_ah),
+    Protection(TunnelForm.ESP_MOBILE, ah=True),
+    Protection(TunnelForm.PLAIN, Algorithm.AES_CBC_HMAC_SHA2_256_128, esp=False, ah=True),
+    Protection(TunnelForm.PLAIN, esp=False, limit="4"),
+]
+
+
+@pytest.mark.parametrize("protection", CASES, ids=str)
+def test_registration_traffic_and_a_handover(kernel: Kernel, daemons: Daemons, protection: Protection) -> None:
+    network = Mixed(protection)
+    daemon = linux_home_agent(kernel, protection, daemons)
+    network.instead("ha", kernel, network.home)
+    network.plug(network.a)
+    for place in (network.a, network.b):
+        if place is network.b:
+            network.move(place)
+        assert network.reach(INSIDE), (daemon.log, kernel.refusals(), network.discards("mn"))
+        assert network.converse(0.4), (daemon.log, kernel.refusals(), network.discards("mn"))
+    assert kernel.refusals() == {}
+    assert not set(network.discards("mn")) & UNTRUE
