@@ -8,10 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from softphone.accounts.accounts import Phones, load
-from softphone.errors import CallError
-from softphone.paths import default_path
-from softphone.phone import Softphone
+from softphone import CallError, Phones, Softphone
 
 
 async def alarm(phone: Softphone, target: str, sound: str, *, times: int = 3) -> bool:
@@ -32,7 +29,7 @@ async def alarm(phone: Softphone, target: str, sound: str, *, times: int = 3) ->
 
 
 async def main(target: str, sound: str) -> int:
-    async with Phones(load(default_path())) as phones:
+    async with Phones.configured() as phones:
         return 0 if await alarm(phones.choose(target), target, sound) else 1
 
 

@@ -9,11 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from softphone.accounts.accounts import Phones, load
-from softphone.calls.incoming import IncomingCall
-from softphone.errors import CallError
-from softphone.paths import default_path
-from softphone.phone import Softphone
+from softphone import CallError, IncomingCall, Phones, Softphone
 
 
 async def menu(call: IncomingCall, sounds: Path, office: str) -> None:
@@ -48,7 +44,7 @@ async def serve(phone: Softphone, sounds: Path, office: str) -> None:
 
 
 async def main(sounds: str, office: str) -> None:
-    async with Phones(load(default_path())) as phones, asyncio.TaskGroup() as accounts:
+    async with Phones.configured() as phones, asyncio.TaskGroup() as accounts:
         for phone in phones.running.values():
             accounts.create_task(serve(phone, Path(sounds), office))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from roamphone_pytest.server import SipProxy, SipServer
 
 Made = TypeVar("Made")
-FIXTURES = frozenset(("sip_proxy", "sip_network"))
-"Of one test: what uses them may be a coroutine."
 OTHER_RUNNERS = ("asyncio", "anyio", "trio")
 "Markers of plugins that run coroutines themselves."
 LONGEST_NAME = 120
@@ -100,16 +99,21 @@ def _made(maker: AbstractContextManager[Made]) -> Iterator[Made]:
 
 @pytest.hookimpl
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test that is a coroutine and uses our fixtures runs in an event loop of its own."""
+    """A coroutine with a `Stage` among its arguments (``sip_proxy``, or one of your own) runs in a loop of its own."""
     if (
         not inspect.iscoroutinefunction(pyfuncitem.obj)
-        or not FIXTURES.intersection(pyfuncitem.fixturenames)
+        or not _has_stage(pyfuncitem)
         or any(pyfuncitem.get_closest_marker(name) for name in OTHER_RUNNERS)
     ):
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
     return True
+
+
+def _has_stage(test: pytest.Function) -> bool:
+    stage = sys.modules.get("roamphone_pytest.stage")  # who has made one has imported it
+    return stage is not None and any(isinstance(value, stage.Stage) for value in test.funcargs.values())
 
 
 @pytest.hookimpl(wrapper=True)

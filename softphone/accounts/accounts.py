@@ -1,6 +1,6 @@
 """Several accounts at once: the configuration file, and the phones that it makes.
 
-``async with Phones(load(default_path())) as phones: call = await phones.choose("bob@example.org").dial(...)``
+``async with Phones.configured() as phones: call = await phones.choose("bob@example.org").dial(...)``
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from softphone.accounts.toml_file import Table, TomlFile
 from softphone.config import Account
 from softphone.errors import ConfigError, SoftphoneError
 from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
-from softphone.paths import default_home_socket
+from softphone.paths import default_home_socket, default_path
 from softphone.people.call_log import CallLog
 from softphone.people.history import History
 from softphone.phone import Softphone
@@ -173,6 +173,11 @@ class Phones:
         "Told when another configuration counts."
         self.history = history
         self._make = self._phone if make is None else make
+
+    @classmethod
+    def configured(cls, path: Path | None = None, *, history: History | None = None) -> Self:
+        """Those of a file; None: of ``~/.config/roamphone/softphone.toml``. Raises ConfigError."""
+        return cls(load(default_path() if path is None else path), history=history)
 
     async def __aenter__(self) -> Self:
         await self.start()
