@@ -2,6 +2,7 @@
 
     python -m tests.interop.kernel.daemon serve ADDRESS ORDERS      home agent and correspondent
     python -m tests.interop.kernel.daemon register HOME AGENT CARE_OF SEQUENCE
+    python -m tests.interop.kernel.daemon esp-in-udp PORT
     python -m tests.interop.kernel.daemon optimize HOME CORRESPONDENT CARE_OF SEQUENCE
 
 Runs in the guest. The kernel carries messages under its IPsec, with its home address options and routing headers.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -26,6 +28,7 @@ from mobility.wire.errors import WireError
 
 _PROTOCOL = 135
 _ROUTING = struct.Struct("!BBBB4x16s")
+_UDP_ENCAP, _UDP_ENCAP_ESPINUDP = 100, 2
 _PATIENCE = 5.0
 _LEAP = 10_000
 "More packets than a test sends between two registrations."
@@ -190,8 +193,24 @@ def _answer(messages: Messages, kind: type[_Kind], of: IPv6Address) -> _Kind:
             return message
 
 
+def open_ports(port: int) -> None:
+    """Tells the kernel that datagrams to a port are ESP (RFC 3948), for as long as this runs."""
+    opened = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        taken = socket.socket(family, socket.SOCK_DGRAM)
+        if family == socket.AF_INET6:
+            taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken.bind(("", port))
+        taken.setsockopt(socket.IPPROTO_UDP, _UDP_ENCAP, _UDP_ENCAP_ESPINUDP)
+        opened.append(taken)
+    _say("open")
+    signal.pause()
+
+
 def main() -> None:
     match sys.argv[1:]:
+        case ["esp-in-udp", port]:
+            open_ports(int(port))
         case ["serve", address, orders]:
             Daemon(IPv6Address(address), Path(orders)).serve()
         case [("register" | "optimize") as what, home, to, care_of, sequence]:

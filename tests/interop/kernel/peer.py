@@ -6,7 +6,7 @@ import select
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.discards import Reason
 from mobility.ipsec.algorithms import Algorithm, Keys
@@ -36,6 +36,9 @@ UNTRUE = frozenset(
 "Why our nodes discard what they must not believe; no genuine packet of Linux's may be discarded so."
 _STEP = 0.001
 "Seconds for which the simulated world may be late."
+
+
+Address = IPv4Address | IPv6Address | str
 
 
 class Kernel:
@@ -78,10 +81,10 @@ class Kernel:
         quoted = script.replace("'", "'\\''")
         return self.guest.run(f"ip netns exec {self.namespace} sh -c '{quoted}'")
 
-    def ip(self, *commands: str) -> str:
+    def ip(self, *commands: str, family: str = "-6") -> str:
         """Commands of ip(8), all of which have to succeed."""
         lines = "\n".join(commands)
-        return self.guest.run(f"ip -6 -n {self.namespace} -batch - <<'END'\n{lines}\nEND")
+        return self.guest.run(f"ip {family} -n {self.namespace} -batch - <<'END'\n{lines}\nEND")
 
     def refusals(self) -> dict[str, int]:
         """Why IPsec has dropped packets since `reset`: names of /proc/net/xfrm_stat."""
@@ -166,8 +169,8 @@ class Live:
 
 
 def state(
-    source: IPv6Address | str,
-    destination: IPv6Address | str,
+    source: Address,
+    destination: Address,
     spi: int,
     algorithm: Algorithm,
     keys: Keys,
@@ -198,8 +201,8 @@ def _algorithms(algorithm: Algorithm, keys: Keys) -> str:
 
 
 def template(
-    source: IPv6Address | str,
-    destination: IPv6Address | str,
+    source: Address,
+    destination: Address,
     spi: int,
     *,
     ah: bool = False,

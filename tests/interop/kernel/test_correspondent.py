@@ -57,6 +57,8 @@ class Pair:
 
     def __init__(self, kernel: Kernel, suite: Suite) -> None:
         self.kernel = kernel
+        self.keys: dict[int, Keys] = {}
+        "Of ESP, by SPI."
         self.world = World()
         self.live = Live(self.world)
         wire = self.world.segment("wire")
@@ -80,6 +82,7 @@ class Pair:
             if suite.esp is not None:
                 keys = Keys(dice.randbytes(suite.size), dice.randbytes(suite.esp.authentication_key_length))
                 commands.append(state(source, destination, base, suite.esp, keys))
+                self.keys[base] = keys
                 templates.append(template(source, destination, base))
                 out = OutboundSA(base, suite.esp, keys, Mode.TRANSPORT, random=dice.randbytes, fresh_keys=True)
                 inbound = InboundSA(base, suite.esp, keys, Mode.TRANSPORT)
@@ -143,6 +146,34 @@ def test_both_ways_and_what_is_refused(kernel: Kernel, suite: Suite) -> None:
     to_us(echo_request(THEIRS, OURS, 9))
     assert pair.discards() == {"replayed": 1, "authentication-failed": 1, "policy-violated": 1}
     assert pair.ask(3)
+
+
+def test_windows(kernel: Kernel) -> None:
+    """Each takes what comes late and is within its window (Linux: 128, ours: 1024) once, and nothing older."""
+    pair = Pair(kernel, SUITES[0])
+    sealed = [pair.node.application.protect(echo_request(OURS, THEIRS, number)) for number in range(200)]
+    for number in (199, *range(80, 199), 60):
+        kernel.from_link("eth0", sealed[number], MAC, 0.0)
+    assert pair.live.until(lambda: len(answered(pair.station)) >= 120)
+    assert sorted(answered(pair.station)) == list(range(80, 200))
+    assert kernel.refusals() == {"XfrmInStateSeqError": 1}
+
+    def from_kernel(last: int) -> bytes:
+        """A packet that is sealed with the number after ``last``."""
+        algorithm, keys = Algorithm.AES_GCM_16, pair.keys[0x2000]
+        kernel.ip(
+            f"xfrm state delete src {THEIRS} dst {OURS} proto esp spi {0x2000}",
+            state(THEIRS, OURS, 0x2000, algorithm, keys, more=f"replay-oseq {last}"),
+        )
+        return _held_back(kernel, pair)
+
+    pair.station.delivered.clear()
+    pair.station.discards.clear()
+    old, recent, new = from_kernel(5_000), from_kernel(5_977), from_kernel(7_000)
+    for packet in (new, old, recent, recent, new):
+        pair.station.receive("eth0", packet, kernel.mac)
+    assert len(answered(pair.station)) == 2
+    assert pair.discards() == {"replayed": 3}
 
 
 def _held_back(kernel: Kernel, pair: Pair) -> bytes:
