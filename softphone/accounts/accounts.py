@@ -173,6 +173,7 @@ class Phones:
         "Told when another configuration counts."
         self.history = history
         self._make = self._phone if make is None else make
+        self._closed = False
 
     @classmethod
     def configured(cls, path: Path | None = None, *, history: History | None = None) -> Self:
@@ -190,6 +191,7 @@ class Phones:
 
     async def start(self) -> None:
         """Start all accounts, one after the other: commands for passwords may ask the same person."""
+        self._closed = False
         try:
             for name in self.configuration.entries:
                 with suppress(SoftphoneError):
@@ -214,6 +216,9 @@ class Phones:
             self.failures[name] = exc
             raise
         self.running[name] = phone
+        if self._closed:  # meanwhile
+            await self._end(name)
+            raise ConfigError("the phones are being closed")
         for tell in self.on_start:
             tell(name, phone)
         return phone
@@ -253,6 +258,7 @@ class Phones:
 
     async def close(self) -> None:
         """End all of them, side by side."""
+        self._closed = True
         phones, self.running = list(self.running.values()), {}
         await asyncio.gather(*(phone.close() for phone in phones))
 

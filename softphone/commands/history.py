@@ -21,6 +21,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser("history", help="the calls that were: missed, answered, refused...")
     parser.add_argument("--limit", type=int, default=50, metavar="NUMBER", help="the latest so many; default 50")
     parser.add_argument("--account", metavar="NAME")
+    parser.add_argument("--search", metavar="TEXT", help="in addresses, names and notes")
     parser.add_argument("--missed", action="store_true", help="only missed calls")
     parser.add_argument("--before", type=int, metavar="ID", help="the page before this one")
     parser.add_argument("--clear", action="store_true", help="forget all calls")
@@ -39,7 +40,11 @@ def run(options: argparse.Namespace) -> int:
             return ExitCode.OK
         wanted = CallResult.MISSED if options.missed else None
         for record in history.calls(
-            max(1, options.limit), account=options.account, result=wanted, before=options.before
+            max(1, options.limit),
+            account=options.account,
+            result=wanted,
+            before=options.before,
+            search=options.search,
         ):
             if options.json:
                 say_json(dataclasses.asdict(record))
@@ -58,6 +63,8 @@ def line(record: CallRecord) -> str:
         details = [f"{minutes}:{seconds:02}", record.codec, "" if record.mos is None else f"MOS {record.mos:.1f}"]
     elif record.result in (CallResult.FAILED, CallResult.REFUSED):
         details = [f"{record.status} {record.reason}"]
+    if record.note:
+        details.append(f"note: {record.note}")
     way = "from" if record.incoming else "to  "
     shown = "".join(char if char.isprintable() else "?" for char in f"{who}  {', '.join(filter(None, details))}")
     return f"{when}  {record.result:9}  {way} {shown}".rstrip()

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
-from softphone.accounts.accounts import AccountEntry, load, load_or_empty
+from softphone.accounts.accounts import AccountEntry, Changed, PhoneConfiguration, load, load_or_empty
 from softphone.accounts.editing import drafted, remove_account, save_account, save_preference
 from softphone.accounts.keys import account_keys, without_secrets
 from softphone.accounts.passwords import KeyringPassword, keep_password
@@ -17,8 +17,12 @@ from softphone.accounts.trial import TRIAL_SECONDS, try_account
 from softphone.daemon.operations import Ground, Operation
 from softphone.daemon.protocol import Arguments, RequestError
 from softphone.errors import ConfigError
+from softphone.events import CallEnded, Event
 from softphone.exit_code import ExitCode
 from softphone.phone import Softphone
+
+SETTLE_SECONDS = 2.0
+"After the end of a call its account is begun anew: what is left to say has been said then."
 
 
 class Accounts:
@@ -27,6 +31,9 @@ class Accounts:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._changing = asyncio.Lock()
+        self._wanted: PhoneConfiguration | None = None
+        "Is to count for accounts that wait for the end of their calls, too."
+        self._catching_up: asyncio.Task[None] | None = None
 
     @property
     def operations(self) -> dict[str, Operation]:
@@ -35,6 +42,29 @@ class Accounts:
             "account-test": self._test, "settings": self._settings, "settings-save": self._save_setting,
             "reload": self._reload,
         }  # fmt: skip
+
+    def happened(self, event: Event) -> None:
+        """Accounts that waited for the end of their calls follow."""
+        if isinstance(event, CallEnded) and self._wanted is not None and self._catching_up is None:
+            self._catching_up = asyncio.create_task(self._catch_up(), name="reload")
+
+    async def close(self) -> None:
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.gather(self._catching_up, return_exceptions=True)
+
+    async def _catch_up(self) -> None:
+        await asyncio.sleep(SETTLE_SECONDS)
+        self._catching_up = None
+        async with self._changing:
+            if self._wanted is not None:
+                await self._apply(self._wanted)
+
+    async def _apply(self, configuration: PhoneConfiguration) -> Changed:
+        changed = await self._ground.phones.apply(configuration)
+        self._wanted = configuration if changed.waiting else None
+        self._ground.tell("reloaded", waiting=list(changed.waiting))
+        return changed
 
     @property
     def _path(self) -> Path:
@@ -138,12 +168,10 @@ class Accounts:
         return None
 
     async def _reload(self, arguments: Arguments) -> object:
-        """Read the file again. Accounts with calls wait for their end; then reload once more."""
+        """Read the file again. Accounts with calls follow when these have ended."""
         arguments.end()
         async with self._changing:
-            configuration = await asyncio.to_thread(load_or_empty, self._path)
-            changed = await self._ground.phones.apply(configuration)
-        self._ground.tell("reloaded")
+            changed = await self._apply(await asyncio.to_thread(load_or_empty, self._path))
         failures = {name: str(why) for name, why in self._ground.phones.failures.items()}
         return {**{name: list(values) for name, values in changed._asdict().items()}, "failures": failures}
 

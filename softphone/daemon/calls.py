@@ -48,16 +48,20 @@ class Calls:
         codec, suite = (heard.codec, heard.srtp_suite) if isinstance(heard, MediaStatistics) else ("", "")
         conference, recorder = self._conference_of(call), call.recorder
         wanted = call.transfer_request
-        muted = call.muted if conference is None else self.conferences[conference].local.muted
         return {
             "call": call.id, "account": account, "remote": str(call.remote.uri),
             "remote_name": self._people.name_of(str(call.remote.uri)) or call.remote.display,
             "incoming": call.incoming, "state": call.state.value, "on_hold": call.on_hold, "held": call.held,
-            "muted": muted, "recording": None if recorder is None else str(recorder.path),
+            "muted": self.muted(call), "recording": None if recorder is None else str(recorder.path),
             "started": since_1970(call.began_at, now), "answered": since_1970(call.answered_at, now),
             "codec": codec or None, "suite": suite or None, "conference": conference,
             "transfer": None if wanted is None else {"target": str(wanted.target), "referred_by": wanted.referred_by},
         }  # fmt: skip
+
+    def muted(self, call: Call) -> bool:
+        """Whether its other side hears nothing of us; in a conference that is the same for all."""
+        conference = self._conference_of(call)
+        return call.muted if conference is None else self.conferences[conference].local.muted
 
     async def _dial(self, arguments: Arguments) -> object:
         target, account = arguments.text("target"), arguments.optional("account")

@@ -11,6 +11,8 @@ from softphone.exit_code import ExitCode
 LONGEST_LINE = 1 << 16
 "Bytes of a request."
 LONGEST_ANSWER = 1 << 22
+LARGEST = 1 << 53
+"Number: what JSON can be relied on to carry."
 
 
 class RequestError(SoftphoneError):
@@ -27,8 +29,11 @@ class DaemonError(SoftphoneError):
 
 
 def encoded(message: Mapping[str, object]) -> bytes:
-    """One line."""
-    return json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+    """One line. Halves of surrogate pairs, which file names and clients may contain, stay as they are."""
+    try:
+        return json.dumps(message, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(message).encode() + b"\n"
 
 
 def decoded(line: bytes) -> dict[str, object]:
@@ -102,8 +107,8 @@ class Arguments:
 
     def number(self, name: str, default: int) -> int:
         value = self._values.pop(name, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise RequestError(f"{name} has to be a whole number")
+        if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST:
+            raise RequestError(f"{name} has to be a whole number of no unreasonable size")
         return value
 
     def end(self) -> None:

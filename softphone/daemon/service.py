@@ -39,17 +39,18 @@ class PhoneService:
         self.people = People(self.ground, contacts)
         self.calls = Calls(self.ground, self.people)
         self.hooks = Hooks(self.ground, self.people)
+        self._accounts = Accounts(self.ground)
         self._sip = SipLog(self.ground)
-        self._watching = Watching(self.ground)
+        self._watching = Watching(self.ground, self.calls)
         self._sound = Sound(self.ground, self.calls, self.perform)
         self._mobility = MobilityNetworks(self.ground)
         parts: tuple[Part, ...] = (
-            self.calls, self.people, Presences(self.ground), Accounts(self.ground), self._sip, self._sound,
+            self.calls, self.people, Presences(self.ground), self._accounts, self._sip, self._sound,
             self._mobility,
         )  # fmt: skip
-        self._operations: dict[str, Operation] = {"status": self._status, "shutdown": self._shutdown}
+        self.operations: dict[str, Operation] = {"status": self._status, "shutdown": self._shutdown}
         for part in parts:
-            self._operations |= part.operations
+            self.operations |= part.operations
         self.on_shutdown = asyncio.Event()
         "Somebody wants the daemon to end."
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,6 +65,7 @@ class PhoneService:
 
     async def close(self) -> None:
         """After the phones were closed: until all events were told."""
+        await self._accounts.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.hooks.close()
         await self._watching.close()
@@ -82,8 +84,8 @@ class PhoneService:
 
     async def perform(self, operation: str, arguments: Arguments) -> object:
         """The result, as JSON values. Raises SoftphoneError, ValueError, RuntimeError, OSError for the client."""
-        if (perform := self._operations.get(operation)) is None:
-            raise RequestError(f"there is no operation {operation!r}; there are {', '.join(self._operations)}")
+        if (perform := self.operations.get(operation)) is None:
+            raise RequestError(f"there is no operation {operation!r}; there are {', '.join(self.operations)}")
         return await perform(arguments)
 
     def _begin(self, name: str, phone: Softphone) -> None:
@@ -99,6 +101,7 @@ class PhoneService:
             self.people.happened(name, event)
             self._sound.happened(event)
             self.hooks.happened(name, event)
+            self._accounts.happened(event)
             self.ground.audience.tell(Topic.EVENTS, described(event, name))
 
     async def _ring(self, phone: Softphone) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from softphone.calls.call import Call
+from softphone.daemon.calls import Calls
 from softphone.daemon.operations import Ground, Operation, since_1970
 from softphone.daemon.protocol import Arguments, RequestError
 from softphone.daemon.topics import Topic
@@ -77,8 +78,9 @@ class SipLog:
 class Watching:
     """Tasks that run only while somebody wants what they tell."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, calls: Calls) -> None:
         self._ground = ground
+        self._calls = calls
         self._tasks: dict[Topic, asyncio.Task[None]] = {}
         self._handler: _LogHandler | None = None
 
@@ -101,7 +103,7 @@ class Watching:
 
     async def _levels(self) -> None:
         while self._ground.audience.wants(Topic.LEVELS):
-            levels = [_levels(account, call) for account, call in self._ground.calls()]
+            levels = [self._levels_of(account, call) for account, call in self._ground.calls()]
             if any(levels):
                 self._ground.audience.tell(
                     Topic.LEVELS, {"event": "levels", "calls": [one for one in levels if one is not None]}
@@ -111,25 +113,24 @@ class Watching:
             if isinstance(call.media, MediaSession):
                 call.media.meter = None
 
+    def _levels_of(self, account: str, call: Call) -> dict[str, object] | None:
+        media = call.media
+        if not isinstance(media, MediaSession):
+            return None
+        if media.meter is None:
+            media.meter = LevelMeter()
+        meter = media.meter
+        return {
+            "call": call.id, "account": account, "sent_dbov": meter.sent, "received_dbov": meter.received,
+            "muted": self._calls.muted(call),
+        }  # fmt: skip
+
     async def _quality(self) -> None:
         while self._ground.audience.wants(Topic.QUALITY):
             for account, call in self._ground.calls():
                 if (event := _quality(account, call)) is not None:
                     self._ground.audience.tell(Topic.QUALITY, event)
             await asyncio.sleep(QUALITY_SECONDS)
-
-
-def _levels(account: str, call: Call) -> dict[str, object] | None:
-    media = call.media
-    if not isinstance(media, MediaSession):
-        return None
-    if media.meter is None:
-        media.meter = LevelMeter()
-    meter = media.meter
-    return {
-        "call": call.id, "account": account, "sent_dbov": meter.sent, "received_dbov": meter.received,
-        "muted": call.muted,
-    }  # fmt: skip
 
 
 def _quality(account: str, call: Call) -> dict[str, object] | None:
