@@ -42,12 +42,14 @@ def _valued(command: Command) -> Iterator[tuple[str, Option]]:
                     yield f"{one.name}:{name}", option
 
 
-def _groups(command: Command) -> dict[tuple[Value, tuple[str, ...]], list[str]]:
-    """Options by what follows them."""
-    found: dict[tuple[Value, tuple[str, ...]], list[str]] = {}
+def _values(command: Command, files: str, words: Callable[[tuple[str, ...]], str]) -> Iterator[str]:
+    """Branches for the places behind options: what the shell does to offer files, or these words."""
+    alike: dict[tuple[Value, tuple[str, ...]], list[str]] = {}
     for key, option in _valued(command):
-        found.setdefault((option.value, option.choices), []).append(key)
-    return found
+        alike.setdefault((option.value, option.choices), []).append(key)
+    for (value, choices), keys in alike.items():
+        todo = {Value.FILE: files, Value.CHOICE: words(choices)}.get(value, ":")
+        yield f"        {_either(keys)}) {todo}; return ;;"
 
 
 def _words(command: Command) -> list[str]:
@@ -93,15 +95,10 @@ def _bash(command: Command) -> str:
         f"    place={command.path[0]}", "    COMPREPLY=()", _walk(command, "COMP_WORDS", "COMP_CWORD").rstrip(),
         '    case "$place:$prev" in',
     ]  # fmt: skip
-    for (value, choices), keys in _groups(command).items():
-        match value:
-            case Value.FILE:
-                todo = 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur")'
-            case Value.CHOICE:
-                todo = f'mapfile -t COMPREPLY < <(compgen -W "{" ".join(choices)}" -- "$cur")'
-            case _:
-                todo = ":"
-        lines.append(f"        {_either(keys)}) {todo}; return ;;")
+    lines += _values(
+        command, 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur")',
+        lambda choices: f'mapfile -t COMPREPLY < <(compgen -W "{" ".join(choices)}" -- "$cur")',
+    )  # fmt: skip
     lines += ["    esac", '    case "$place" in']
     for one in command.everything():
         lines.append(f"        {_quoted(one.name)}) found={_quoted(' '.join(_words(one)))} ;;")
@@ -124,15 +121,7 @@ def _zsh(command: Command) -> str:
         "    local place word prev=${words[CURRENT-1]}", "    integer i=2", "    local -a inside options",
         f"    place={command.path[0]}", _walk(command, "words", "CURRENT").rstrip(), '    case "$place:$prev" in',
     ]  # fmt: skip
-    for (value, choices), keys in _groups(command).items():
-        match value:
-            case Value.FILE:
-                todo = "_files"
-            case Value.CHOICE:
-                todo = f"compadd -- {' '.join(map(_quoted, choices))}"
-            case _:
-                todo = ":"
-        lines.append(f"        {_either(keys)}) {todo}; return ;;")
+    lines += _values(command, "_files", lambda choices: f"compadd -- {' '.join(map(_quoted, choices))}")
     lines += ["    esac", '    case "$place" in']
     for one in command.everything():
         inside = [_described(inner.path[-1], inner.help) for inner in one.commands]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from softphone.commands.common import complain
 from softphone.network.hep import HepSender
@@ -33,7 +33,7 @@ def tracing(options: argparse.Namespace) -> Iterator[Tracing]:
     """As the options want it. Raises ConfigError. In the event loop."""
     with ExitStack() as stack:
         trace = None if options.trace is None else stack.enter_context(PhoneTrace(options.trace))
-        hep = None if options.hep is None else stack.enter_context(HepSender(options.hep))
+        hep = None if options.hep is None else stack.enter_context(closing(HepSender(options.hep)))
         try:
             yield Tracing(trace, hep)
         finally:

@@ -14,7 +14,7 @@ from softphone.calls.call import Call
 from softphone.daemon.operations import Ground, Operation
 from softphone.daemon.protocol import Arguments, RequestError
 from softphone.events import Event, MessageReceived, MessageSent
-from softphone.people.contacts import Contacts
+from softphone.people.contacts import Contacts, ContactsError
 from softphone.people.history import CallRecord, CallResult, History, HistoryError, MessageRecord
 from softphone.people.vcard import Contact, Reach, dialable
 from softphone.sip.errors import SipParseError
@@ -49,11 +49,11 @@ class People:
         }  # fmt: skip
 
     async def start(self) -> None:
-        """Read the contacts; a file that cannot be read is told."""
+        """Read the contacts where they have changed; a file that cannot be read is told in the log."""
         try:
             await self._read()
-        except Exception as exc:
-            log.warning("no contacts: %s", exc)
+        except ContactsError as exc:
+            log.warning("no names of contacts: %s", exc)
 
     def name_of(self, address: str) -> str:
         """Of a contact; empty: nobody has this address."""
@@ -68,7 +68,7 @@ class People:
         arguments.end()
         if result is not None and result not in set(CallResult):
             raise RequestError(f"there is no result {result!r}; there are {', '.join(CallResult)}")
-        await self._read()
+        await self.start()
         entries = self._kept.calls(
             limit, account=account, search=search, before=before or None,
             result=None if result is None else CallResult(result),
@@ -191,9 +191,9 @@ class People:
         """Whom somebody who typed this may want to reach: contacts, then who is in the history."""
         text = arguments.any_text("text").strip()
         arguments.end()
-        contacts = await self._read()
+        await self.start()
         found: dict[str, dict[str, object]] = {}
-        for match in contacts.complete(text, CANDIDATES):
+        for match in [] if self._contacts is None else self._contacts.complete(text, CANDIDATES):
             label = f"{match.contact.name} ({match.reach.kind})" if match.reach.kind else match.contact.name
             found[match.reach.address] = {"target": match.reach.address, "label": label, "source": "contact"}
         history = self._ground.phones.history

@@ -7,8 +7,6 @@ import socket
 import time
 from ipaddress import ip_address
 from struct import Struct
-from types import TracebackType
-from typing import Self
 
 from softphone.errors import ConfigError
 from softphone.network.traced_text import call_id_of, without_keys
@@ -84,11 +82,3 @@ class HepSender:
 
     def close(self) -> None:
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

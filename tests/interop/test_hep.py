@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_kamailio_captures_what_we_send(tmp_path: Path) -> None:
     tmp_path.joinpath("kamailio.cfg").write_text(CONFIGURATION.format(port=(port := free_port()), directory=tmp_path))
 
     async def work() -> tuple[int, int]:
-        with HepSender(f"[::1]:{port}") as hep:
+        with closing(HepSender(f"[::1]:{port}")) as hep:
             async with Softphone(account("alice")) as alice, Softphone(account("bob")) as bob:
                 alice.watch_messages(hep.sip)
                 for _ in range(100):  # until Kamailio is there

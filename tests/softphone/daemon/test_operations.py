@@ -65,6 +65,19 @@ def test_a_call_is_described_muted_noted_and_found_again(tmp_path: Path) -> None
     with_bob(tmp_path, test)
 
 
+def test_contacts_that_cannot_be_read_leave_the_history_readable(tmp_path: Path) -> None:
+    (tmp_path / "contacts.vcf").mkdir()
+
+    async def test(daemon: Daemon, bob: Softphone) -> None:
+        async with DaemonClient(daemon.path) as client:
+            assert (await client.request("history")) == {"entries": []}
+            assert (await client.request("complete", text="bob")) == {"candidates": []}
+            with pytest.raises(RequestError, match="contacts.vcf: cannot be read"):
+                await client.request("contacts")
+
+    with_bob(tmp_path, test)
+
+
 def test_messages_are_kept(tmp_path: Path) -> None:
     async def test(daemon: Daemon, bob: Softphone) -> None:
         async with DaemonClient(daemon.path) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import closing
 from struct import unpack_from
 
 import pytest
@@ -76,7 +77,7 @@ def test_every_message_of_a_phone_goes_to_the_collector_and_calls_do_without_one
     collector.setblocking(False)
 
     async def work() -> None:
-        with HepSender(f"[::1]:{collector.getsockname()[1]}") as hep:
+        with closing(HepSender(f"[::1]:{collector.getsockname()[1]}")) as hep:
             async with Softphone(account("alice")) as alice, Softphone(account("bob")) as bob:
                 alice.watch_messages(hep.sip)
                 await alice.message(f"sip:bob@[::1]:{bob.port}", "hello")
