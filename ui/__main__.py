@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from softphone.daemon.link import DaemonLink, DaemonProcess
+
+DEMO = "sip_test_env.demo"
+"A program of its own: product code never imports the test environment."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
         link.daemon = DaemonProcess(link.path, configuration=options.config)
     app = RoamphoneApp(link, options.config, leave_daemon=options.leave)
     app.run()
+    if app.wants_demo:
+        demo = [sys.executable, "-m", DEMO, "--tui"]
+        as_root = [] if os.geteuid() == 0 else ["sudo"]
+        os.execvp((as_root + demo)[0], as_root + demo)
     return app.return_code or 0
 
 

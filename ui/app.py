@@ -28,7 +28,7 @@ from ui.phone import Phone
 from ui.redraw import Redraw
 from ui.themes import THEMES
 
-ALWAYS = frozenset({"quality", "log"})
+ALWAYS = frozenset({"quality", "log", "mobility"})
 "Topics whose past a screen shows."
 NEEDS_CALL: dict[str, Callable[[CallView], bool]] = {
     "hang_up": lambda call: True,
@@ -84,6 +84,9 @@ class RoamphoneApp(App[None]):
         self.phone = Phone(link, self.model, self.complain)
         self.page_name = PAGES[0].name
         self._alert = Alert(self)
+        self._welcomed = False
+        self.wants_demo = False
+        "The program that started us is to open the demo."
         self.key_order = {name: at for at, name in enumerate(one.id or "" for one in named_bindings(type(self)))}
         "Of the line at the bottom."
         self._keys: dict[str, str] = {}
@@ -178,6 +181,9 @@ class RoamphoneApp(App[None]):
 
     def _changed(self, part: Part) -> None:
         self.redraw.changed(part)
+        if part is Part.ACCOUNTS and not self.model.accounts and not self._welcomed and self.is_running:
+            self._welcomed = True
+            self.welcome()
         if part is Part.CALLS:
             self._alert.ring(self.model.ringing)
             self.refresh_bindings()
@@ -295,6 +301,21 @@ class RoamphoneApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything that can be done now, for the command palette."""
         yield from commands(self, screen)
+
+    def welcome(self) -> None:
+        """There is no account yet."""
+        from ui.dialogs.welcome import WelcomeDialog
+
+        self.push_screen(WelcomeDialog())
+
+    def add_account(self) -> None:
+        from ui.dialogs.account import AccountDialog
+
+        self.push_screen(AccountDialog())
+
+    def leave_for_demo(self) -> None:
+        self.wants_demo = True
+        self.call_later(self.action_quit)
 
     def quit_alone(self) -> None:
         """The daemon that we started goes on."""

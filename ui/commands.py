@@ -16,7 +16,12 @@ from ui.pages import PAGES
 if TYPE_CHECKING:
     from ui.app import RoamphoneApp
 
-CLASSES = ("ui.app:RoamphoneApp", "ui.widgets.target:TargetInput", "ui.widgets.table:Rows")
+CLASSES = (
+    "ui.app:RoamphoneApp",
+    "ui.widgets.target:TargetInput",
+    "ui.widgets.table:Rows",
+    "ui.dialogs.account:AccountDialog",
+)
 "What has keys with names, beside the pages."
 
 
@@ -59,6 +64,7 @@ def commands(app: RoamphoneApp, screen: Screen[object]) -> Iterator[SystemComman
             yield SystemCommand(title, f"{binding.tooltip or binding.description}", run)
     yield SystemCommand("Theme", "Other colours; they are kept", app.action_change_theme)
     yield SystemCommand("Screenshot", "An SVG of what is on the screen", app.deliver_screenshot)
+    yield SystemCommand("Add an account", "Address, password, test", app.add_account)
     yield SystemCommand("Reload", "Read the configuration again", lambda: app.phone.perform("reload"))
     for account in app.model.accounts.values():
         what = "takes calls again" if account.do_not_disturb else "refuses calls"

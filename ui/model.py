@@ -163,8 +163,8 @@ class Model:
         self.messages: list[TextMessage] = []
         self.presence: dict[str, Values] = {}
         "By URI: what a PresenceChanged told."
-        self.mobility: Values | None = None
-        "What the mobility process told last; None: there is none."
+        self.mobility: dict[str, Values] = {}
+        "By account: what its mobility process told last. An account is not in here while there is none."
         self.log: deque[LogLine] = deque(maxlen=LOG_LINES)
         self.recent: list[Recent] = []
         "The latest calls, the last one first."
@@ -382,8 +382,16 @@ class Model:
         self.changed(Part.PEOPLE)
 
     def _mobility(self, event: Values, now: float) -> None:
-        self.mobility = None if event["event"] == "mobility-lost" else event
+        account = str(event.get("account"))
+        if event["event"] == "mobility":
+            self.mobility[account] = event
+        elif event["event"] == "mobility-lost":
+            self.mobility.pop(account, None)
         self.changed(Part.MOBILITY)
+
+    def mobility_of(self, account: str) -> Values | None:
+        """Of the process that an account goes through: accounts with the same one share what the first is told."""
+        return self.mobility.get(account) or next(iter(self.mobility.values()), None)
 
 
 def _each(names: Iterable[str], method: Callable[[Model, Values, float], None]) -> dict[str, Any]:
@@ -399,14 +407,14 @@ _APPLY: dict[str, Callable[[Model, Values, float], None]] = {
     **_each(("registered", "registration-failed", "unregistered"), Model._registration),
     **_each(_PROGRESS, Model._progress),
     **_each(("message-received", "message-sent"), Model._message),
-    **_each(("mobility", "mobility-lost", "mobility-found"), Model._mobility),
+    **_each(("mobility", "mobility-lost", "mobility-event"), Model._mobility),
     "call-incoming": Model._incoming,
     "call-ended": Model._ended,
     "levels": Model._levels,
     "quality": Model._quality,
     "presence-changed": Model._presence,
 }
-_NOT_LOGGED = frozenset(("levels", "quality", "sip-message", "sip-missed", "packet", "packets-missed", "mobility"))
+_NOT_LOGGED = frozenset(("levels", "quality", "sip-message", "sip-missed", "packets", "packets-missed", "mobility"))
 "Streams that other screens show."
 _WANT_STATUS = frozenset(
     (
@@ -426,16 +434,17 @@ _WANT_STATUS = frozenset(
 "Events after which calls may have become others than the event itself tells."
 
 
+_NOT_WORDS = ("event", "account", "call")
+
+
 def _logged(event: Values, now: float) -> LogLine:
-    if event["event"] == "log":
+    if event.get("event") == "log":
         return LogLine(
             float(event.get("time") or now), str(event.get("level", "")), str(event.get("logger", "")),
             str(event.get("text", "")),
         )  # fmt: skip
-    words = " ".join(
-        f"{name}={value}" for name, value in event.items() if name not in ("event", "account", "call") and value != ""
-    )
-    return LogLine(now, "EVENT", str(event.get("account") or "daemon"), f"{event['event']} {words}".rstrip())
+    words = " ".join(f"{name}={value}" for name, value in event.items() if name not in _NOT_WORDS and value != "")
+    return LogLine(now, "EVENT", str(event.get("account") or "daemon"), f"{event.get('event')} {words}".rstrip())
 
 
 def shortened(uri: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from textual import events
 from textual.pilot import Pilot
@@ -14,16 +14,12 @@ from textual.pilot import Pilot
 from softphone.daemon.link import DaemonLink
 from softphone.daemon.server import Daemon
 from softphone.phone import Softphone
-from tests.softphone.daemon.support import running
+from tests.softphone.daemon.support import CONFIGURATION, running
 from tests.softphone.support import FakeMedia, account
 from ui.app import RoamphoneApp
+from ui.page import Page
 
-CONFIGURATION = """
-[account.work]
-address = "alice@example.org"
-register = false
-local_host = "::1"
-"""
+P = TypeVar("P", bound=Page)
 SIZES = [(80, 24), (120, 36), (200, 60)]
 "Terminals in which everything has to be usable."
 PATIENCE = 10.0
@@ -52,7 +48,7 @@ class Screen:
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
 
-    async def type(self, text: str) -> None:
+    async def types(self, text: str) -> None:
         await self.pilot.press(*("space" if char == " " else char for char in text))
 
     async def paste(self, text: str) -> None:
@@ -61,6 +57,18 @@ class Screen:
         assert focused is not None
         focused.post_message(events.Paste(text))
         await self.pilot.pause()
+
+    def page(self, kind: type[P]) -> P:
+        """The screen that is shown."""
+        found = self.app.current_page
+        assert isinstance(found, kind)
+        return found
+
+    def sent_digits(self) -> str:
+        """What Alice's phone has sent as digits."""
+        calls = self.daemon.service.phones.running["work"].calls
+        logs = [call.media.log for call in calls if isinstance(call.media, FakeMedia)]
+        return "".join(line.removeprefix("dtmf ") for log in logs for line in log if line.startswith("dtmf "))
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
         """Wait until it is true."""
@@ -75,6 +83,10 @@ class Screen:
         except TimeoutError:
             missing = [text for text in texts if text not in self.text]
             raise AssertionError(f"not on the screen: {missing}\n{self.text}") from None
+
+    async def is_told(self, text: str) -> None:
+        """Wait until a notification says so."""
+        await self.until(lambda: any(text in one.message for one in self.app._notifications))
 
     async def sees_no(self, text: str) -> None:
         """Wait until it is gone."""

@@ -43,10 +43,10 @@ def test_a_call_from_dialling_to_hanging_up(tmp_path: Path, size: tuple[int, int
 def test_a_call_that_comes_in_never_takes_what_is_typed(tmp_path: Path, size: tuple[int, int]) -> None:
     async def work() -> None:
         async with opened(tmp_path, size) as screen:
-            await screen.type("60")
+            await screen.types("60")
             call = await screen.bob.dial(screen.alice_uri)
             await screen.sees("bob@", "Answer", "Refuse", "alice@example.org")
-            await screen.type("02a")
+            await screen.types("02a")
             assert screen.app.screen.query_one(TargetInput).text == "6002a"
             assert call.state is not CallState.CONFIRMED
             await screen.press("ctrl+y")
@@ -77,9 +77,9 @@ def test_a_call_is_refused(tmp_path: Path) -> None:
 def test_errors_of_the_daemon_are_told_in_words(tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(tmp_path, (120, 36)) as screen:
-            await screen.type("sip:")
+            await screen.types("sip:")
             await screen.press("enter")
-            await screen.until(lambda: list(screen.app._notifications))
+            await screen.is_told("sip:")
             assert isinstance(screen.app.screen, PhonePage)
 
     drive(work)

@@ -20,11 +20,11 @@ class ContactDialog(Dialog[bool]):
 
     def __init__(self, name: str = "", addresses: Sequence[str] = (), *, instead_of: str | None = None) -> None:
         super().__init__()
-        self._name, self._addresses, self._instead_of = name, list(addresses), instead_of
+        self._called, self._addresses, self._instead_of = name, list(addresses), instead_of
 
     def body(self) -> ComposeResult:
         yield Label("Contact" if self._instead_of is None else f"Contact {self._instead_of}", classes="title")
-        yield Input(value=self._name, placeholder="name", id="name")
+        yield Input(value=self._called, placeholder="name", id="name")
         for at in range(max(WAYS, len(self._addresses))):
             address = self._addresses[at] if at < len(self._addresses) else ""
             yield Input(

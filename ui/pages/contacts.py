@@ -48,6 +48,8 @@ class ContactsPage(Page):
         self.load(self._ask)
 
     def take_event(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "subscription-changed" and event.get("reason") and event.get("phase") == "ended":
+            self.roamphone.complain(f"{shortened(str(event['uri']))} cannot be watched: {event['reason']}")
         if event["event"] in ("contacts-changed", "presence-changed", "subscription-changed"):
             self.on_opened()
 
@@ -69,7 +71,9 @@ class ContactsPage(Page):
         self._contacts = {str(contact["name"]): contact for contact in answer.get("contacts", ())}
         self.query_one(Rows).set_rows((name, self._cells(contact)) for name, contact in self._contacts.items())
         total = answer.get("total", 0)
-        self.query_one("#total", Static).update(f"{len(self._contacts)} of {total}" if search else f"{total} contacts")
+        self.query_one("#total", Static).update(
+            f"{len(self._contacts)} of {total}" if search else f"{total} contact{'s' if total != 1 else ''}"
+        )
 
     def _cells(self, contact: Values) -> list[Content | str]:
         ways = [(shortened(str(one["address"])), str(one.get("kind") or "")) for one in contact.get("reaches", ())]

@@ -88,7 +88,7 @@ def _standing(account: AccountState) -> tuple[str, str, str]:
 def _without_accounts(page: Page) -> str:
     match page.roamphone.link.state:
         case LinkState.CONNECTED:
-            return "none yet"
+            return f"none yet: {page.roamphone.key_of('app.palette')} Add an account"
         case LinkState.FAILED:
             return page.roamphone.link.why
     return "waiting for the daemon..."
@@ -171,5 +171,5 @@ class PhonePage(Page):
         self.query_one(AccountList).refresh()
 
     def action_dnd(self) -> None:
-        on = not all(account.do_not_disturb for account in self.model.accounts.values())
+        on = not all(account.do_not_disturb for account in self.model.accounts.values() if account.where)
         self.phone.perform("dnd", on=on)

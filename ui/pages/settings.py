@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import on
@@ -66,9 +67,17 @@ class SettingsPage(Page):
 
     def take_event(self, event: Mapping[str, Any]) -> None:
         if event["event"] in ("accounts-changed", "reloaded"):
-            self.on_opened()
+            self.load(self._look)
 
     async def _ask(self) -> None:
+        """What there is to set, and the form of what was shown."""
+        shown = self._shown
+        await self._look()
+        if shown == self._shown and not any(field.changed for field in self.query(Field)):
+            await self.show_form(self._shown or GENERAL)
+
+    async def _look(self) -> None:
+        """What there is to set; a form that somebody fills in stays as it is."""
         settings, accounts = await self.phone.asked("settings"), await self.phone.asked("accounts")
         self._settings = list(settings.get("settings", ()))
         self._accounts = {str(one["name"]): one for one in accounts.get("accounts", ())}
@@ -79,15 +88,15 @@ class SettingsPage(Page):
         topics.add_options([Option(_topic(one), id=f"account:{name}") for name, one in self._accounts.items()])
         topics.add_option(Option("+ another account", id=NEW))
         ids = [option.id for option in topics.options]
-        wanted = self._shown if self._shown in ids else GENERAL
-        topics.highlighted = ids.index(wanted)
-        if wanted != self._shown or not any(field.changed for field in self.query(Field)):
-            await self.show_form(str(wanted))
+        if self._shown not in ids:
+            await self.show_form(GENERAL)
+        topics.highlighted = ids.index(self._shown)
 
     @on(OptionList.OptionHighlighted, "#topics")
-    async def _chosen(self, chosen: OptionList.OptionHighlighted) -> None:
-        if chosen.option_id is not None and chosen.option_id != self._shown:
-            await self.show_form(chosen.option_id)
+    def _chosen(self, chosen: OptionList.OptionHighlighted) -> None:
+        topic = chosen.option_id
+        if topic is not None and topic != self._shown:
+            self.load(partial(self.show_form, topic))
 
     @on(OptionList.OptionSelected, "#topics")
     def _entered(self) -> None:
@@ -193,9 +202,7 @@ class SettingsPage(Page):
 
     async def show_fresh(self) -> None:
         """As the file is now."""
-        shown, self._shown = self._shown, None
-        self._shown = shown
-        await self._ask()
+        await self._look()
         await self.show_form(self._shown or GENERAL)
 
     @on(Button.Pressed, "#test")

@@ -137,7 +137,7 @@ class CallCard(Watching):
         parts = [Content.styled(call.codec or "codec ?", "bold")]
         parts.append(_lock("SRTP", call.suite is not None, (call.suite or "") if width >= 90 else ""))
         if account is not None and account.network != "direct":
-            application, tunnel, form = protection(model)
+            application, tunnel, form = protection(model, call.account)
             parts.append(_lock("application IPsec", application))
             parts.append(_lock("mobile tunnel", tunnel, form))
         else:
@@ -145,9 +145,9 @@ class CallCard(Watching):
         return Content("  ").join(parts)
 
 
-def protection(model: Model) -> tuple[bool, bool, str]:
+def protection(model: Model, account: str) -> tuple[bool, bool, str]:
     """Whether the application's IPsec and that of the mobile tunnel are on, and the form of the tunnel."""
-    told = model.mobility or {}
+    told = model.mobility_of(account) or {}
     form = str(told.get("tunnel") or "")
     return bool(told.get("application_ipsec")), form not in ("", "plain"), form
 
