@@ -57,9 +57,9 @@ class Page(Screen[None]):
     def on_opened(self) -> None:
         """The page became visible, or the daemon is there again: ask for what it shows."""
 
-    def load(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run it; what is still under way is given up."""
-        self.run_worker(cast("Any", work), group="load", exclusive=True)
+    def load(self, work: Callable[[], Awaitable[None]], group: str = "load") -> None:
+        """Run it; what is still under way in this group is given up."""
+        self.run_worker(cast("Any", work), group=group, exclusive=True)
 
     def take_event(self, event: Mapping[str, Any]) -> None:
         """One event of the daemon, while the page is visible. Must be quick: draw in `show_stream`."""

@@ -79,7 +79,7 @@ def test_errors_of_the_daemon_are_told_in_words(tmp_path: Path) -> None:
         async with opened(tmp_path, (120, 36)) as screen:
             await screen.types("sip:")
             await screen.press("enter")
-            await screen.is_told("sip:")
+            await screen.is_told("URI")
             assert isinstance(screen.app.screen, PhonePage)
 
     drive(work)

@@ -170,7 +170,7 @@ class SettingsPage(Page):
             except SoftphoneError as exc:
                 self._say(str(exc), "$error")
 
-        self.load(whole)
+        self.load(whole, "change")  # goes on while its own events have the list read again
 
     @on(Button.Pressed, "#save")
     def action_save(self) -> None:
