@@ -13,6 +13,7 @@ help:
 	@echo 'make demo ARGS="--unprivileged"   the same with the laptop of an ordinary user, between Wi-Fi and an IPv4 hotspot'
 	@echo 'make test                         everything that is checked: make check, and the tests on real networks (root or sudo)'
 	@echo 'make check                        format, lint, types, import contracts, unit tests'
+	@echo 'make docs                         the documentation as HTML in docs/_build, warnings are errors (part of make check)'
 	@echo 'make bench [SECTION=data_plane]   benchmarks; results go to bench/report.json (root or sudo)'
 	@echo 'make fuzz [TARGET=mh] [SECONDS=60] bad input for every target, or one, under atheris (which it installs)'
 	@echo 'make man                          manual pages, in packaging/man'
@@ -30,7 +31,11 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
 	$(BIN)/python -m pytest -q -m "not root and not interop" --numprocesses=auto --dist=worksteal
+
+docs: setup
+	$(BIN)/sphinx-build -q -W --keep-going -j auto docs docs/_build
 
 # One after the other, also under `make -j`: the tests on real networks measure times.
 test: check

@@ -102,14 +102,19 @@ class SipProxy(Stage):
 
 
 @contextmanager
-def running_server(digest: DigestAlgorithm = "MD5", users: Iterable[str] = USERS) -> Iterator[SipServer]:
-    """Raises `needs.Missing`, `EnvironmentFailure`."""
+def running_server(
+    digest: DigestAlgorithm = "MD5", users: Iterable[str] = USERS, port: int | None = None
+) -> Iterator[SipServer]:
+    """``port``: of SIP, the next is that of TLS; None: two that are free.
+
+    Raises `needs.Missing`, `EnvironmentFailure`.
+    """
     needs.require(needs.SERVER)
     users = tuple(users)
     # Not below pytest's directories: the path of a Unix socket has room for 107 characters.
     directory = Path(tempfile.mkdtemp(prefix="sip-server-"))
     try:
-        port = _free_ports()
+        port = _free_ports() if port is None else port
         settings = kamailio.ProxySettings(
             DOMAIN, tuple(map(ip_address, HOSTS)), {user: SipServer.password(user) for user in users},
             port, port + 1, digest,
