@@ -83,9 +83,9 @@ def with_bob(tmp_path: Path, test: Test, configuration: str = CONFIGURATION, *, 
     simulate(work)
 
 
-async def next_event(client: DaemonClient, name: str) -> dict[str, object]:
-    """The next one of this name."""
-    async with asyncio.timeout(10):
+async def next_event(client: DaemonClient, name: str, limit: float | None = 10) -> dict[str, object]:
+    """The next one of this name. Without a limit where the daemon needs a thread: threads take no simulated time."""
+    async with asyncio.timeout(limit):
         async for event in client.events():
             if event["event"] == name:
                 return event

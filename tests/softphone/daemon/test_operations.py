@@ -246,7 +246,7 @@ def test_accounts_are_saved_tried_reloaded_and_removed(tmp_path: Path) -> None:
             assert changed["waiting"] == ["work"]
             await client.subscribe()
             await client.request("hangup")
-            assert (await next_event(client, "reloaded"))["waiting"] == []
+            assert (await next_event(client, "reloaded", None))["waiting"] == []
             assert daemon.service.phones.running["work"].account.display_name == "Alice"
             await client.request("account-remove", name="home")
             changed = await client.request("reload")
