@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv6Address
 
+from mobility.agent_keys import PORTS as IKE_PORTS
+from mobility.agent_keys import AgentKeys
 from mobility.discards import Discard, Reason
 from mobility.host.advertiser import Advertiser
 from mobility.host.events import AddressConflict
 from mobility.host.host import Host
+from mobility.ipsec.ike.numbers import NON_ESP_MARKER
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.key_source import no_clock
 from mobility.links import LinkSettings, endpoint, is_udp
+from mobility.mipv6.binding_events import BindingCreated, BindingRebound
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_advertising import advertising, farewell
 from mobility.mipv6.home_agent import HomeAgent, HopLimitExceeded
@@ -62,14 +68,17 @@ class HomeAgentNode:
     `restore` the bindings of the other home agent, then `activate`.
     """
 
-    def __init__(self, settings: AgentSettings, random: Callable[[int], bytes]) -> None:
-        """Raises `ValueError` as `HomeAgent` does."""
+    def __init__(
+        self, settings: AgentSettings, random: Callable[[int], bytes], utc: Callable[[], datetime] = no_clock
+    ) -> None:
+        """``utc``: the wall clock, for certificates. Raises `ValueError` as `HomeAgent` does."""
         self.settings = settings
         link = settings.link
         self.host = Host(link.name, link.link_address, link.mtu, random)
         self.watch = HomeLinkWatch(settings.home_agent, random)
         self.engine = HomeAgent(settings.home_agent, self.host, self._answer, self.watch.prefixes)
         self.host.forwards = self.engine.forwards
+        self.keys = AgentKeys(self.engine, settings.home_agent.terminals, random, utc)
         self._tell_of_routers()
         self.active = not settings.standby
         "Whether this home agent serves."
@@ -105,7 +114,7 @@ class HomeAgentNode:
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
         advertiser = None if self._advertiser is None else self._advertiser.timer
-        parts = (self.host.timer, self.engine.timer, self.watch.timer, advertiser)
+        parts = (self.host.timer, self.engine.timer, self.watch.timer, advertiser, self.keys.timer)
         times = (*parts, self._announce_at, self._retake_at)
         return min((time for time in times if time is not None), default=None)
 
@@ -150,6 +159,7 @@ class HomeAgentNode:
         outputs = self._absorb(self.host.handle_timer(now), now)
         outputs += self._absorb(self.engine.handle_timer(now), now)
         outputs += self._absorb(self.watch.handle_timer(now), now)
+        outputs += self._absorb(self.keys.handle_timer(now), now)
         if self._advertiser is not None:
             outputs += self._advertiser.handle_timer(now)
         if self._announce_at is not None and self._announce_at <= now:
@@ -169,6 +179,7 @@ class HomeAgentNode:
             "role": "home-agent",
             "active": self.active,
             **self.engine.snapshot(now),
+            "ike": self.keys.ike.status(),
             "home_link": self.watch.snapshot(now),
             "links": {self.settings.link.name: self.host.snapshot(now)},
             "counters": {"intercepted": self.intercepted, "reversed": self.reversed, **self.counters},
@@ -211,7 +222,9 @@ class HomeAgentNode:
 
     def reconfigure(self, terminals: Iterable[AuthorisedTerminal], now: float) -> list[Output]:
         """Other terminals; see `HomeAgent.reconfigure`. Raises `ValueError`; then nothing has changed."""
+        terminals = tuple(terminals)
         outputs = self.engine.reconfigure(terminals, now)
+        outputs += self.keys.reconfigure(terminals, now)
         self._tell_of_routers()
         return self._absorb(outputs, now)
 
@@ -295,6 +308,9 @@ class HomeAgentNode:
                     result.append(output)
                 case AdvertisePrefixes():
                     result += self._absorb(self.engine.advertise_prefixes(output, now), now)
+                case BindingCreated(home_address=home) | BindingRebound(home_address=home):
+                    result.append(output)
+                    result += self._absorb(self.keys.moved(home, self.engine.path_of(home), now), now)
                 case Discarded(reason=reason):
                     self.counters[f"discarded-{reason}"] += 1
                     result.append(output)
@@ -331,7 +347,7 @@ class HomeAgentNode:
             return self.engine.signalling(packet, now)
         if packet[6] == ip6.ICMPV6:
             return [Discarded(Reason.ICMP_IGNORED, "home-agent", f"type {packet[40]}")]
-        if packet[6] == ip6.UDP and self._port:
+        if packet[6] == ip6.UDP:
             return self._own_datagram(packet, now)
         outputs = self.engine.reverse(packet, now)
         self.reversed += 1
@@ -344,6 +360,8 @@ class HomeAgentNode:
         except WireError as error:
             reason = Reason.CHECKSUM_WRONG if error.what == udp.CHECKSUM else Reason.MALFORMED
             raise Discard(reason, str(error)) from error
+        if port in IKE_PORTS and source_port and self.active:
+            return self.keys.packet(payload, (source_port, port), IPv6Address(packet[8:24]), now)
         if port != self._port or source_port == 0:
             raise Discard(Reason.NOT_TUNNELLED, f"UDP from port {source_port} to port {port}")
         return self._datagram(payload, now, endpoint(IPv6Address(packet[8:24]), source_port), "")
@@ -351,6 +369,8 @@ class HomeAgentNode:
     def _datagram(self, payload: bytes, now: float, sender: bytes, link: str) -> list[Output]:
         if not self.active:
             raise Discard(Reason.STANDBY, f"a datagram on {link}")
+        if payload[:4] == NON_ESP_MARKER:
+            return self.keys.datagram(payload, sender, link, self._port, now)
         outputs = self.engine.datagram(payload, sender, link, now)
         self.reversed += 1
         return outputs

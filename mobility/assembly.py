@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
+from mobility import negotiated
 from mobility import settings as anchor_settings
 from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.anchor_point import AnchorPointNode, AnchorPointSettings, Announcement
@@ -20,9 +22,12 @@ from mobility.hmipv6.regional_settings import AnchorKeys, RegionalSettings
 from mobility.homes import Equip, Homes
 from mobility.ipsec.ah import InboundAH, OutboundAH
 from mobility.ipsec.algorithms import KeyingError
+from mobility.ipsec.ike.authentication import Belief, Proof, SharedKey
+from mobility.ipsec.ike.certificate_files import load_credential, load_trust
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
+from mobility.key_source import KeySource
 from mobility.links import LinkSettings
 from mobility.mipv6.home_agents_list import anycast
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
@@ -32,7 +37,16 @@ from mobility.net.netlink import LinkState
 from mobility.node import Node
 from mobility.residence import Equipment, Home
 from mobility.sequences import SequenceFile
-from mobility.settings import MOBILE_USES, MapChoice, MapUse, MobileNodeSettings, Signalling, When
+from mobility.settings import (
+    MOBILE_USES,
+    KeyExchange,
+    MapChoice,
+    MapUse,
+    MobileNodeSettings,
+    ServedTerminal,
+    Signalling,
+    When,
+)
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.translating import TranslatingTerminal
 from mobility.translation.translation import Translation
@@ -67,6 +81,7 @@ def _terminal(
         raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
     extensions = scenarios_of_third_parties()
     shared = anycast(settings.home_address.network) if settings.home_agent is None else settings.home_agent
+    source = key_source(configuration.key_exchange(shared))
     node = TerminalSettings(
         home_address=settings.home_address.ip,
         home_agent=shared,
@@ -86,6 +101,8 @@ def _terminal(
         regional=_regional(configuration, settings.maps, sequences),
         mobile_networks=() if router is None else tuple(network.prefix for network in router.networks),
         explicit=router is not None and router.explicit,
+        keys=source,
+        key_management=source is not None,
     )
     # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
     # behind the clock. Where it was set back meanwhile, the home agent's correction costs one round trip.
@@ -99,10 +116,13 @@ def _terminal(
     terminal = Terminal(
         node,
         application_processing(configuration, settings.home_address.ip, sequences),
-        mobile_associations(configuration, settings.home_agent, sequences),
+        mobile_associations(configuration, settings.home_agent, sequences)
+        if source is None
+        else negotiated.associations(settings.tunnel, source.algorithm, os.urandom),
         os.urandom,
         sequence=sequence,
         secret=secret,
+        utc=utc,
     )
     if router is not None:
         ingress = [(links[name], networks) for name, networks in router.interfaces.items()]
@@ -175,10 +195,35 @@ def _home_agent(
         preference=settings.preference,
         advertise=settings.advertise,
         prefix_intervals=settings.prefix_intervals,
+        key_management=True,  # where keys are negotiated; updates of others do not ask for it
     )
     store = configuration.store
     standby = store is not None and store.kind is StoreKind.REDIS  # until it has the lease
-    return HomeAgentNode(AgentSettings(engine, links[settings.interface], standby), os.urandom)
+    return HomeAgentNode(AgentSettings(engine, links[settings.interface], standby), os.urandom, utc)
+
+
+def key_source(exchange: KeyExchange | None) -> KeySource | None:
+    """Where keys come from, as a configuration says. Raises ConfigurationError: certificates cannot be used."""
+    if exchange is None:
+        return None
+    proof: Proof
+    belief: Belief
+    try:
+        if exchange.token is not None:
+            proof = belief = SharedKey(exchange.token)
+        elif exchange.certificate is None or exchange.private_key is None:
+            raise ValueError("neither a token nor a certificate")
+        else:
+            proof = load_credential(exchange.certificate, exchange.private_key)
+            belief = load_trust(exchange.authorities, exchange.revocations)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{exchange.where}: {error}") from error
+    return KeySource(proof, belief, exchange.algorithm, float(exchange.lifetime))
+
+
+def utc() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
 
 
 def authorised_terminals(
@@ -194,31 +239,40 @@ def authorised_terminals(
 
     Raises KeyingError, SequenceFileError.
     """
-    known = {terminal.home_address: terminal.associations for terminal in present}
+    known = {terminal.home_address: terminal for terminal in present}
 
-    def associations(peer: IPv6Address) -> MobileAssociations:
-        if before is not None and all(
-            _same(before.pair(use, peer), configuration.pair(use, peer)) for use in MOBILE_USES
+    def associations(served: ServedTerminal) -> tuple[MobileAssociations, KeySource | None]:
+        peer = served.home_address
+        exchange = configuration.key_exchange(peer)
+        if (
+            before is not None
+            and all(_same(before.pair(use, peer), configuration.pair(use, peer)) for use in MOBILE_USES)
+            and before.key_exchange(peer) == exchange
         ):
             kept = known.get(peer)
-            if kept is not None:
-                return kept
-        return mobile_associations(configuration, peer, sequences)
+            if kept is not None and (exchange is None or kept.form is served.tunnel):
+                return kept.associations, kept.keys
+        source = key_source(exchange)
+        if source is not None:
+            return negotiated.associations(served.tunnel, source.algorithm, os.urandom), source
+        return mobile_associations(configuration, peer, sequences), None
 
     served = () if configuration.home_agent is None else configuration.home_agent.terminals
+    equipped = ((each, *associations(each)) for each in served)
     return tuple(
         AuthorisedTerminal(
             each.home_address,
             each.tunnel,
-            associations(each.home_address),
+            its_associations,
             each.admitted,
             each.name,
             each.home_address4,
             each.networks,
             each.mobile_networks,
             each.implicit,
+            source,
         )
-        for each in served
+        for each, its_associations, source in equipped
     )
 
 

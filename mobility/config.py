@@ -30,6 +30,7 @@ from mobility.settings import Configuration as Configuration
 from mobility.settings import CorrespondentSettings as CorrespondentSettings
 from mobility.settings import HomeAgentSettings as HomeAgentSettings
 from mobility.settings import HostOsSettings as HostOsSettings
+from mobility.settings import KeyExchange as KeyExchange
 from mobility.settings import KeyLife as KeyLife
 from mobility.settings import LogFormat as LogFormat
 from mobility.settings import MetricsSettings as MetricsSettings
@@ -61,7 +62,9 @@ def load(path: Path, *, role: Role | None = None) -> Configuration:
             f"{path}: is for role {configuration.role}: start it with `mobility {configuration.role} --config {path}`"
         )
     store = configuration.store
-    keys = any(pair.where.startswith(f"{path}: ") for pair in configuration.associations)  # not in further files
+    secrets = [each.where for each in configuration.associations]
+    secrets += [each.where for each in configuration.key_exchanges if each.token is not None]
+    keys = any(where.startswith(f"{path}: ") for where in secrets)  # not in further files
     if (keys or (store is not None and store.url is not None and "@" in store.url)) and open_to_others:
         raise _open_to_others(path)
     return configuration
@@ -85,12 +88,13 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     gateways: tuple[GatewayAccess, ...] = ()
     router: MobileRouterSettings | None = None
     further: list[AssociationPair] = []
+    further_exchanges: list[KeyExchange] = []
     if role in (Role.MOBILE_NODE, Role.MOBILE_ROUTER):
         mobile_node = _mobile_node(top.table("mobile_node"))
         if role is Role.MOBILE_ROUTER:
             router = _mobile_router(top.table("mobile_router"), mobile_node)
     elif role is Role.HOME_AGENT:
-        home_agent = _home_agent(top.table("home_agent"), path, files, further)
+        home_agent = _home_agent(top.table("home_agent"), path, files, further, further_exchanges)
         store = _store(top.table("store", missing={}), state)
         metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     elif role is Role.MAP:
@@ -113,6 +117,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     log = logging.optional("format", values.one_of(LogFormat), LogFormat.TEXT)
     logging.end()
     pairs = tuple(config_security.association_pair(table, mobile_node) for table in top.tables("association"))
+    exchanges = [config_security.key_exchange(table, mobile_node) for table in top.tables("ike")]
     policies = tuple(config_security.policy(table, pairs) for table in top.tables("policy"))
     top.end()
     configuration = Configuration(
@@ -134,6 +139,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         gateway,
         gateways,
         router,
+        (*exchanges, *further_exchanges),
     )
     config_security.check_whole(configuration)
     return configuration
@@ -237,8 +243,10 @@ def _route_rule(table: Table) -> tuple[IPv6Network, RoutePolicy]:
     return rule
 
 
-def _home_agent(table: Table, path: Path, files: Files, pairs: list[AssociationPair]) -> HomeAgentSettings:
-    """Adds the associations of further files to ``pairs``."""
+def _home_agent(
+    table: Table, path: Path, files: Files, pairs: list[AssociationPair], exchanges: list[KeyExchange]
+) -> HomeAgentSettings:
+    """Adds the associations of further files to ``pairs``, and what is negotiated to ``exchanges``."""
     default = path.with_suffix(".d")
     named = table.optional("terminals", values.path, None)
     directory = default if named is None else path.parent / named
@@ -251,6 +259,7 @@ def _home_agent(table: Table, path: Path, files: Files, pairs: list[AssociationP
         terminals += [_served_terminal(row) for row in agent.tables("terminal")]
         agent.end()
         pairs += [config_security.association_pair(row, None) for row in top.tables("association")]
+        exchanges += [config_security.key_exchange(row, None) for row in top.tables("ike")]
         top.end()
     settings = HomeAgentSettings(
         address=table.required("address", values.address_with_prefix),

@@ -34,6 +34,8 @@ SCHEME = "roamphone:"
 LARGEST_FILE = 1 << 16
 "Octets that a line may unpack to."
 ALGORITHM = Algorithm.AES_CBC_HMAC_SHA2_256_128
+TOKEN_SIZE = 32
+"Octets of the secret that both ends of IKE have."
 _TRIES = 1000
 _RESERVED = 128
 "Interface identifiers at the end of a network that are anycast addresses (RFC 2526)."
@@ -54,6 +56,8 @@ class Wishes:
     "Prefixes of 64 bits that it takes along as a mobile router; empty: it is a mobile host."
     ingress: str = "eth1"
     "On which interface of a mobile router its networks are."
+    negotiate: bool = False
+    "Both ends get a token, and keys of IPsec from IKE; otherwise the keys themselves."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,12 @@ def enrol(configuration: Configuration, wishes: Wishes, random: Random = os.uran
     address = _address(agent, wishes.home_address, random)
     taken = {side.spi for pair in configuration.associations for side in (pair.outbound, pair.inbound)}
     ours, theirs = [], []
-    for use in (Use.SIGNALLING, Use.HOME_TEST if wishes.tunnel is TunnelForm.PLAIN else Use.TUNNEL):
+    if wishes.negotiate:
+        token = random(TOKEN_SIZE).hex()
+        ours.append(f'[[ike]]\npeer = "{address}"\ntoken = "{token}"\n')
+        theirs.append(f'[[ike]]\ntoken = "{token}"\n')
+    uses = (Use.SIGNALLING, Use.HOME_TEST if wishes.tunnel is TunnelForm.PLAIN else Use.TUNNEL)
+    for use in () if wishes.negotiate else uses:
         there, back = _association(taken, random), _association(taken, random)
         ours.append(_pair(use, address, outbound=back, inbound=there))
         theirs.append(_pair(use, None, outbound=there, inbound=back))

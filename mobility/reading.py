@@ -16,7 +16,7 @@ from ipaddress import IPv6Address
 
 from mobility.config import Configuration, ConfigurationError, load
 from mobility.net.loop import Loop
-from mobility.settings import MOBILE_USES, AssociationPair, HomeAgentSettings, ServedTerminal
+from mobility.settings import MOBILE_USES, AssociationPair, HomeAgentSettings, KeyExchange, ServedTerminal
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Difference:
     "Those that are new, or other than before."
     pairs: tuple[AssociationPair, ...]
     "Theirs."
+    exchanges: tuple[KeyExchange, ...] = ()
+    "Likewise."
 
 
 def difference(before: Configuration, after: Configuration) -> Difference:
@@ -50,6 +52,7 @@ def difference(before: Configuration, after: Configuration) -> Difference:
         for each in after.home_agent.terminals
         if known.pop(each.home_address, None) != each
         or any(before.pair(use, each.home_address) != after.pair(use, each.home_address) for use in MOBILE_USES)
+        or before.key_exchange(each.home_address) != after.key_exchange(each.home_address)
     ]
     pairs = [after.pair(use, each.home_address) for each in changed for use in MOBILE_USES]
     return Difference(
@@ -57,6 +60,7 @@ def difference(before: Configuration, after: Configuration) -> Difference:
         frozenset(known),
         tuple(changed),
         tuple(pair for pair in pairs if pair is not None),
+        tuple(found for each in changed if (found := after.key_exchange(each.home_address)) is not None),
     )
 
 
@@ -71,6 +75,7 @@ def applied(before: Configuration, new: Difference) -> Configuration:
             new.home_agent, terminals=tuple(each for home, each in terminals.items() if home not in new.removed)
         ),
         associations=(*(pair for pair in before.associations if pair.peer not in replaced), *new.pairs),
+        key_exchanges=(*(each for each in before.key_exchanges if each.peer not in replaced), *new.exchanges),
     )
 
 

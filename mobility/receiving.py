@@ -12,7 +12,9 @@ from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
 from mobility.host.fragments import Reassembly, put_together
 from mobility.host.interface import Interface
+from mobility.ipsec.ike.numbers import NON_ESP_MARKER
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import InboundSA
 from mobility.links import describe_endpoint, is_udp
 from mobility.mipv6.mobile_node import MobileNode
 from mobility.mipv6.route_optimization import RouteOptimization
@@ -20,6 +22,7 @@ from mobility.mipv6.tunnel import Content, content
 from mobility.outputs import Deliver, Discarded, Output
 from mobility.path_watch import PathWatch
 from mobility.scenario.policy import ScenarioPolicy
+from mobility.terminal_keys import TerminalKeys, is_ike
 from mobility.terminal_settings import TerminalSettings
 from mobility.uplinks import Uplinks
 from mobility.wire import icmp6, ip6
@@ -42,11 +45,11 @@ class Receiving:
         optimization: RouteOptimization,
         uplinks: Uplinks,
         watch: PathWatch,
-        signalling_spi: int | None,
+        signalling_in: InboundSA | None,
         home_agent_says: Callable[[bytes, str, float], list[Output]],
         counters: Counter[str],
     ) -> None:
-        """``signalling_spi``: of the home agent's signalling under ESP; None: it comes otherwise. ``home_agent_says``:
+        """``signalling_in``: of the home agent's signalling under ESP; None: it comes otherwise. ``home_agent_says``:
         takes signalling of the home agent: packet, link, now."""
         self.delivered = 0
         "Packets for the host OS."
@@ -59,7 +62,11 @@ class Receiving:
         self._optimization = optimization
         self._uplinks = uplinks
         self._watch = watch
-        self._signalling_spi = None if signalling_spi is None else signalling_spi.to_bytes(4)
+        self._signalling_in = signalling_in
+        self.keys: TerminalKeys | None = None
+        "Negotiates them, if that is to be done."
+        self.keyed: Callable[[list[Output], float], list[Output]] = lambda outputs, _now: outputs
+        "Acts on what becomes of keys."
         self._home_agent_says = home_agent_says
         self._counters = counters
         # Of what comes out of the tunnel, which is on no link. Nobody is told of fragments that stay alone: the IPsec
@@ -71,6 +78,8 @@ class Receiving:
 
     def packet(self, packet: bytes, link: str, now: float) -> list[Output]:
         """A whole packet that the host of a link does not handle."""
+        if self.keys is not None and packet[8:24] == self._agent and is_ike(packet):
+            return self._negotiating(self.keys.packet, packet, now=now)
         behind = packet[24:40] in self._forwarding.networks
         if not behind and self._is_signalling(packet):
             return self._signalling(packet, link, now)
@@ -92,6 +101,8 @@ class Receiving:
             return [Discarded(Reason.NO_SUCH_LINK, "terminal", link)]
         if sender != self._uplinks.endpoint_of(link):
             return [Discarded(Reason.OUTER_SOURCE_WRONG, "terminal", f"a datagram of {describe_endpoint(sender)}")]
+        if self.keys is not None and payload[:4] == NON_ESP_MARKER:
+            return self._negotiating(self.keys.datagram, payload, link, sender, now=now)
         try:
             match content(payload):
                 case Content.KEEPALIVE:
@@ -104,6 +115,13 @@ class Receiving:
         except Discard as discard:
             return self.not_received(discard, now)
         return self._received(inner, now)
+
+    def _negotiating(self, take: Callable[..., list[Output]], *what: object, now: float) -> list[Output]:
+        """The home agent talks about keys."""
+        try:
+            return self.keyed(take(*what, now), now)
+        except Discard as discard:
+            return [Discarded.of(discard, "ike")]
 
     def not_received(self, discard: Discard, now: float) -> list[Output]:
         """Receive routine 120 did not like a packet."""
@@ -180,7 +198,8 @@ class Receiving:
         except WireError:
             return False
         if headers.protocol == ip6.ESP:
-            return packet[headers.offset : headers.offset + 4] == self._signalling_spi
+            spi = int.from_bytes(packet[headers.offset : headers.offset + 4])
+            return self._signalling_in is not None and spi in self._signalling_in.spis
         if headers.protocol == ip6.AH:
             return packet[8:24] == self._agent  # Figs. 14, 19 and 20: nothing else comes under AH
         if headers.protocol == ip6.ICMPV6 and packet[headers.offset : headers.offset + 1] == _PREFIX_ADVERTISEMENT:

@@ -128,6 +128,25 @@ class AssociationPair:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyExchange:
+    """A table ``[[ike]]``: the associations with a home agent, or with a terminal, get their keys from IKE."""
+
+    peer: IPv6Address
+    "The home agent, or the home address of a terminal."
+    token: bytes | None = field(repr=False)
+    "The secret of both ends; None: they have certificates."
+    certificate: Path | None
+    private_key: Path | None
+    authorities: tuple[Path, ...]
+    revocations: tuple[Path, ...]
+    algorithm: Algorithm
+    lifetime: int
+    "Seconds."
+    where: str = field(default="", compare=False)
+    "File and key, for messages."
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyRow:
     """A row of the application's security policy database, seen from this node."""
 
@@ -406,14 +425,18 @@ class Configuration:
     "Those that a terminal uses."
     mobile_router: MobileRouterSettings | None = None
     "Of a mobile router, which is a mobile node as well."
+    key_exchanges: tuple[KeyExchange, ...] = ()
+    "In place of associations."
     _pairs: dict[tuple[Use, IPv6Address, IPv6Address | None], AssociationPair] = field(
         init=False, repr=False, compare=False
     )
+    _key_exchanges: dict[IPv6Address, KeyExchange] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # The first of a kind counts; a home agent looks up thousands.
         pairs = {(pair.use, pair.peer, pair.home): pair for pair in reversed(self.associations)}
         object.__setattr__(self, "_pairs", pairs)
+        object.__setattr__(self, "_key_exchanges", {each.peer: each for each in self.key_exchanges})
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -434,6 +457,10 @@ class Configuration:
         if self.mobile_node is not None:
             return self.mobile_node.home_address.ip
         return None if self.correspondent is None else self.correspondent.address.ip
+
+    def key_exchange(self, peer: IPv6Address) -> KeyExchange | None:
+        """How the associations with a peer get their keys; None: they are in the configuration."""
+        return self._key_exchanges.get(peer)
 
     def pair(self, use: Use, peer: IPv6Address, home: IPv6Address | None = None) -> AssociationPair | None:
         """The pair for a use, a peer, and a home address that is not the first; or None."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 
 from mobility.discards import Discard, Reason
 from mobility.hmipv6.domain import Domain
 from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.key_source import no_clock
 from mobility.links import is_udp
 from mobility.mipv6 import direct
 from mobility.mipv6.route_optimization import UNDECIDED, Route
@@ -48,6 +50,7 @@ class Terminal:
         secret: bytes | None = None,
         hosts: Mapping[str, Host] | None = None,
         home_addresses: Collection[IPv6Address] = (),
+        utc: Callable[[], datetime] = no_clock,
     ) -> None:
         """Raises `ValueError`: no links, one twice, or associations that do not suit the form of the tunnel."""
         self.settings = settings
@@ -61,6 +64,7 @@ class Terminal:
             secret=secret,
             hosts=hosts,
             home_addresses=home_addresses,
+            utc=utc,
         )
         self.hosts, self.stations, self.uplinks = parts.hosts, parts.stations, parts.uplinks
         self.updates, self.scenarios, self.mobile_node = parts.updates, parts.scenarios, parts.mobile_node
@@ -308,6 +312,7 @@ class Terminal:
             "regional": None if self.parts.below is None else self.parts.below.regional.snapshot(now),
             "route_optimization": self.optimization.snapshot(now),
             "application": self.application.spd.describe(),
+            "ike": [] if self.parts.keys is None else self.parts.keys.ike.status(),
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
             "host_mtu": self.sending.host_mtu,
             "home_network": self.parts.home_network.discovery.snapshot(now),

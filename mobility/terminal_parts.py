@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv6Address
 from math import inf
 
@@ -18,6 +19,8 @@ from mobility.homecoming import Homecoming
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import InboundSA
+from mobility.key_source import no_clock
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.liveness import Verdict
 from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
@@ -37,6 +40,7 @@ from mobility.receiving import Receiving
 from mobility.scenario.policy import SCENARIOS, NoScenario, ScenarioPolicy
 from mobility.sending import Sending
 from mobility.short_way import ShortWay, short_way
+from mobility.terminal_keys import TerminalKeys
 from mobility.terminal_settings import TerminalSettings as TerminalSettings
 from mobility.uplinks import Uplinks
 from mobility.wire import ip6
@@ -63,6 +67,7 @@ class TerminalParts:
         secret: bytes | None = None,
         hosts: Mapping[str, Host] | None = None,
         home_addresses: Collection[IPv6Address] = (),
+        utc: Callable[[], datetime] = no_clock,
     ) -> None:
         """Raises `ValueError`: no links, one twice, or associations that do not suit the form of the tunnel."""
         names = [link.name for link in settings.links]
@@ -139,7 +144,7 @@ class TerminalParts:
             self.optimization,
             self.uplinks,
             self.watch,
-            None if (signalling := associations.signalling_in) is None else signalling.spi,
+            associations.signalling_in if isinstance(associations.signalling_in, InboundSA) else None,
             self._signalling,
             self.counters,
         )
@@ -148,7 +153,13 @@ class TerminalParts:
             self.receiving.overlapping = lambda now: above.overlapping(now) or below.regional.overlapping(now)
         self.home_network = HomeNetworkWatch(settings, tunnel_security, self.mobile_node, self.put, random)
         self.security = tunnel_security
-        self._tunnel_spi = None if tunnel_in is None else tunnel_in.spi.to_bytes(4)
+        self._tunnel_in = tunnel_in
+        self.keys = None
+        if settings.keys is not None:
+            self.keys = TerminalKeys(
+                settings, settings.keys, associations, tunnel_security, self.uplinks, self.put, random, utc
+            )
+        self.receiving.keys, self.receiving.keyed = self.keys, self.keyed
         self.path: ShortWay | None = None
         "What the last `follow` found."
         self.sending.measure(self.uplinks.smallest_mtu())
@@ -196,6 +207,7 @@ class TerminalParts:
             self.optimization.timer,
             None if self.below is None else self.below.timer,
             self.home_network.timer,
+            None if self.keys is None else self.keys.timer,
             *(host.timer for host in self.own_hosts.values()),
         ):
             if time is not None and (earliest is None or time < earliest):
@@ -218,6 +230,8 @@ class TerminalParts:
         outputs += self.receiving.handle_timer(now)
         outputs += self.absorb(self.homecoming.handle_timer(now), now)
         outputs += self.home_network.handle_timer(now)
+        if self.keys is not None:
+            outputs += self.keyed(self.keys.handle_timer(now), now)
         return outputs
 
     # ------------------------------------------------------------ what the parts say
@@ -288,6 +302,8 @@ class TerminalParts:
             result.append(output)
             if below is not None and below.regional.hears(output, now):
                 continue
+            if self.keys is not None and isinstance(output, HomeAgentUnreachable):
+                result += self.keyed(self.keys.unreachable(now), now)
             match output:
                 case AddressReady(link=link, address=address) | AddressDeprecated(link=link, address=address):
                     # An address out of our own network would lead back to us.
@@ -326,6 +342,21 @@ class TerminalParts:
             result += self.moved(now)
         elif changed:
             result += self.follow(now)
+        return result
+
+    def keyed(self, outputs: list[Output], now: float) -> list[Output]:
+        """Acts on what has become of keys: with all of them the terminal registers at once."""
+        keys = self.keys
+        if keys is None:
+            return outputs
+        result = self.absorb(outputs, now)
+        if keys.changed:
+            keys.changed = False
+            self.path = self.make_path(self.mobile_node.present)
+        if keys.ready:
+            keys.ready = False
+            if not self.mobile_node.registration.bound:
+                result += self.absorb(self.mobile_node.refresh(now), now)
         return result
 
     def from_below(self, packet: bytes, link: str, now: float) -> list[Output]:
@@ -389,6 +420,8 @@ class TerminalParts:
         if forwarding.ready:
             outputs += self.sending.what_waited(now)
         self.home_network.follow(now)
+        if self.keys is not None:
+            outputs += self.keyed(self.keys.follow(present, now), now)
         due = registration.refresh_due
         if self.below is not None and present is not None and due is not None:
             self.below.regional.refresh_before(present.link, due, registration.wanted_lifetime)
@@ -398,4 +431,6 @@ class TerminalParts:
         """The short way from the present place; None: there is none."""
         if present is None:
             return None
-        return short_way(self.forwarding, self.uplinks, present.link, self._tunnel_spi)
+        tunnel_in = self._tunnel_in
+        spi = None if tunnel_in is None else tunnel_in.spi.to_bytes(4)
+        return short_way(self.forwarding, self.uplinks, present.link, spi)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.hmipv6.regional_settings import RegionalSettings
+from mobility.key_source import KeySource
 from mobility.links import MOBILITY_PORT, LinkSettings
 from mobility.mipv6.route_optimization import RouteRules
 from mobility.mipv6.tunnel import TunnelForm
@@ -46,5 +47,7 @@ class TerminalSettings:
     "Mobility anchor points; None: none are used."
     mobile_networks: tuple[IPv6Network, ...] = ()
     "That it takes along as a mobile router (RFC 3963); empty: it is a mobile host."
+    keys: KeySource | None = None
+    "Where the keys of the mobile associations come from; None: they have them."
     explicit: bool = False
     "Whether binding updates name them."

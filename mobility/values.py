@@ -81,6 +81,10 @@ class Table:
         """File and name of the table, for messages."""
         return f"{self._path}: {self._name}"
 
+    def beside(self, path: Path) -> Path:
+        """A path that is relative to the directory of the file."""
+        return self._path.parent / path
+
     def error(self, key: str, why: str) -> ConfigurationError:
         return ConfigurationError(f"{self._path}: {self._at(key)}: {why}")
 

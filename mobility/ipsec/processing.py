@@ -47,7 +47,8 @@ class IpsecProcessing:
         associations: dict[bytes, InboundSA | InboundAH] = {}
         bundled: dict[bytes, InboundSA] = {}
         for sa in sad:
-            if associations.setdefault(sa.spi.to_bytes(4, "big"), sa) is not sa:
+            spis = sa.spis if isinstance(sa, InboundSA) else (sa.spi,)
+            if any(associations.setdefault(spi.to_bytes(4, "big"), sa) is not sa for spi in spis):
                 raise _spi_twice(sa)
             if isinstance(sa, InboundAH) and sa.inside is not None:
                 bundled[sa.inside.spi.to_bytes(4, "big")] = sa.inside
@@ -64,6 +65,19 @@ class IpsecProcessing:
         self._tunnelled: dict[int, dict[bytes, OutboundSA | None]] = {p: {} for p in _PLANNED}
         # For the way in it is the association that the packet must have come by, or None for none.
         self._inbound: dict[int, dict[bytes, InboundSA | InboundAH | None]] = {p: {} for p in _PLANNED}
+
+    def learn(self, spi: int, sa: InboundSA) -> None:
+        """What comes by this SPI is for an association of a policy, from now on. Raises `ValueError`: it is taken."""
+        if self._sad.setdefault(spi.to_bytes(4), sa) is not sa:
+            raise _spi_twice(sa)
+
+    def knows(self, spi: int) -> bool:
+        """Whether something comes by this SPI."""
+        return spi.to_bytes(4) in self._sad
+
+    def forget(self, spi: int) -> None:
+        """Nothing comes by this SPI any more."""
+        self._sad.pop(spi.to_bytes(4), None)
 
     # ------------------------------------------------------------ transport mode
 

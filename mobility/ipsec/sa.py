@@ -104,6 +104,16 @@ class InboundSA(InboundAssociation):
         self._decrypt = _aead(algorithm, keys).decrypt if algorithm.aead else None
         self._minimum = 8 + algorithm.iv_length + algorithm.block + algorithm.icv_length
 
+    @property
+    def spis(self) -> tuple[int, ...]:
+        """Those by which something may come."""
+        return (self.spi,)
+
+    @property
+    def keys(self) -> Keys:
+        """Its keys."""
+        return Keys(self._encryption, self._authentication)
+
     def open(self, esp: bytes) -> tuple[int, bytes]:
         """Next header and payload of an ESP header with all that follows it.
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import InboundSA
 from mobility.links import describe_endpoint
 from mobility.mipv6.binding_cache import BindingCache
 from mobility.mipv6.binding_events import BindingCreated as BindingCreated
@@ -151,7 +152,7 @@ class HomeAgent:
             del self._terminals[home]
             self._forget_prefixes(present.home_address)
             for spi in _tunnel_spis(present):
-                del self._by_tunnel_spi[spi]
+                self._by_tunnel_spi.pop(spi, None)
             if after is not None:
                 wanted[home] = after
         for terminal in wanted.values():
@@ -191,6 +192,32 @@ class HomeAgent:
 
     def _bound(self) -> list[ServedTerminal]:
         return [terminal for terminal in self._terminals.values() if terminal.path is not None]
+
+    # ------------------------------------------------------------ keys that are negotiated
+
+    def learn(self, home_address: IPv6Address, spi: int, sa: InboundSA, *, tunnel: bool) -> None:
+        """What comes by this SPI is for an association of a terminal. Raises `ValueError`: it is taken."""
+        self.security.learn(spi, sa)
+        terminal = self._terminals.get(home_address.packed)
+        if tunnel and terminal is not None:
+            self._by_tunnel_spi[spi.to_bytes(4)] = terminal
+
+    def forget(self, spi: int) -> None:
+        """Nothing comes by this SPI any more."""
+        self.security.forget(spi)
+        self._by_tunnel_spi.pop(spi.to_bytes(4), None)
+
+    def path_of(self, home_address: IPv6Address) -> Path | None:
+        """Where a terminal is, by its primary binding."""
+        terminal = self._terminals.get(home_address.packed)
+        return None if terminal is None else terminal.path
+
+    def send_datagram(self, payload: bytes, path: Path, now: float) -> list[Output]:
+        """What is not of a tunnel, in a datagram to where one may be."""
+        try:
+            return self._outlet.datagram(payload, path, now)
+        except Discard as discard:
+            return [Discarded.of(discard, "home-agent")]
 
     # ------------------------------------------------------------ signalling (sections 9.5, 10.3)
 
@@ -522,7 +549,7 @@ def _security(address: IPv6Address, prefix_length: int, terminals: Iterable[Auth
 def _tunnel_spis(terminal: AuthorisedTerminal) -> list[bytes]:
     """SPIs of ESP in tunnel mode that the terminal sends with."""
     inbound = (terminal.associations.tunnel_in, terminal.associations.home_test_in)
-    return [association.spi.to_bytes(4) for association in inbound if association is not None]
+    return [spi.to_bytes(4) for association in inbound if association is not None for spi in association.spis]
 
 
 def _wrong_place(terminal: ServedTerminal, source: bytes) -> Discard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from mobility.key_source import KeySource
 from mobility.links import MOBILITY_PORT
 from mobility.mipv6.home_advertising import INTERVAL
 from mobility.mipv6.home_prefixes import MAX_INTERVAL, MIN_INTERVAL
@@ -30,6 +31,8 @@ class AuthorisedTerminal:
     "That it may take along as a mobile router (RFC 3963); empty: it is none."
     implicit: bool = True
     "Whether it takes along all of them where its update names none."
+    keys: KeySource | None = None
+    "Where the keys of its associations come from; None: they have them."
 
 
 @dataclass(frozen=True, slots=True)

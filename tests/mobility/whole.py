@@ -6,7 +6,7 @@ Beside it, joined at the home router, networks that carry UDP only: a hotspot th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from random import Random
 
@@ -17,9 +17,11 @@ from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA, SequenceState
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
+from mobility.key_source import KeySource
 from mobility.links import MOBILITY_PORT, LinkSettings, udp_link
 from mobility.mipv6.home_agent import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
+from mobility.negotiated import associations
 from mobility.net.memory import Internet, RouterInterface, Segment, SimRouter, World
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.wire import icmp6, ip6
@@ -161,7 +163,11 @@ class Network:
         home_address4: IPv4Address | None = None,
         regional: RegionalSettings | None = None,
         home_test: bool = False,
+        keys: KeySource | None = None,
     ) -> None:
+        """``keys``: where those of terminal and home agent come from; None: they have them."""
+        self.keys = keys
+        self._lives = ""
         self.regional = regional
         self.world = world = World(seed)
         self.overlap = overlap
@@ -182,14 +188,18 @@ class Network:
         world.gateway("r-home", self.internet, [CAFE])
         self.sequences = Sequences()
         self.pair = self._pair(signalling, home_test, algorithm)
+        if keys is not None:
+            self.pair = Pair(self._negotiated("mn"), self._negotiated("ha"))
         self.pair2 = mobile_pair(form, 0x2000, signalling=signalling, algorithm=algorithm)
         self.mn_application, self.cn_application = application_pair(algorithm=algorithm, sequences=self.sequences)
-        terminals = [AuthorisedTerminal(MN, form, self.pair.agent)]
+        terminals = [AuthorisedTerminal(MN, form, self.pair.agent, keys=keys)]
         if second_terminal:
             terminals.append(AuthorisedTerminal(MN2, form, self.pair2.agent))
         self.agent = HomeAgentNode(
             AgentSettings(
-                HomeAgentSettings(HA, tuple(terminals), max_lifetime=600, ipv4_pool=POOL4),
+                HomeAgentSettings(
+                    HA, tuple(terminals), max_lifetime=600, ipv4_pool=POOL4, key_management=keys is not None
+                ),
                 LinkSettings("home0", bytes.fromhex("02000000110a")),
             ),
             world.random_bytes("ha"),
@@ -214,15 +224,28 @@ class Network:
             self.form, signalling=signalling, home_test=home_test, algorithm=algorithm, sequences=self.sequences
         )
 
+    def _negotiated(self, whose: str) -> MobileAssociations:
+        algorithm = Algorithm.AES_GCM_16 if self.keys is None else self.keys.algorithm
+        return associations(self.form, algorithm, self.world.random_bytes(f"{whose} associations"))
+
     def _terminal(
         self, home_address: IPv6Address, mac: bytes, application: IpsecProcessing, associations: MobileAssociations
     ) -> Terminal:
         settings = TerminalSettings(
             home_address, HA, (LinkSettings("wlan0", mac), LinkSettings("wlan1", mac[:5] + b"\xf1")),
             tunnel=self.form, lifetime=self.lifetime, home_agent4=HA4, overlap=self.overlap,
-            home_address4=self.home_address4, regional=self.regional,
+            home_address4=self.home_address4, regional=self.regional, keys=self.keys,
+            key_management=self.keys is not None,
         )  # fmt: skip
-        return Terminal(settings, application, associations, self.world.random_bytes(str(home_address)))
+        return Terminal(settings, application, associations, self.world.random_bytes(f"{home_address}{self._lives}"))
+
+    def restart_terminal(self) -> None:
+        """The terminal dies and is started again, without the keys that it had negotiated."""
+        self.world.remove("mn")
+        self._lives += " again"
+        self.pair = replace(self.pair, terminal=self._negotiated(f"mn{self._lives}"))
+        self.terminal = self._terminal(MN, MAC_MN, self.mn_application, self.pair.terminal)
+        self.world.add("mn", self.terminal)
 
     def _places(self) -> list[tuple[str, Segment, IPv6Network, int]]:
         """Routers with the segment, the prefix and the number of each."""
@@ -272,7 +295,12 @@ class Network:
         records = self.agent.bindings(0.0) if restored else []
         self.world.remove("ha")
         self.world.run(self.world.now + gap)
-        self.agent = HomeAgentNode(self.agent.settings, self.world.random_bytes("ha again"))
+        settings = self.agent.settings
+        if self.keys is not None:  # which nobody has kept
+            known = settings.home_agent.terminals
+            anew = tuple(replace(each, associations=self._negotiated("ha again")) for each in known)
+            settings = replace(settings, home_agent=replace(settings.home_agent, terminals=anew))
+        self.agent = HomeAgentNode(settings, self.world.random_bytes("ha again"))
         station = self.world.add("ha", self.agent)
         station.carry_out(self.agent.restore(records, 0.0, self.world.now))
         self.start_agent()

@@ -189,6 +189,8 @@ class Channel:
     def receive(self, data: bytes) -> Received | Repeat | None:
         """A message, once it is whole; None: a fragment of one that is not.
 
+        An answer to our request of the present that is in clear although there are keys comes with ``covered`` empty.
+
         Raises `Discard`: IKE_MALFORMED, IKE_UNEXPECTED, AUTHENTICATION_FAILED.
         """
         try:
@@ -222,7 +224,7 @@ class Channel:
         ):
             raise Discard(Reason.IKE_UNEXPECTED, f"{header.name} in clear")
         # Whoever takes the answer for good calls `answered`: nothing about it is authentic yet.
-        return Received(message, data)
+        return Received(message, data if self._inbound is None else b"")
 
     def answered(self) -> None:
         """Our request in clear was answered by something that can be believed."""
@@ -230,6 +232,8 @@ class Channel:
 
     def _sealed(self, data: bytes, header: Header, inbound: Protection) -> Received | Repeat | None:
         fragment = header.next_payload == PayloadType.SKF
+        if header.is_response and header.next_payload == PayloadType.NOTIFY:
+            return self._clear(data, header)
         if header.next_payload not in (PayloadType.SK, PayloadType.SKF):
             raise Discard(Reason.IKE_UNEXPECTED, f"{header.name} in clear")
         if len(data) < HEADER_SIZE + GENERIC_SIZE:

@@ -21,7 +21,7 @@ from mobility.ipsec.ike import acceptance, serving
 from mobility.ipsec.ike.channel import Received, Repeat
 from mobility.ipsec.ike.children import Child, ChildState
 from mobility.ipsec.ike.cookies import Cookies
-from mobility.ipsec.ike.events import Output, Send
+from mobility.ipsec.ike.events import Output, PeerForgot, Send
 from mobility.ipsec.ike.ike_sa import Context, IkeSa, State
 from mobility.ipsec.ike.initiation import Initiation
 from mobility.ipsec.ike.message import NO_SPI, VERSION, Header, Message
@@ -40,6 +40,9 @@ from mobility.outputs import Discarded
 from mobility.wire.errors import WireError
 
 KEEPALIVE = b"\xff"
+BEGINNING = (State.INIT_SENT, State.INTERMEDIATE_SENT, State.AUTH_SENT)
+TOLD_A_SECOND = 16
+"Answers to requests for IKE SAs that are not here."
 
 
 class Ike:
@@ -62,6 +65,7 @@ class Ike:
         self._half_open: dict[tuple[bytes, Endpoint], IkeSa] = {}
         self._cookies = Cookies(random)
         self._alarms: list[tuple[float, bytes]] = []
+        self._told_at, self._told = 0.0, 0
 
     def _esp_spi(self) -> int:
         taken = {spi for sa in self._context.sas.values() for spi in sa.children}
@@ -125,6 +129,28 @@ class Ike:
             if tell and sa.mobike and sa.state is State.ESTABLISHED:
                 sa.enqueue(UpdateAddresses(), now, first=True)
         return self._outputs(mine)
+
+    def probe(self, peer: str, now: float) -> list[Output]:
+        """Asks whether the other end is there, unless something has been asked already."""
+        mine = [sa for sa in self._context.sas.values() if sa.peer_name == peer and sa.state is State.ESTABLISHED]
+        for sa in mine:
+            if sa.doing is None:
+                sa.enqueue(Probe(), now)
+        return self._outputs(mine)
+
+    def supersede(self, peer: str, ike: str) -> list[Output]:
+        """Of all that there is with a peer only this IKE SA is left: the others end without a word to the peer."""
+        mine = [sa for sa in self._context.sas.values() if sa.peer_name == peer and sa.name != ike]
+        for sa in mine:
+            if sa.state is not State.LINGERING and sa.successor is None:
+                sa.close("another one has taken its place")
+        return self._outputs(mine)
+
+    def beginning(self, peer: str) -> bool:
+        """Whether an IKE SA with it is being set up by us."""
+        return any(
+            each.sa.peer_name == peer and each.sa.spi in self._context.sas for each in self._initiations.values()
+        )
 
     def status(self) -> list[dict[str, object]]:
         """All IKE SAs, JSON-ready, without keys."""
@@ -245,10 +271,26 @@ class Ike:
             elif header.exchange == Exchange.IKE_SA_INIT and not header.is_response and header.from_initiator:
                 touched += self._on_stranger(datagram, header, local, remote, now)
             else:
+                if not header.is_response and header.version >> 4 == VERSION >> 4 and self._may_tell(now):
+                    self._not_here(header, local, remote)
                 raise Discard(Reason.IKE_SPI_UNKNOWN, f"{header.name} from {remote}")
         except Discard as discard:
             self._context.out.append(Discarded.of(discard, "ike"))
         return self._outputs(touched)
+
+    def _may_tell(self, now: float) -> bool:
+        """Anybody can ask, so answers are few."""
+        if now - self._told_at >= 1.0:
+            self._told_at, self._told = now, 0
+        self._told += 1
+        return self._told <= TOLD_A_SECOND
+
+    def _not_here(self, header: Header, local: Endpoint, remote: Endpoint) -> None:
+        """The IKE SA of this request is not here (RFC 7296 section 1.5); in clear, for there are no keys."""
+        flags = Flag.RESPONSE | (0 if header.from_initiator else Flag.INITIATOR)
+        spis = header.initiator_spi, header.responder_spi
+        answer = Header(*spis, header.exchange, flags, header.message_id)
+        self._send_clear(Message(answer, (NotifyPayload(Notification.INVALID_IKE_SPI),)), local, remote)
 
     def _on_stranger(self, data: bytes, header: Header, local: Endpoint, remote: Endpoint, now: float) -> list[IkeSa]:
         if header.responder_spi != NO_SPI or header.message_id != 0:
@@ -307,8 +349,11 @@ class Ike:
     def _clear(self, header: Header, payload: Payload, local: Endpoint, remote: Endpoint) -> None:
         """An answer to IKE_SA_INIT without any state."""
         answer = Header(header.initiator_spi, NO_SPI, header.exchange, Flag.RESPONSE, header.message_id)
+        self._send_clear(Message(answer, (payload,)), local, remote)
+
+    def _send_clear(self, message: Message, local: Endpoint, remote: Endpoint) -> None:
         marker = b"" if local.port == IKE_PORT else NON_ESP_MARKER
-        self._context.out.append(Send(marker + bytes(Message(answer, (payload,))), local, remote))
+        self._context.out.append(Send(marker + bytes(message), local, remote))
 
     def _on_message(
         self, sa: IkeSa, data: bytes, header: Header, local: Endpoint, remote: Endpoint, now: float
@@ -319,6 +364,10 @@ class Ike:
                 self._initiations[sa.spi].on_init(received, now)
             return
         if received is None:
+            return
+        if isinstance(received, Received) and not received.covered:
+            if received.message.notification(Notification.INVALID_IKE_SPI) is not None and sa.established:
+                sa.tell(PeerForgot(sa.peer_name, sa.name))
             return
         sa.heard = now
         if isinstance(received, Repeat):
@@ -364,7 +413,7 @@ class Ike:
         context = self._context
         context.touched += touched
         for sa in dict.fromkeys(context.touched):
-            if sa.state not in (State.INIT_SENT, State.INTERMEDIATE_SENT, State.AUTH_SENT):
+            if sa.state not in BEGINNING:
                 self._initiations.pop(sa.spi, None)
             due = sa.timer
             if due is not None and sa.spi in context.sas:

@@ -150,4 +150,12 @@ class PeerMoved(Event):
     remote: Endpoint
 
 
+@dataclass(frozen=True, slots=True)
+class PeerForgot(Event):
+    """Somebody says that the other end does not have this IKE SA: it may have been restarted. Nothing proves it."""
+
+    peer: str
+    ike: str
+
+
 Output = Send | Discarded | Event

@@ -10,7 +10,7 @@ import pytest
 
 from mobility.discards import Reason
 from mobility.ipsec.ike.authentication import SharedKey
-from mobility.ipsec.ike.events import ChildDown, ChildUp, IkeDown, IkeFailed, IkeUp, PeerMoved, Send
+from mobility.ipsec.ike.events import ChildDown, ChildUp, IkeDown, IkeFailed, IkeUp, PeerForgot, PeerMoved, Send
 from mobility.ipsec.ike.message import Header, Message
 from mobility.ipsec.ike.numbers import Exchange, Flag, Group, Notification, TransformType
 from mobility.ipsec.ike.payloads import Identity, NotifyPayload
@@ -236,9 +236,30 @@ def test_messages_for_what_is_not_here_are_counted() -> None:
     world.run(1.0)
     stray = world.wire[2].data
     other = World()
-    (dropped,) = other.agent.ike.receive(stray, other.at["agent"], other.at["phone"], 0.0)
-    assert isinstance(dropped, Discarded)
-    assert dropped.reason is Reason.IKE_SPI_UNKNOWN
+    outputs = other.agent.ike.receive(stray, other.at["agent"], other.at["phone"], 0.0)
+    assert [type(each) for each in outputs] == [Send, Discarded]
+    other.carry("agent", outputs)
+    assert other.agent.discards(Reason.IKE_SPI_UNKNOWN) == 1
+    for _ in range(100):
+        other.carry("agent", other.agent.ike.receive(stray, other.at["agent"], other.at["phone"], 0.5))
+    assert len(other.wire) < 20
+
+
+def test_a_restarted_peer_says_that_it_knows_nothing_and_nobody_believes_it_at_once() -> None:
+    world = World()
+    world.begin()
+    world.run(5.0)
+    world.agent.ike = world.endpoint(world.known[1], world.settings)
+    world.carry("phone", world.phone.ike.probe("agent", world.now))
+    world.run(1.0)
+    assert world.phone.of(PeerForgot)
+    assert world.phone.ike.established("agent")  # it may be a lie
+    world.agent.inbound.clear()
+    world.begin()
+    world.run(1.0)
+    world.carry("phone", world.phone.ike.supersede("agent", world.phone.of(IkeUp)[-1].ike))
+    assert len(world.phone.ike.status()) == 1
+    world.passes()
 
 
 def test_a_machine_that_slept_long_begins_anew() -> None:

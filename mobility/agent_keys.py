@@ -1,0 +1,145 @@
+"""A home agent's end of IKE: terminals negotiate their keys from wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from ipaddress import IPv6Address
+
+from mobility.ipsec.ike.endpoint import Ike
+from mobility.ipsec.ike.events import ChildDown, ChildSwitched, ChildUp, Send
+from mobility.ipsec.ike.events import Output as IkeOutput
+from mobility.ipsec.ike.numbers import IKE_PORT, NAT_PORT
+from mobility.ipsec.ike.settings import Endpoint
+from mobility.ipsec.renewable import RenewableInbound
+from mobility.links import endpoint
+from mobility.mipv6.home_agent import HomeAgent
+from mobility.mipv6.home_paths import Path
+from mobility.mipv6.home_settings import AuthorisedTerminal
+from mobility.negotiated import TUNNEL, Renewal, as_endpoint, esp_spi, ike_settings, peer
+from mobility.outputs import Output
+from mobility.wire import udp
+
+PORTS = (IKE_PORT, NAT_PORT)
+MOST_WAYS = 4096
+"Endpoints of datagrams whose link is remembered."
+
+
+class AgentKeys:
+    """Negotiates the keys of all terminals that want it."""
+
+    def __init__(
+        self,
+        engine: HomeAgent,
+        terminals: Iterable[AuthorisedTerminal],
+        random: Callable[[int], bytes],
+        utc: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._address = engine.settings.address
+        self._renewals: dict[str, Renewal] = {}
+        self._homes: dict[str, IPv6Address] = {}
+        self._links: dict[Endpoint, str] = {}
+        "Link of UDP by which an endpoint was heard last."
+        terminals = tuple(terminals)
+        lifetime = max((each.keys.lifetime for each in terminals if each.keys is not None), default=3600.0)
+        self.ike = Ike(
+            ike_settings(lifetime, at_terminal=False),
+            random=random,
+            utc=utc,
+            esp_spi=lambda: esp_spi(random, engine.security.knows),
+        )
+        self.reconfigure(terminals, 0.0)
+
+    def reconfigure(self, terminals: Iterable[AuthorisedTerminal], now: float) -> list[Output]:
+        """Other terminals from now on; what is agreed with one that has gone, or has another secret, ends."""
+        wanted = {}
+        for each in terminals:
+            if each.keys is not None and each.admitted:
+                other = peer(
+                    each.keys, each.home_address, self._address, each.form, each.mobile_networks, at_terminal=False
+                )
+                wanted[other.name] = other, each
+        outputs: list[Output] = []
+        for name, known in list(self.ike.peers.items()):
+            after = wanted.get(name)
+            if after is None or after[0] != known or self._renewals[name].known is not after[1].associations:
+                outputs += self._carry_out(self.ike.close(name, "its configuration has changed", now), now)
+                del self.ike.peers[name], self._renewals[name], self._homes[name]
+        for name, (other, terminal) in wanted.items():
+            if name not in self.ike.peers:
+                self.ike.peers[name] = other
+                self._homes[name] = terminal.home_address
+                self._renewals[name] = Renewal(terminal.associations, self._learner(terminal), self._forget)
+        return outputs
+
+    # ------------------------------------------------------------ what comes
+
+    def packet(self, payload: bytes, ports: tuple[int, int], source: IPv6Address, now: float) -> list[Output]:
+        """What a UDP packet to the home agent's own address carries; ``ports``: of source and destination."""
+        ends = Endpoint(self._address, ports[1]), Endpoint(source, ports[0])
+        return self._carry_out(self.ike.receive(payload, *ends, now), now)
+
+    def datagram(self, payload: bytes, sender: bytes, link: str, port: int, now: float) -> list[Output]:
+        """The same in a datagram of tunnels, with its marker; ``link``: of UDP, empty: to our own address."""
+        remote = as_endpoint(sender, port)
+        self._links.pop(remote, None)
+        self._links[remote] = link
+        if len(self._links) > MOST_WAYS:
+            del self._links[next(iter(self._links))]
+        return self._carry_out(self.ike.receive(payload, Endpoint(self._address, port), remote, now), now)
+
+    def moved(self, home_address: IPv6Address, path: Path | None, now: float) -> list[Output]:
+        """A binding update told where a terminal is (the K bit, RFC 6275 section 10.3.1)."""
+        name = str(home_address)
+        if path is None or name not in self.ike.peers:
+            return []
+        remote = as_endpoint(path.source, IKE_PORT)
+        port = IKE_PORT if path.native else self._engine.settings.udp_port
+        if not path.native:
+            self._links[remote] = path.link
+        return self._carry_out(self.ike.move(name, Endpoint(self._address, port), remote, now, tell=False), now)
+
+    @property
+    def timer(self) -> float | None:
+        """When `handle_timer` wants to be called."""
+        return self.ike.timer
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """Something is sent again, or ends."""
+        return self._carry_out(self.ike.handle_timer(now), now)
+
+    # ------------------------------------------------------------ what IKE says
+
+    def _carry_out(self, outputs: list[IkeOutput], now: float) -> list[Output]:
+        result: list[Output] = []
+        for output in outputs:
+            match output:
+                case Send():
+                    result += self._send(output, now)
+                    continue
+                case ChildUp(peer=name) if name in self._renewals:
+                    self._renewals[name].up(output)
+                case ChildSwitched(peer=name, child=child) if name in self._renewals:
+                    self._renewals[name].switch(child)
+                case ChildDown(peer=name) if name in self._renewals:
+                    self._renewals[name].down(output)
+            result.append(output)
+        return result
+
+    def _send(self, send: Send, now: float) -> list[Output]:
+        remote = send.remote
+        if send.local.port in PORTS and isinstance(remote.address, IPv6Address):
+            ends = self._address.packed + remote.address.packed
+            return self._engine.link.send(udp.packet(ends, (send.local.port, remote.port), send.data), now)
+        path = Path(endpoint(remote.address, remote.port), self._links.get(remote, ""))
+        return self._engine.send_datagram(send.data, path, now)
+
+    def _learner(self, terminal: AuthorisedTerminal) -> Callable[[str, int, RenewableInbound], None]:
+        def learn(name: str, spi: int, sa: RenewableInbound) -> None:
+            self._engine.learn(terminal.home_address, spi, sa, tunnel=name == TUNNEL)
+
+        return learn
+
+    def _forget(self, name: str, spi: int) -> None:
+        self._engine.forget(spi)

@@ -1,0 +1,173 @@
+"""What terminal and home agent share whose keys come from IKE: what is negotiated, what becomes of it (RFC 4877)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from mobility.ipsec.algorithms import Algorithm
+from mobility.ipsec.ike.events import ChildDown, ChildSa, ChildUp
+from mobility.ipsec.ike.payloads import Identity
+from mobility.ipsec.ike.proposals import esp_offer, ike_offer
+from mobility.ipsec.ike.settings import ChildSettings, Endpoint, Peer, Settings
+from mobility.ipsec.ike.traffic import TrafficSelector
+from mobility.ipsec.renewable import RenewableInbound, RenewableOutbound
+from mobility.ipsec.sa import Mode
+from mobility.key_source import KeySource
+from mobility.links import unmapped
+from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
+from mobility.wire import ip6
+
+SIGNALLING, TUNNEL = "signalling", "tunnel"
+"Names of the child SAs."
+PATIENT = 2.0
+"So many times as long as the terminal the home agent waits before it rekeys: the terminal knows where both are."
+_ANYWHERE = (TrafficSelector.of(IPv6Network("::/0")), TrafficSelector.of(IPv4Network("0.0.0.0/0")))
+
+
+def associations(form: TunnelForm, algorithm: Algorithm, random: Callable[[int], bytes]) -> MobileAssociations:
+    """The associations of one terminal, at either end, which are without keys for the time being."""
+    tunnelled = form is not TunnelForm.PLAIN
+    return MobileAssociations(
+        RenewableOutbound(algorithm, Mode.TRANSPORT, random),
+        RenewableInbound(algorithm, Mode.TRANSPORT),
+        RenewableOutbound(algorithm, Mode.TUNNEL, random) if tunnelled else None,
+        RenewableInbound(algorithm, Mode.TUNNEL) if tunnelled else None,
+    )
+
+
+def peer(
+    source: KeySource,
+    home: IPv6Address,
+    agent: IPv6Address,
+    form: TunnelForm,
+    networks: Iterable[IPv6Network] = (),
+    *,
+    at_terminal: bool,
+) -> Peer:
+    """The other end, as IKE has to know it. Both ends are named by their addresses; so are their certificates."""
+    ours = tuple(TrafficSelector.of(IPv6Network(home), protocol) for protocol in (ip6.MOBILITY, ip6.ICMPV6))
+    theirs = tuple(TrafficSelector.of(IPv6Network(agent), protocol) for protocol in (ip6.MOBILITY, ip6.ICMPV6))
+    behind = (*(TrafficSelector.of(IPv6Network(each)) for each in (home, *networks)), _ANYWHERE[1])
+    wanted = [(SIGNALLING, ours, theirs, Mode.TRANSPORT)]
+    wanted += [] if form is TunnelForm.PLAIN else [(TUNNEL, behind, _ANYWHERE, Mode.TUNNEL)]
+    lifetime = source.lifetime if at_terminal else PATIENT * source.lifetime
+    children = tuple(
+        ChildSettings(
+            name,
+            *((local, remote) if at_terminal else (remote, local)),
+            mode,
+            proposals=esp_offer((source.algorithm,)),
+            lifetime=lifetime,
+        )
+        for name, local, remote, mode in wanted
+    )
+    names = Identity.of(str(home)), Identity.of(str(agent))
+    here, there = names if at_terminal else names[::-1]
+    # The home agent stays where it is; where the terminal is, it says itself.
+    return Peer(
+        str(agent if at_terminal else home),
+        here,
+        there,
+        source.proof,
+        source.belief,
+        children,
+        proposals=ike_offer(hybrid=True),
+        follow=not at_terminal,
+    )
+
+
+def ike_settings(lifetime: float, *, at_terminal: bool) -> Settings:
+    """Of the endpoint, for keys of ESP that last ``lifetime`` seconds."""
+    return Settings(
+        proposals=ike_offer(hybrid=True),
+        lifetime=4 * lifetime * (1.0 if at_terminal else PATIENT),
+        # The tunnel tells whether the other end is there, and keeps the mappings of NAT.
+        dead_peer_after=300.0 if at_terminal else 1e9,
+        keepalive=1e9,
+        tries=8,
+        longest_retransmission=4.0,
+        mobike=False,
+    )
+
+
+def esp_spi(random: Callable[[int], bytes], taken: Callable[[int], bool]) -> int:
+    """An SPI for what we receive; its first digit does not look like an IP packet in a datagram."""
+    while True:
+        spi = int.from_bytes(random(4))
+        if spi >> 28 not in (0, 4, 6) and not taken(spi):
+            return spi
+
+
+def outbound(known: MobileAssociations, name: str) -> RenewableOutbound | None:
+    """The association of a child SA for what we send."""
+    found = known.tunnel_out if name == TUNNEL else known.signalling_out
+    return found if isinstance(found, RenewableOutbound) else None
+
+
+def inbound(known: MobileAssociations, name: str) -> RenewableInbound | None:
+    """The same for what we receive."""
+    found = known.tunnel_in if name == TUNNEL else known.signalling_in
+    return found if isinstance(found, RenewableInbound) else None
+
+
+class Renewal:
+    """Hands what IKE agrees on to the associations of one terminal."""
+
+    def __init__(
+        self,
+        known: MobileAssociations,
+        learn: Callable[[str, int, RenewableInbound], None],
+        forget: Callable[[str, int], None],
+    ) -> None:
+        """``learn`` and ``forget``: an SPI of a child SA (its name) is there from now on, or is not any more."""
+        self.known = known
+        self._learn = learn
+        self._forget = forget
+        self._sending: dict[str, int] = {}
+        "Inbound SPI of the child SA whose other half we send by."
+
+    @property
+    def complete(self) -> bool:
+        """Everything has keys."""
+        known = self.known
+        ways = (known.signalling_out, known.signalling_in, known.tunnel_out, known.tunnel_in)
+        return all(each.keyed for each in ways if isinstance(each, RenewableOutbound | RenewableInbound))
+
+    def up(self, event: ChildUp) -> None:
+        """A child SA was agreed. Raises `ValueError`: its SPI is taken."""
+        child = event.child
+        into = inbound(self.known, child.name)
+        if into is not None:
+            self._learn(child.name, child.inbound_spi, into)
+            into.renew(child.inbound_spi, child.inbound_keys)
+        if event.send:
+            self.switch(child)
+
+    def switch(self, child: ChildSa) -> None:
+        """From now on we send by this child SA."""
+        out = outbound(self.known, child.name)
+        if out is not None and self._sending.get(child.name) != child.inbound_spi:
+            out.renew(child.outbound_spi, child.outbound_keys)
+            self._sending[child.name] = child.inbound_spi
+
+    def down(self, event: ChildDown) -> None:
+        """A child SA has ended."""
+        child = event.child
+        into, out = inbound(self.known, child.name), outbound(self.known, child.name)
+        if into is not None:
+            into.forget(child.inbound_spi)
+            self._forget(child.name, child.inbound_spi)
+        if out is not None and self._sending.get(child.name) == child.inbound_spi:
+            out.end()
+            del self._sending[child.name]
+
+
+def as_endpoint(source: bytes, native_port: int) -> Endpoint:
+    """An address of 16 octets, or an endpoint of 18."""
+    port = native_port if len(source) == 16 else int.from_bytes(source[16:])
+    return Endpoint(_address(source[:16]), port)
+
+
+def _address(packed: bytes) -> IPv4Address | IPv6Address:
+    return unmapped(IPv6Address(packed))

@@ -1,0 +1,195 @@
+"""Terminal and home agent negotiate their keys, in the whole network: nobody types any, and nobody notices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mobility.ipsec.algorithms import Algorithm
+from mobility.ipsec.ike.authentication import SharedKey
+from mobility.ipsec.ike.events import ChildUp, IkeDown, IkeFailed, IkeRekeyed, IkeUp, PeerForgot, PeerMoved
+from mobility.key_source import KeySource
+from mobility.mipv6.mobile_node import CareOfAddressChanged
+from mobility.mipv6.registration import Bound
+from mobility.mipv6.tunnel import TunnelForm
+from mobility.terminal_keys import KeysReady
+from tests.mobility.whole import Network
+
+SECRET = SharedKey(bytes(range(32)))
+KEYS = KeySource(SECRET, SECRET)
+
+
+def test_a_terminal_registers_with_keys_that_nobody_typed() -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    mn = network.world.stations["mn"]
+    assert len(mn.events_of(KeysReady)) == 1
+    assert len(mn.events_of(Bound)) == 1
+    begun = mn.events_of(CareOfAddressChanged)[0][0]
+    assert mn.events_of(Bound)[0][0] - begun < 0.2  # four round trips of IKE and registration, and the hash of cookies
+    assert "AES_GCM_16-256" in mn.events_of(IkeUp)[0][1].suite
+    assert "ML_KEM_768" in mn.events_of(IkeUp)[0][1].suite
+    network.talk(2.0)
+    network.run(3.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert network.terminal.snapshot(0.0)["ike"]
+    assert network.agent.snapshot(0.0)["ike"]
+
+
+@pytest.mark.parametrize("form", [TunnelForm.ESP_MOBILE, TunnelForm.PLAIN])
+@pytest.mark.parametrize("algorithm", [Algorithm.CHACHA20_POLY1305, Algorithm.AES_CBC_HMAC_SHA2_256_128])
+def test_other_forms_and_algorithms(form: TunnelForm, algorithm: Algorithm) -> None:
+    network = Network(form, keys=replace(KEYS, algorithm=algorithm))
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.talk(1.0)
+    network.run(2.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    names = [event.child.name for _, event in network.world.stations["ha"].events_of(ChildUp)]
+    assert names == (["signalling"] if form is TunnelForm.PLAIN else ["signalling", "tunnel"])
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.5])
+def test_a_handover_negotiates_nothing_and_loses_nothing(gap: float) -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.talk(9.0)
+    network.run(2.0)
+    network.move(network.b, gap=gap)
+    network.run(3.0)
+    network.move(network.a, gap=gap)
+    network.run(6.0)
+    mn, ha = network.world.stations["mn"], network.world.stations["ha"]
+    assert len(mn.events_of(IkeUp)) == len(ha.events_of(IkeUp)) == 1
+    assert len(mn.events_of(ChildUp)) == 2
+    assert len(ha.events_of(PeerMoved)) == 2  # by the K bit, before any message of IKE
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert network.to_mn.repeated == network.to_cn.repeated == 0
+
+
+def test_through_nat_and_back_without_negotiating() -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.join(network.hotspot)
+    network.run(3.0)
+    mn = network.world.stations["mn"]
+    assert mn.events_of(Bound)
+    network.talk(10.0)
+    network.run(2.0)
+    network.plug(network.a)
+    network.run(3.0)
+    network.part(network.hotspot)
+    network.run(2.0)
+    network.join(network.cafe)
+    network.run(5.0)
+    assert len(mn.events_of(IkeUp)) == 1
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+
+
+def test_keys_are_renewed_in_mid_call_and_nothing_is_lost() -> None:
+    network = Network(keys=replace(KEYS, lifetime=10.0))
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.talk(60.0)
+    network.run(30.0)
+    network.move(network.b)
+    network.run(33.0)
+    mn, ha = network.world.stations["mn"], network.world.stations["ha"]
+    assert len(mn.events_of(ChildUp)) >= 12
+    assert len(mn.events_of(IkeRekeyed)) >= 1
+    assert len(mn.events_of(IkeUp)) == 1
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert network.to_mn.repeated == network.to_cn.repeated == 0
+    assert len(ha.events_of(ChildUp)) == len(mn.events_of(ChildUp))
+    known = network.pair.terminal.tunnel_in
+    assert known is not None
+    assert len(known.spis) <= 2
+
+
+@pytest.mark.parametrize("when", [0.0, 0.005, 0.02, 0.1, 0.5])
+def test_a_handover_just_after_a_rekey(when: float) -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.talk(6.0)
+    network.run(2.0)
+    keys = network.terminal.parts.keys
+    assert keys is not None
+    network.world.stations["mn"].carry_out(keys.rekey(network.world.now))
+    network.run(when)
+    network.move(network.b, gap=0.3)
+    network.run(8.0)
+    mn = network.world.stations["mn"]
+    assert len(mn.events_of(ChildUp)) == 4
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert network.to_mn.repeated == network.to_cn.repeated == 0
+
+
+def test_a_home_agent_that_was_restarted_has_no_keys_and_gets_new_ones() -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.restart_agent(restored=True)
+    network.talk(20.0)
+    network.run(21.0)
+    mn = network.world.stations["mn"]
+    assert mn.events_of(PeerForgot)
+    assert len(mn.events_of(IkeUp)) == 2
+    assert mn.events_of(IkeDown)
+    late = [number for number in network.to_cn.lost() if number > 500]
+    assert late == []
+    assert max(network.to_mn.received) == max(network.to_mn.sent)
+
+
+def test_a_terminal_that_was_restarted_takes_the_place_of_its_former_self() -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.restart_terminal()
+    network.plug(network.a)
+    network.run(3.0)
+    ha = network.world.stations["ha"]
+    assert "INITIAL_CONTACT" in ha.events_of(IkeDown)[0][1].reason
+    network.talk(1.0)
+    network.run(2.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+
+
+def test_a_wrong_secret_is_told_at_both_ends_and_tried_again_slowly() -> None:
+    network = Network(keys=KEYS)
+    wrong = SharedKey(bytes(32))
+    network.keys = KeySource(wrong, wrong)
+    network.restart_terminal()
+    network.start_agent()
+    network.plug(network.a)
+    network.run(300.0)
+    mn, ha = network.world.stations["mn"], network.world.stations["ha"]
+    assert "another pre-shared key" in ha.events_of(IkeFailed)[0][1].reason
+    assert "AUTHENTICATION_FAILED" in mn.events_of(IkeFailed)[0][1].reason
+    assert 5 <= len(mn.events_of(IkeFailed)) <= 15
+    assert not mn.events_of(Bound)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_under_loss(seed: int) -> None:
+    network = Network(keys=KEYS, seed=seed)
+    network.start_agent()
+    network.core.loss = 0.3
+    network.plug(network.a)
+    network.run(60.0)
+    assert network.world.stations["mn"].events_of(KeysReady)
+    network.core.loss = 0.0
+    network.run(20.0)
+    network.talk(1.0)
+    network.run(2.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
