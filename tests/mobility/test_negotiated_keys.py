@@ -10,7 +10,7 @@ from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.authentication import SharedKey
 from mobility.ipsec.ike.events import ChildUp, IkeDown, IkeFailed, IkeRekeyed, IkeUp, PeerForgot, PeerMoved
 from mobility.key_source import KeySource
-from mobility.mipv6.mobile_node import CareOfAddressChanged
+from mobility.mipv6.movement import CareOfAddressChanged
 from mobility.mipv6.registration import Bound
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.terminal_keys import KeysReady
