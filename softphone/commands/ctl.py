@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from softphone.commands.common import complain, say_json, socket_option
 from softphone.daemon.client import DaemonClient
 from softphone.daemon.protocol import RequestError
-from softphone.errors import ConfigError, SoftphoneError
 from softphone.exit_code import ExitCode, code_named, code_of
 
 if TYPE_CHECKING:
@@ -167,7 +166,8 @@ def control(options: argparse.Namespace) -> int:
     try:
         asyncio.run(_control(options, arguments))
     except KeyboardInterrupt:
-        return ExitCode.OK
+        if options.operation != "events":
+            raise
     except Finished as exc:
         if str(exc):
             complain(str(exc))
@@ -175,11 +175,6 @@ def control(options: argparse.Namespace) -> int:
     except RequestError as exc:
         complain(str(exc))
         return exc.code
-    except ConfigError:
-        raise
-    except SoftphoneError as exc:
-        complain(str(exc))
-        return ExitCode.FAILURE
     return ExitCode.OK
 
 
@@ -205,7 +200,7 @@ async def _control(options: argparse.Namespace, arguments: dict[str, object]) ->
 
 
 async def _wait(client: DaemonClient, call: dict[str, str], seconds: float) -> None:
-    """Until a call of ours is answered; else the exit status says why it is not."""
+    """Until a call of ours is answered; else it is hung up, and the exit status says why."""
     try:
         async with asyncio.timeout(seconds):
             async for event in client.events():
@@ -216,6 +211,9 @@ async def _wait(client: DaemonClient, call: dict[str, str], seconds: float) -> N
                 if event["event"] == "call-ended":
                     status = event.get("status")
                     raise Finished(code_of(status if isinstance(status, int) else 0), f"{status} {event.get('reason')}")
+    except asyncio.CancelledError:  # Ctrl-C
+        await client.request("hangup", **call)
+        raise
     except TimeoutError:
         await client.request("hangup", **call)
         raise Finished(ExitCode.TIMEOUT, f"nobody answered within {seconds:g} s") from None

@@ -155,11 +155,7 @@ class Calls:
         text = arguments.any_text("text")
         wanted, account = arguments.optional("call"), arguments.optional("account")
         arguments.end()
-        running = [
-            (name, call)
-            for name, call in self._ground.calls()
-            if wanted in (None, call.id) and account in (None, name)
-        ]  # fmt: skip
+        running = self._ground.find(wanted, account)
         if wanted is None and len(running) != 1:
             raise RequestError("say which call")
         for name, call in running:

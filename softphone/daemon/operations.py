@@ -42,6 +42,10 @@ class Ground:
             for call in phone.calls:
                 yield name, call
 
+    def find(self, call: str | None, account: str | None) -> list[tuple[str, Call]]:
+        """Those with this Call-ID, of this account; None: any."""
+        return [(name, one) for name, one in self.calls() if call in (None, one.id) and account in (None, name)]
+
     def call(self, arguments: Arguments) -> tuple[str, Call]:
         """The call that is named, or the only one; ``account`` tells two with the same Call-ID apart.
 
@@ -49,11 +53,7 @@ class Ground:
         """
         wanted, account = arguments.optional("call"), arguments.optional("account")
         arguments.end()
-        found = [
-            (name, call)
-            for name, call in self.calls()
-            if wanted in (None, call.id) and account in (None, name)
-        ]  # fmt: skip
+        found = self.find(wanted, account)
         if len(found) == 1:
             return found[0]
         if found:

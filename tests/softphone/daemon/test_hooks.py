@@ -90,7 +90,7 @@ def test_the_configuration_of_hooks(tmp_path: Path) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
+    for _ in range(1500):
         if condition():
             return
         await asyncio.sleep(0.02)
@@ -178,7 +178,8 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_a_daemon_that_ends_waits_a_moment_for_its_hooks(tmp_path: Path) -> None:
+def test_a_daemon_that_ends_waits_a_moment_for_its_hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks_module, "END_SECONDS", 30.0)
     hooks = f'\n[hooks]\nended = ["sh", "-c", "sleep 0.2; touch {tmp_path}/ended"]\n'
 
     async def test(daemon: Daemon, bob: Softphone) -> None:
