@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -52,6 +53,16 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
             ctl("dial", home, "--account", "work", "--wait", "10", code=ExitCode.BUSY, why="486")
             ctl("dnd", "off")
             ctl("dial", home, "--account", "work", "--wait", "0.2", code=ExitCode.TIMEOUT, why="nobody answered")
+            waiting = subprocess.Popen(
+                [sys.executable, "-m", "softphone.cli", "ctl", "--socket", socket_path, "dial", home, "--wait", "60"],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            assert waiting.stdout is not None
+            assert "calling" in waiting.stdout.readline()
+            waiting.send_signal(signal.SIGINT)
+            assert "given up" in waiting.communicate(timeout=30)[1]
+            assert waiting.returncode == ExitCode.FAILURE
+            assert not any(one["calls"] for one in ctl("status")["accounts"]), "Ctrl-C hangs up"
             ctl("dial", home, "--account", "work")
             ctl("answer", "--account", "home")
             ctl("mute", "on", "--account", "work")

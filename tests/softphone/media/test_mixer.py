@@ -72,3 +72,13 @@ def test_loud_sums_are_bent_and_never_wrap_around() -> None:
     assert KNEE < loud[3] < loud[4] < loud[5] <= 32_767
     assert loud[6] == -loud[4]
     assert len(limit(np.zeros(0, np.int32))) == 0
+
+
+def test_who_is_muted_hears_and_is_not_heard() -> None:
+    mixer = Mixer()
+    one, other = mixer.join(), mixer.join()
+    one.muted = True
+    one.write(level(1000))
+    other.write(level(500))
+    assert not other.read(FRAME).any()
+    assert (one.read(FRAME) == 500).all()
