@@ -10,14 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from ipaddress import IPv6Network, ip_address
 from typing import Any
 
+from mobility.client import ControlClient
 from roamphone_pytest import needs
 from roamphone_pytest.recorder import Recorder
 from roamphone_pytest.stage import IN_TIME, Stage
 from sip_test_env import namespace
+from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.mobility_nodes import MobilityNodes
-from sip_test_env.movements import bound
 from sip_test_env.network import TestNetwork
 from softphone.config import Account
 from softphone.events import Handover
@@ -55,7 +57,24 @@ class StandingNetwork:
             self.network.move(plan.visited_a.name)
         for user in plan.users:
             self.network.run(NODE, ["kamcmd", "-s", self._control, "ul.rm", "location", user])
-        asyncio.run(bound(self.nodes.runtime("mn") / "control.sock"))
+        asyncio.run(self._away(plan.visited_a.prefix))
+
+    async def _away(self, prefix: IPv6Network) -> None:
+        """Until the home agent knows an address of the terminal there. Raises `EnvironmentFailure`."""
+        deadline = time.monotonic() + IN_TIME
+        async with ControlClient(self.nodes.runtime("mn") / "control.sock") as client:
+            while time.monotonic() < deadline:
+                status: Any = await client.status()
+                terminal = status["node"]["mobile_node"]
+                present = terminal["movement"]["present"]
+                there = present is not None and ip_address(present["address"]) in prefix
+                if there and terminal["registration"]["state"] == "bound" and not terminal["handover_under_way"]:
+                    return
+                await asyncio.sleep(0.02)
+        raise EnvironmentFailure(
+            f"the terminal has not arrived in {prefix} within {IN_TIME:g} s; its log:\n"
+            f"{self.nodes.log('mn').read_text(errors='replace')[-1500:]}"
+        )
 
     @property
     def _control(self) -> str:

@@ -79,41 +79,6 @@ def test_phones_at_a_server(pytester: pytest.Pytester) -> None:
     assert {"200", "486"} <= statuses
 
 
-MOVES = """
-import asyncio
-from roamphone_pytest.assertions import assert_flow, assert_mos
-
-
-async def test_a_call_that_goes_along(sip_network):
-    async with sip_network.phone("6002") as fixed, sip_network.mobile_phone("6001") as mobile:
-        await fixed.registered(10)
-        await mobile.registered(10)
-        call, other = await sip_network.connect(fixed, mobile)
-        handover = await sip_network.move(mobile, "visited-b")
-        assert handover.from_address != handover.to_address
-        await asyncio.sleep(1.5)
-        assert_mos(call, 3.0)
-        assert_mos(other, 3.0)
-        await call.hangup()
-        await other.ended(5)
-        assert_flow(sip_network.flow(fixed), "INVITE [407 ACK INVITE] 100 180 200 ACK BYE [407 BYE] 200")
-        assert_flow(sip_network.flow(mobile), "INVITE [100] 180 200 ACK BYE 200")  # the other side heard of nothing
-
-
-async def test_as_at_the_beginning(sip_network):
-    assert sip_network.network.location == "visited-a"
-    async with sip_network.mobile_phone("6001") as mobile:
-        await mobile.registered(10)
-"""
-
-
-@pytest.mark.root
-@pytest.mark.interop
-def test_a_phone_that_moves(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(test_moves=MOVES)
-    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
-
-
 def test_what_is_missing_is_named(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makepyfile("async def test_it(sip_proxy): pass")
     monkeypatch.setattr(needs, "ADMINISTRATION", ())

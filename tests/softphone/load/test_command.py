@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from roamphone_pytest.server import SipProxy
+from softphone.cli import main
+from softphone.exit_code import ExitCode
 
 pytestmark = pytest.mark.interop
 
@@ -58,16 +60,16 @@ def run(scenario: Path, *options: str, **more: Any) -> subprocess.CompletedProce
 
 def test_two_processes_and_both_reports(scenario: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    done = run(scenario, "--rate", "6", "--concurrent", "20", "--duration", "2", "--processes", "2",
+    done = run(scenario, "--rate", "6", "--concurrent", "20", "--duration", "1", "--processes", "2",
                "--json", "--report", str(page))  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["ok"]
     assert report["processes"] == 2
-    assert report["calls"]["begun"] == report["calls"]["answered"] == 12
-    assert report["mos"]["answerers"]["count"] == 12
-    assert report["post_dial_delay"]["count"] == 12
-    assert "12 calls" in done.stderr
+    assert report["calls"]["begun"] == report["calls"]["answered"] == 6
+    assert report["mos"]["answerers"]["count"] == 6
+    assert report["post_dial_delay"]["count"] == 6
+    assert "6 calls" in done.stderr
     assert "everything held" in page.read_text()
 
 
@@ -93,22 +95,23 @@ def test_ctrl_c_ends_the_calls_and_the_report_is_written(scenario: Path, tmp_pat
     assert "interrupted" in page.read_text()
 
 
-def test_expectations_that_fail_are_the_exit_status(scenario: Path) -> None:
-    scenario.write_text(scenario.read_text().replace("ring = 0.1", "status = 603"))
-    done = run(scenario, "--concurrent", "1", "--calls", "1")
-    assert done.returncode == 1
-    assert "1 x 603 Decline" in done.stdout
-    assert "answered at least 1: 0, FAILS" in done.stdout
+def test_expectations_that_fail_and_mistakes(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, command = scenario.read_text(), ["load", "--scenario", str(scenario)]
+    scenario.write_text(text.replace("ring = 0.1", "status = 603"))
+    assert main([*command, "--concurrent", "1", "--calls", "1"]) == ExitCode.FAILURE
+    told = capsys.readouterr().out
+    assert "1 x 603 Decline" in told
+    assert "answered at least 1: 0, FAILS" in told
 
-
-def test_mistakes(scenario: Path) -> None:
-    assert "--rate: 0 is not between" in run(scenario, "--rate", "0").stderr
-    wrong = run(scenario, "--report", "/nowhere/report.html")
-    assert (wrong.returncode, "--report: /nowhere is no directory" in wrong.stderr) == (2, True)
-    scenario.write_text(scenario.read_text().replace("secret-alice", "wrong"))
-    refused = run(scenario, "--duration", "1")
-    assert refused.returncode == 1
-    assert "registration failed: 401" in refused.stderr
+    scenario.write_text(text.replace("secret-alice", "wrong"))
+    assert main([*command, "--duration", "1"]) == ExitCode.FAILURE
+    assert "registration failed: 401" in capsys.readouterr().err
+    for options, why in (
+        (("--rate", "0"), "--rate: 0 is not between 0.001 and 10000"),
+        (("--report", "/nowhere/report.html"), "--report: /nowhere is no directory"),
+    ):
+        assert main([*command, *options]) == ExitCode.USAGE
+        assert why in capsys.readouterr().err
 
 
 CLUSTER = """
@@ -138,3 +141,31 @@ def test_a_cluster_of_two(scenario: Path, tmp_path: Path) -> None:
     assert (report["processes"], report["troubles"]) == (2, [])
     assert report["calls"]["answered"] == 6
     assert report["mos"]["all"]["count"] == 12
+
+
+def test_a_process_that_dies_is_told_and_the_others_go_on(scenario: Path) -> None:
+    scenario.write_text(scenario.read_text().replace("talk = 1.5", "talk = 2.5"))
+    command = [
+        *SOFTPHONE,
+        "--scenario",
+        str(scenario),
+        "--concurrent",
+        "4",
+        "--calls",
+        "4",
+        "--processes",
+        "2",
+        "--json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
+        assert load.stderr is not None
+        while "4 calls" not in (line := load.stderr.readline()):
+            assert line, "it has ended"
+        children = Path(f"/proc/{load.pid}/task/{load.pid}/children").read_text().split()
+        assert len(children) == 2
+        os.kill(int(children[1]), signal.SIGKILL)  # the first one has the answerer
+        out, _ = load.communicate(timeout=60)
+    assert load.returncode == 1
+    report = json.loads(out)
+    assert report["troubles"] == ["a process has died in the middle of its share: see above"]
+    assert report["calls"]["answered"] == 2
