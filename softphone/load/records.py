@@ -11,9 +11,9 @@ from typing import Any, Self
 class Outcome(StrEnum):
     ANSWERED = "answered"
     REFUSED = "refused"
-    "With a final response."
+    "With a final response; 408 or 503 also where none came."
     FAILED = "failed"
-    "Nobody could be reached, or the agreement failed."
+    "It could not begin, or the agreement failed."
     TIMEOUT = "timeout"
     "Not answered in time."
     INTERRUPTED = "interrupted"

@@ -45,7 +45,7 @@ Tell = Callable[[CallRecord | Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Player:
+class Party:
     """An account with its password, and the network that it uses."""
 
     account: Account
@@ -60,8 +60,8 @@ class Share:
     """What one process does. Goes to other processes and machines by pickle."""
 
     offer: Offer
-    callers: tuple[Player, ...]
-    answerers: tuple[Player, ...]
+    callers: tuple[Party, ...]
+    answerers: tuple[Party, ...]
     targets: tuple[str, ...]
     calling: Behaviour
     answering: Behaviour
@@ -73,8 +73,8 @@ def shares(scenario: Scenario, offer: Offer, processes: int) -> list[Share]:
     Accounts are dealt out; where there are more processes than callers, several processes call for the same account.
     Answerers are in one process each: what comes for them is to ring once.
     """
-    callers = [_player(entry) for entry in scenario.callers]
-    answerers = [_player(entry) for entry in scenario.answerers]
+    callers = [_party(entry) for entry in scenario.callers]
+    answerers = [_party(entry) for entry in scenario.answerers]
     offers = replace(offer, think=scenario.calling.think).shares(processes)
     count = len(offers)
     return [
@@ -90,11 +90,11 @@ def shares(scenario: Scenario, offer: Offer, processes: int) -> list[Share]:
     ]
 
 
-def _player(entry: AccountEntry) -> Player:
+def _party(entry: AccountEntry) -> Party:
     home = None
     if entry.network is Network.HOME:
         home = entry.home_socket or default_home_socket()
-    return Player(replace(entry.account(), max_calls=MOST_CALLS), home)
+    return Party(replace(entry.account(), max_calls=MOST_CALLS), home)
 
 
 class Running:
@@ -318,12 +318,12 @@ async def running(share: Share, tell: Tell) -> AsyncIterator[Running]:
     """With all phones registered; they are closed at the end. Raises SoftphoneError, TimeoutError."""
     async with AsyncExitStack() as stack:
 
-        async def start(player: Player) -> Softphone:
-            phone = await stack.enter_async_context(Softphone(player.account, player.sockets()))
+        async def start(party: Party) -> Softphone:
+            phone = await stack.enter_async_context(Softphone(party.account, party.sockets()))
             return phone
 
-        callers = [await start(player) for player in share.callers]
-        answerers = [await start(player) for player in share.answerers]
+        callers = [await start(party) for party in share.callers]
+        answerers = [await start(party) for party in share.answerers]
         for phone in (*callers, *answerers):
             if phone.account.register:
                 await phone.registered(REGISTERED_IN_TIME)

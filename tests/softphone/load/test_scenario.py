@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import wave
 from pathlib import Path
 
@@ -113,6 +115,13 @@ def test_answerers_without_a_port_cannot_be_called(tmp_path: Path) -> None:
 def test_accounts_are_dealt_out(tmp_path: Path) -> None:
     scenario = read_scenario(written(tmp_path, 'answerers = ["carol"]\n'))
     work = shares(scenario, Offer(3, 30, 10.0, 100), 3)
-    assert [[player.account.user for player in share.callers] for share in work] == [["alice"], ["bob"], ["alice"]]
+    assert [[party.account.user for party in share.callers] for share in work] == [["alice"], ["bob"], ["alice"]]
     assert [len(share.answerers) for share in work] == [1, 0, 0]
     assert [share.offer.rate for share in work] == [1, 1, 1]
+
+
+def test_a_cluster_without_dask_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "softphone.load.cluster", raising=False)
+    with pytest.raises(ConfigError, match=r"pip install 'roamphone\[cluster\]'"):
+        importlib.import_module("softphone.load.cluster")
