@@ -19,7 +19,7 @@ from typing import Any
 
 from mobility.client import HostClient
 from mobility.net.loop import prefer_this_process
-from softphone.calls.call import Call
+from softphone.calls.dialog_call import DialogCall
 from softphone.config import Account
 from softphone.media.codecs import codec_named
 from softphone.media.files import WavRecorder, WavSource
@@ -39,7 +39,7 @@ class PhoneAgent:
 
     def __init__(self) -> None:
         self._phone: Softphone | None = None
-        self._call: Call | None = None
+        self._call: DialogCall | None = None
         self._recorder: WavRecorder | None = None
 
     async def close(self) -> None:
@@ -55,7 +55,7 @@ class PhoneAgent:
         return self._phone
 
     @property
-    def call(self) -> Call:
+    def call(self) -> DialogCall:
         if self._call is None:
             raise RuntimeError("there is no call")
         return self._call

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SoftphoneError,
         SubscriptionError,
         TransportError,
+        Unsupported,
     )
     from softphone.events import (
         CallAnswered,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         DeviceLost,
         DialogsChanged,
         EndedBy,
+        EngineLost,
         Event,
         Handover,
         InfoReceived,
@@ -78,7 +80,9 @@ if TYPE_CHECKING:
     from softphone.people.contacts import Contacts
     from softphone.people.history import History
     from softphone.phone import Softphone
+    from softphone.pjsua.phone import PjsuaPhone
     from softphone.sip.transport import Transport
+    from softphone.telephone import Telephone
 
 _PLACES = {
     "softphone.accounts.accounts": ("Phones",),
@@ -98,6 +102,7 @@ _PLACES = {
         "SoftphoneError",
         "SubscriptionError",
         "TransportError",
+        "Unsupported",
     ),
     "softphone.events": (
         "CallAnswered",
@@ -124,6 +129,7 @@ _PLACES = {
         "DeviceLost",
         "DeviceChanged",
         "EndedBy",
+        "EngineLost",
         "Event",
         "Handover",
         "InfoReceived",
@@ -152,7 +158,9 @@ _PLACES = {
     "softphone.people.contacts": ("Contacts",),
     "softphone.people.history": ("History",),
     "softphone.phone": ("Softphone",),
+    "softphone.pjsua.phone": ("PjsuaPhone",),
     "softphone.sip.transport": ("Transport",),
+    "softphone.telephone": ("Telephone",),
 }
 _HOMES = {name: place for place, names in _PLACES.items() for name in names}
 
@@ -192,6 +200,7 @@ __all__ = [
     "DialogsChanged",
     "DigitMethod",
     "EndedBy",
+    "EngineLost",
     "Event",
     "FileError",
     "Handover",
@@ -211,6 +220,7 @@ __all__ = [
     "PcmSource",
     "PhoneTrace",
     "Phones",
+    "PjsuaPhone",
     "Playback",
     "Presence",
     "PresenceChanged",
@@ -225,11 +235,13 @@ __all__ = [
     "SrtpMode",
     "SubscriptionChanged",
     "SubscriptionError",
+    "Telephone",
     "TransferProgress",
     "TransferRequest",
     "Transport",
     "TransportError",
     "Unregistered",
+    "Unsupported",
     "WavRecorder",
     "WavSource",
 ]

@@ -38,6 +38,13 @@ class CallRejected(CallError):
         self.reason = reason
 
 
+class Unsupported(CallError):
+    """The engine of an account cannot do this."""
+
+    def __init__(self, engine: str, what: str) -> None:
+        super().__init__(f"the engine {engine} cannot do this ({what}): give the account the engine roamphone")
+
+
 class SubscriptionError(SoftphoneError):
     """The other side does not tell what we want to know."""
 

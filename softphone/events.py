@@ -297,6 +297,14 @@ class DeviceLost(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLost(Event):
+    """The process of another engine has ended; its calls with it. It is started again."""
+
+    engine: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConferenceChanged(Event):
     """Somebody joined or left a conference."""
 

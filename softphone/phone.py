@@ -10,11 +10,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from ipaddress import ip_address
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from softphone.calls.call import Call, CallState
-from softphone.calls.conference import Conference
+from softphone.calls.dialog_call import DialogCall
 from softphone.calls.handovers import watch_handovers
 from softphone.calls.incoming import IncomingCall
 from softphone.calls.outgoing import DialOptions, OutgoingCall
@@ -25,8 +23,6 @@ from softphone.events import (
     CallRefused,
     DialogsChanged,
     Event,
-    EventHub,
-    Listener,
     MailboxChanged,
     PresenceChanged,
 )
@@ -47,6 +43,7 @@ from softphone.sip.message import Request
 from softphone.sip.tls import TlsSettings
 from softphone.sip.transport import Flow
 from softphone.sip.uri import SipUri
+from softphone.telephone import Telephone
 from softphone.user_agent.agent import Agent, Media
 from softphone.user_agent.capabilities import capabilities, refuse_early
 from softphone.user_agent.messages import send_message, take_message
@@ -60,13 +57,15 @@ MediaFactory = Callable[[Sockets, str], Awaitable[Media]]
 "Opens the audio of one call on a local address."
 
 
-class Softphone:
-    """One account and its calls. All methods belong to the event loop that entered the context.
+class Softphone(Telephone):
+    """A telephone of our own SIP and media.
 
     ``mobility``: the runtime directory of a mobility process (``host.sock``, ``control.sock``): the phone lives at the
     home address, and `Handover` is among its events. ``log`` puts the calls into a history. ``media`` replaces the
     audio of calls (tests, other media engines); ``random`` and ``jitter`` the dice.
     """
+
+    engine = "roamphone"
 
     def __init__(
         self, account: Account, sockets: Sockets | None = None, *, mobility: str | os.PathLike[str] | None = None,
@@ -75,9 +74,7 @@ class Softphone:
         trace: Callable[[Traced], None] | None = None, media_trace: PacketTrace | None = None,
         log: CallLog | None = None,
     ) -> None:  # fmt: skip
-        self.account = account
-        self.do_not_disturb = False
-        "Refuse all calls that come in, as busy (486)."
+        super().__init__(account)
         if mobility is not None:
             if sockets is not None:
                 raise ConfigError("the sockets come from the mobility process, or are given; choose one")
@@ -88,10 +85,8 @@ class Softphone:
         self._jitter = jitter
         self._names = names
         self.media_trace = media_trace
-        "Told of every packet of the calls that begin from now on, see `MediaSession.trace`."
         self._traces: list[Callable[[Traced], None]] = [] if trace is None else [trace]
         self._log = log
-        self._hub = EventHub()
         self._agent: Agent | None = None
         self._registration: Registration | None = None
         self._subscriptions: Subscriptions | None = None
@@ -99,17 +94,7 @@ class Softphone:
         self._mailbox: Subscription[MessageSummary] | None = None
         self._arrived: asyncio.Queue[IncomingCall | None] = asyncio.Queue()
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def start(self) -> None:
-        """Bind the sockets and begin to register. Raises TransportError, ConfigError."""
         account = self.account
         host = account.local_host
         if host is None:
@@ -141,7 +126,6 @@ class Softphone:
             self._agent.spawn(watch_handovers(self._sockets.control, self._hub), "handovers")
 
     async def close(self) -> None:
-        """Hang up all calls, unregister, close the sockets; takes a few seconds at most."""
         agent = self._agent
         if agent is None:
             return
@@ -175,60 +159,28 @@ class Softphone:
 
     # use
 
-    async def dial(self, target: str, *, anonymous: bool = False, late_offer: bool = False) -> Call:
-        """Call a SIP URI, ``user@host``, or a number at our own domain.
-
-        ``anonymous`` hides from the other side who calls (RFC 3323); ``late_offer`` lets it propose the session.
-        Returns when the INVITE is out; `Call.answered` waits for the rest. Raises TransportError, SipParseError.
-        """
+    async def dial(self, target: str, *, anonymous: bool = False, late_offer: bool = False) -> DialogCall:
         agent = self._running()
         call = OutgoingCall(agent, agent.peer_uri(target), DialOptions(anonymous=anonymous, late_offer=late_offer))
         await call.begin()
         return call
 
-    async def _call(self, target: SipUri, headers: Headers) -> Call:
+    async def _call(self, target: SipUri, headers: Headers) -> DialogCall:
         call = OutgoingCall(self._running(), target, DialOptions(headers=headers))
         await call.begin()
         return call
 
-    async def focus(self, call: Call) -> None:
-        """Talk to this one: answer it or end its hold, after all others were put on hold.
-
-        Raises CallError, ChangeRefused, TransportError.
-        """
-        for other in self.calls:
-            if other is not call and other.state is CallState.CONFIRMED and not other.on_hold:
-                await other.hold()
-        if isinstance(call, IncomingCall) and call.state in (CallState.CALLING, CallState.RINGING):
-            await call.answer()
-        elif call.on_hold:
-            await call.resume()
-
-    async def conference(self, *calls: Call) -> Conference:
-        """Let the other sides of answered calls hear each other, and us: `Conference.local` (mixed here, N-1).
-
-        Calls on hold are resumed. Raises CallError, ChangeRefused, TransportError.
-        """
-        made = Conference(self._hub)
-        for call in calls:
-            await made.add(call)
-        return made
-
     async def message(self, target: str, text: str) -> None:
-        """Send a text (RFC 3428). Raises CallRejected, TransportError, SipParseError."""
         agent = self._running()
         await send_message(agent, agent.peer_uri(target).bare(), text)
 
     def watch_presence(self, target: str) -> Subscription[Presence]:
-        """How somebody is to be reached (RFC 3856), from now on: `PresenceChanged`. Raises SipParseError."""
         return self.subscribe(target, PRESENCE, PresenceChanged)
 
     def watch_calls(self, target: str) -> Subscription[DialogInfo]:
-        """Which calls somebody has (RFC 4235), from now on: `DialogsChanged`. Raises SipParseError."""
         return self.subscribe(target, DIALOG, DialogsChanged)
 
     def watch_mailbox(self, target: str | None = None) -> Subscription[MessageSummary]:
-        """What is in a mailbox (RFC 3842), None: ours, from now on: `MailboxChanged`. Raises SipParseError."""
         return self.subscribe(str(self.account.aor) if target is None else target, MESSAGE_SUMMARY, MailboxChanged)
 
     def subscribe(
@@ -245,10 +197,6 @@ class Softphone:
         return subscriptions.add(agent.peer_uri(target).bare(), package, seconds, tell)
 
     def publish(self, presence: Presence) -> None:
-        """Tell the server how we are to be reached (RFC 3903), from now on. `Published` or `PublicationFailed` follow.
-
-        Taken back when the phone is closed. Raises PackageError for what is no activity.
-        """
         agent = self._running()
         body = print_pidf(presence, str(agent.account.aor), agent.account.instance_urn)
         if self._publication is None:
@@ -268,28 +216,20 @@ class Softphone:
         self._mailbox = self.watch_mailbox()
 
     async def incoming(self) -> AsyncIterator[IncomingCall]:
-        """The calls that come in, until the phone is closed. For one reader."""
         while (call := await self._arrived.get()) is not None:
             yield call
         self._arrived.put_nowait(None)
 
     def watch_messages(self, tell: Callable[[Traced], None]) -> None:
-        """Tell every SIP message from now on, also when the phone is started later."""
         self._traces.append(tell)
 
-    def events(self) -> Listener:
-        """An async iterator over everything that happens from now on."""
-        return self._hub.listen()
-
     async def registered(self, timeout: float | None = None) -> None:
-        """Until the registrar has accepted us. Raises RegistrationError when it refuses for good, TimeoutError."""
         if self._registration is None:
             raise SoftphoneError("the phone is not running: enter it with 'async with'")
         await self._registration.wait(timeout)
 
     @property
     def is_registered(self) -> bool:
-        """The registrar knows where we are, at this moment."""
         return self._registration is not None and self._registration.registered
 
     @property
@@ -298,12 +238,10 @@ class Softphone:
 
     @property
     def host(self) -> str:
-        """The local address: what stands in Contact, Via and SDP."""
         return self._running().endpoint.host
 
     @property
     def port(self) -> int:
-        """The port of UDP and TCP."""
         return self._running().endpoint.port
 
     @property
@@ -396,7 +334,7 @@ class Softphone:
         except SipParseError as exc:
             transaction.respond(400, f"Bad Request ({exc})")
             return
-        old: Call | None = None
+        old: DialogCall | None = None
         if call.replaces is not None:
             old = agent.dialogs.get(call.replaces.dialog)
             if (status := _replaceable(old, early_only=call.replaces.early_only)) is not None:
@@ -404,7 +342,7 @@ class Softphone:
                 return
         agent.spawn(self._prepare(call, old), f"incoming {call.id}")
 
-    async def _prepare(self, call: IncomingCall, old: Call | None) -> None:
+    async def _prepare(self, call: IncomingCall, old: DialogCall | None) -> None:
         try:
             good = await call.prepare()
         except Exception as exc:
@@ -446,7 +384,7 @@ async def _to_the_end(work: Coroutine[object, object, None]) -> None:
         raise
 
 
-def _replaceable(old: Call | None, *, early_only: bool) -> int | None:
+def _replaceable(old: DialogCall | None, *, early_only: bool) -> int | None:
     """The status with which an INVITE that wants to replace this call is refused, or None (RFC 3891 section 3)."""
     if old is None or (old.state is not CallState.CONFIRMED and old.incoming):
         return 481

@@ -34,7 +34,9 @@ from softphone.paths import default_home_socket, default_path
 from softphone.people.call_log import CallLog
 from softphone.people.history import History
 from softphone.phone import Softphone
+from softphone.pjsua.phone import PjsuaPhone, check
 from softphone.sip.uri import unescape
+from softphone.telephone import Telephone
 
 
 class Network(StrEnum):
@@ -44,6 +46,15 @@ class Network(StrEnum):
     "The one that this machine is in."
     HOME = "home"
     "The home network, wherever the machine is: the mobile home address (`mobility mn` has to run)."
+
+
+class Engine(StrEnum):
+    """What makes an account's calls."""
+
+    ROAMPHONE = "roamphone"
+    "Our own SIP and media."
+    PJSUA2 = "pjsua2"
+    "PJSUA2, in a process of its own, over IPv4."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +69,7 @@ class AccountEntry:
     network: Network = Network.DIRECT
     home_socket: Path | None = None
     "``host.sock`` of the mobility process; None: where `mobility mn` puts it."
+    engine: Engine = Engine.ROAMPHONE
 
     def account(self) -> Account:
         """With the passwords. May take long (a command may ask a person). Raises ConfigError."""
@@ -68,9 +80,18 @@ class AccountEntry:
 
     def sockets(self) -> Sockets:
         """Of the network that the account uses."""
-        if self.network is Network.DIRECT:
-            return DirectSockets()
-        return HomeSockets(default_home_socket() if self.home_socket is None else self.home_socket)
+        return DirectSockets() if self.network is Network.DIRECT else HomeSockets(self._host_socket)
+
+    def phone(self, account: Account, log: CallLog | None = None) -> Telephone:
+        """Its phone, not started yet; ``account`` is what `account` gave, or a variation of it."""
+        if self.engine is Engine.PJSUA2:
+            mobility = None if self.network is Network.DIRECT else self._host_socket.parent
+            return PjsuaPhone(account, mobility=mobility, log=log)
+        return Softphone(account, self.sockets(), log=log)
+
+    @property
+    def _host_socket(self) -> Path:
+        return default_home_socket() if self.home_socket is None else self.home_socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +143,19 @@ def _entry(name: str, table: Table, path: Path) -> AccountEntry:
     ice, turn_password = read_ice(table.table("ice"), beside)
     network = table.optional("network", one_of(Network)) or Network.DIRECT
     home_socket = table.optional("home_socket", a_path)
+    engine = table.optional("engine", one_of(Engine)) or Engine.ROAMPHONE
     table.end()
     if home_socket is not None and network is Network.DIRECT:
         raise table.error("home_socket", 'is for network = "home"')
     try:
         account = Account(user=unescape(address.user or ""), domain=address.host, ice=ice, **settings)
+        if engine is Engine.PJSUA2:
+            check(account)
     except ConfigError as exc:
         raise table.error(None, str(exc)) from None
     return AccountEntry(
         name=name, settings=account, password=password, turn_password=turn_password, network=network,
-        home_socket=None if home_socket is None else beside / home_socket,
+        home_socket=None if home_socket is None else beside / home_socket, engine=engine,
     )  # fmt: skip
 
 
@@ -150,7 +174,7 @@ class Changed(NamedTuple):
     "Have calls, and go on with what they had until `Phones.apply` is called again."
 
 
-PhoneFactory = Callable[[AccountEntry, Account], Softphone]
+PhoneFactory = Callable[[AccountEntry, Account], Telephone]
 "Makes the phone of an account, whose password has been read."
 
 
@@ -164,10 +188,10 @@ class Phones:
         self, configuration: PhoneConfiguration, make: PhoneFactory | None = None, *, history: History | None = None
     ) -> None:
         self.configuration = configuration
-        self.running: dict[str, Softphone] = {}
+        self.running: dict[str, Telephone] = {}
         self.failures: dict[str, SoftphoneError] = {}
         "Accounts that could not start (no password, no home address, port in use), and why."
-        self.on_start: list[Callable[[str, Softphone], None]] = []
+        self.on_start: list[Callable[[str, Telephone], None]] = []
         "Told of every phone that starts, before it sends anything."
         self.on_apply: Callable[[], None] = lambda: None
         "Told when another configuration counts."
@@ -200,7 +224,7 @@ class Phones:
             await self.close()
             raise
 
-    async def start_one(self, name: str) -> Softphone:
+    async def start_one(self, name: str) -> Telephone:
         """Start an account that does not run, also again after a failure. Raises ConfigError, TransportError."""
         if name in self.running:
             return self.running[name]
@@ -252,9 +276,9 @@ class Phones:
     async def _end(self, name: str) -> None:
         await self.running.pop(name).close()
 
-    def _phone(self, entry: AccountEntry, account: Account) -> Softphone:
+    def _phone(self, entry: AccountEntry, account: Account) -> Telephone:
         log = None if self.history is None else CallLog(self.history, entry.name)
-        return Softphone(account, entry.sockets(), log=log)
+        return entry.phone(account, log)
 
     async def close(self) -> None:
         """End all of them, side by side."""
@@ -262,13 +286,13 @@ class Phones:
         phones, self.running = list(self.running.values()), {}
         await asyncio.gather(*(phone.close() for phone in phones))
 
-    def __getitem__(self, name: str) -> Softphone:
+    def __getitem__(self, name: str) -> Telephone:
         """The running phone of that name. Raises ConfigError, or why it could not start."""
         if name in self.running:
             return self.running[name]
         raise self.failures.get(name) or ConfigError(f"the account {name!r} does not run")
 
-    def choose(self, target: str) -> Softphone:
+    def choose(self, target: str) -> Telephone:
         """Who calls a target: an account at its domain, else the default, else the first that runs.
 
         Raises ConfigError when none runs.

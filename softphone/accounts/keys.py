@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum, StrEnum
 
-from softphone.accounts.accounts import Network
+from softphone.accounts.accounts import Engine, Network
 from softphone.config import Account, AutoAnswer, Consent
 from softphone.media.keying import Keying, SrtpMode
 from softphone.sip.transport import Transport
@@ -34,6 +34,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "auth_user": ("text", "name for the login, where it is not the part before the @"),
     "display_name": ("text", "what others see"),
     "network": ("choice", "direct, or home: the mobile home address"),
+    "engine": ("choice", "roamphone, or pjsua2: another engine, over IPv4"),
     "home_socket": ("file", "host.sock of the mobility process"),
     "register": ("truth", "tell the server where we are; else calls go directly to addresses"),
     "registrar": ("text", "URI of the registrar; else of the domain"),
@@ -71,6 +72,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
 "Kind and meaning of every key, in the order of a form."
 CHOICES: dict[str, tuple[str, ...]] = {
     "network": tuple(Network),
+    "engine": tuple(Engine),
     "transport": tuple(Transport),
     "srtp": tuple(SrtpMode),
     "transfers": tuple(Consent),
@@ -87,7 +89,7 @@ def account_keys() -> list[AccountKey]:
     """All of them."""
     defaults = {
         field.name: _plain(field.default) for field in fields(Account) if field.default is not MISSING
-    } | {"password": None, "network": Network.DIRECT.value}  # fmt: skip
+    } | {"password": None, "network": Network.DIRECT.value, "engine": Engine.ROAMPHONE.value}  # fmt: skip
     return [
         AccountKey(name, kind, meaning, defaults.get(name), tuple(map(str, CHOICES.get(name, ()))))
         for name, (kind, meaning) in MEANINGS.items()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from softphone.calls.call import Call, CallState
+from softphone.calls.call import CallState
+from softphone.calls.dialog_call import DialogCall
 from softphone.calls.leg import Leg
 from softphone.config import AutoAnswer
 from softphone.errors import CallError
@@ -31,7 +32,7 @@ RING_AGAIN = 60.0
 NO_PRACK = 504
 
 
-class IncomingCall(Call):
+class IncomingCall(DialogCall):
     """A call from somebody."""
 
     def __init__(self, agent: Agent, transaction: ServerTransaction) -> None:
@@ -146,7 +147,7 @@ class IncomingCall(Call):
         if not late_offer:
             await self._start_media()
 
-    async def take_over(self, old: Call) -> None:
+    async def take_over(self, old: DialogCall) -> None:
         """Answer in the place of another call of ours, which ends (RFC 3891 section 3). Raises CallError."""
         sound = old if old.state is CallState.CONFIRMED else None
         await self.answer()

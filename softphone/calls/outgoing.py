@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from softphone.calls.call import Call, CallState
+from softphone.calls.call import CallState
+from softphone.calls.dialog_call import DialogCall
 from softphone.calls.leg import CREDENTIALS, Leg
 from softphone.errors import TransportError
 from softphone.events import CallEarlyMedia, CallProgress, CallRedirected, EndedBy
@@ -45,7 +46,7 @@ class DialOptions:
     "Further header fields of the INVITE."
 
 
-class OutgoingCall(Call):
+class OutgoingCall(DialogCall):
     """A call to somebody."""
 
     def __init__(self, agent: Agent, uri: SipUri, options: DialOptions | None = None) -> None:

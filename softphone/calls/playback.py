@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softphone.calls.sound import Sound
 from softphone.errors import CallError, SoftphoneError
@@ -13,7 +14,9 @@ from softphone.media.events import AudioFailed, MediaEvent, PlaybackEnded
 from softphone.media.files import FileError, SamplesSource, read_sound
 from softphone.media.pcm import PcmSource
 from softphone.media.tracks import MediaStreamTrack, TrackSource
-from softphone.user_agent.agent import Agent
+
+if TYPE_CHECKING:
+    from softphone.calls.call import CallHost
 
 Playable = AudioSource | MediaStreamTrack | Path | str
 "Sound from a program, a track of aiortc, or a file in any format that FFmpeg reads."
@@ -67,8 +70,8 @@ class Playback:
 class Player:
     """The playbacks of one call: at most one at a time."""
 
-    def __init__(self, agent: Agent, sound: Sound, tell: Callable[[MediaEvent], None]) -> None:
-        self._agent = agent
+    def __init__(self, host: CallHost, sound: Sound, tell: Callable[[MediaEvent], None]) -> None:
+        self._host = host
         self._sound = sound
         self._tell = tell
         self._playback: Playback | None = None
@@ -93,9 +96,9 @@ class Player:
             return playback
         self._playback, playback.source = playback, source
         if isinstance(source, TrackSource):
-            playback.fetching = self._agent.spawn(self._follow(playback, source), "track")
+            playback.fetching = self._host.spawn(self._follow(playback, source), "track")
         elif isinstance(sound, Path | str):
-            playback.fetching = self._agent.spawn(self._load(playback, sound), f"read {sound}")
+            playback.fetching = self._host.spawn(self._load(playback, sound), f"read {sound}")
         return playback
 
     def heard(self, event: MediaEvent) -> None:

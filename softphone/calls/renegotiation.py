@@ -27,7 +27,7 @@ from softphone.user_agent.agent import MAX_CHALLENGES
 from softphone.user_agent.capabilities import SDP, capabilities, reason_of
 
 if TYPE_CHECKING:
-    from softphone.calls.call import Call
+    from softphone.calls.dialog_call import DialogCall
 
 TRIES = 5
 "Of one change, against 491 and the like."
@@ -42,7 +42,7 @@ GONE = frozenset([408, 481])
 class Renegotiation:
     """Of one call."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: DialogCall) -> None:
         self.on_hold = False
         "We hold the other side."
         self.inviting = False

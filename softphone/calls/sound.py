@@ -8,18 +8,18 @@ from softphone.errors import CallError
 from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.events import AudioFailed, MediaEvent, PlaybackEnded
 from softphone.media.recorder import CallRecorder
-from softphone.user_agent.agent import Media
+from softphone.user_agent.agent import SoundSession
 
 
 class Sound:
     """Outlives its media sessions: a call that forks may change them, and after the end the last counters are known."""
 
     def __init__(self, tell: Callable[[MediaEvent], None]) -> None:
-        self.media: Media | None = None
+        self.media: SoundSession | None = None
         self.flows = False
         "The session was started."
         self._tell = tell
-        self._ended: Media | None = None
+        self._ended: SoundSession | None = None
         self._source: AudioSource | None = None
         self._sink: AudioSink | None = None
         self._microphone: AudioSource | None = None
@@ -29,7 +29,7 @@ class Sound:
         self._muted = False
         self._music: AudioSource | None = None
 
-    def use(self, media: Media | None) -> Media | None:
+    def use(self, media: SoundSession | None) -> SoundSession | None:
         """This session from now on; returns the one before."""
         before, self.media, self.flows = self.media, media, False
         if before is not None:
@@ -47,7 +47,7 @@ class Sound:
             await self.media.start()
             self.flows = True
 
-    def end(self) -> Media | None:
+    def end(self) -> SoundSession | None:
         """Returns the session to close."""
         self._ended, self.media = self.media, None
         return self._ended
@@ -57,7 +57,7 @@ class Sound:
         media = self._ended if self.media is None else self.media
         return None if media is None else media.statistics()
 
-    def belongs(self, media: Media | None) -> bool:
+    def belongs(self, media: SoundSession | None) -> bool:
         """Whether this session is, or was, the call's."""
         return media is not None and media in (self.media, self._ended)
 
@@ -120,7 +120,7 @@ class Sound:
         self.record(other._sink)
 
     @property
-    def session(self) -> Media:
+    def session(self) -> SoundSession:
         if self.media is None:
             raise CallError("the call has no sound now: it has ended, or not begun")
         return self.media

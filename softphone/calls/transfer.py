@@ -18,6 +18,7 @@ from softphone.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from softphone.calls.call import Call
+    from softphone.calls.dialog_call import DialogCall
 
 OUTCOME_SECONDS = 180.0
 "How long the other side may take to reach the target of a transfer."
@@ -124,7 +125,7 @@ class TransferRequest:
 class Transfers:
     """Both roles, for one call."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: DialogCall) -> None:
         self.request: TransferRequest | None = None
         self.notifying = False
         "The other side is still to be told how a transfer ended: the dialog outlives the call for that."
@@ -139,7 +140,7 @@ class Transfers:
         """See `Call.transfer`."""
         await self._refer(ReferTo(self._call._agent.peer_uri(target)))
 
-    async def attended(self, other: Call) -> None:
+    async def attended(self, other: DialogCall) -> None:
         """See `Call.transfer_to`."""
         leg = other._leg
         if leg is None or not other._talking or other is self._call:

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 
 from softphone.calls.call import Call, CallState
-from softphone.calls.incoming import IncomingCall
 from softphone.commands.devices import at_device
 from softphone.commands.session import Finished, Session
 from softphone.errors import CallError, ConfigError, SoftphoneError
@@ -56,7 +55,7 @@ async def _answer(session: Session, options: argparse.Namespace) -> str:
     return ""
 
 
-async def _take(session: Session, call: IncomingCall, options: argparse.Namespace) -> None:
+async def _take(session: Session, call: Call, options: argparse.Namespace) -> None:
     try:
         if options.code is not None:
             await call.reject(options.code)

@@ -132,6 +132,7 @@ def _session_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-host", metavar="ADDRESS", help="with --id")
     parser.add_argument("--local-port", type=int, default=0, metavar="PORT", help="with --id")
     parser.add_argument("--mobility", metavar="DIRECTORY", help="with --id: the runtime directory of `mobility mn`")
+    parser.add_argument("--engine", choices=["roamphone", "pjsua2"], default="roamphone", help="with --id")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="to wait for others; default 60")
     _trace_options(parser)
     parser.add_argument("--no-history", action="store_true", help="leave no trace in the history")

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from softphone.accounts.accounts import Network, load
+from softphone.accounts.accounts import AccountEntry, Engine, Network, load
 from softphone.accounts.settings import parse_address
 from softphone.accounts.trial import explain
 from softphone.commands.common import complain, config_path, say, say_json
@@ -25,13 +25,12 @@ from softphone.event_names import described
 from softphone.events import CallMedia, Event, Listener
 from softphone.exit_code import ExitCode, code_of
 from softphone.media.recorder import RecordingEnded
-from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
 from softphone.paths import history_file
 from softphone.people.call_log import CallLog
 from softphone.people.history import History
-from softphone.phone import Softphone
 from softphone.sip.errors import SipParseError
 from softphone.sip.uri import unescape
+from softphone.telephone import Telephone
 
 
 class Finished(Exception):
@@ -46,7 +45,7 @@ class Finished(Exception):
 class Session:
     """A running phone and who watches it."""
 
-    phone: Softphone
+    phone: Telephone
     name: str
     as_json: bool
     failure: str = ""
@@ -89,7 +88,7 @@ def run(options: argparse.Namespace, work: Callable[[Session, argparse.Namespace
     except Finished as exc:
         code, text = exc.code, str(exc)
     except RegistrationError as exc:
-        code, text = explain(exc.status, exc.reason, _account(options)[1])
+        code, text = explain(exc.status, exc.reason, _entry(options).settings)
     except CallRejected as exc:
         code, text = code_of(exc.status), str(exc)
     except SipParseError as exc:
@@ -129,13 +128,14 @@ async def _run(options: argparse.Namespace, work: Callable[[Session, argparse.Na
 
 @asynccontextmanager
 async def _session(options: argparse.Namespace) -> AsyncIterator[Session]:
-    name, account, sockets = await asyncio.to_thread(_account, options)
+    entry = await asyncio.to_thread(_entry, options)
+    name, account = entry.name, await asyncio.to_thread(entry.account)
     with contextlib.ExitStack() as stack:
         traces = stack.enter_context(tracing(options))
         log = None
         if not options.no_history and options.id is None:
             log = CallLog(stack.enter_context(History(history_file())), name, failed=lambda exc: complain(str(exc)))
-        phone = Softphone(account, sockets, log=log)
+        phone = entry.phone(account, log)
         traces.watch(phone)
         session = Session(phone, name, options.json)
         watching = asyncio.create_task(session.watch(phone.events()))
@@ -149,14 +149,15 @@ async def _session(options: argparse.Namespace) -> AsyncIterator[Session]:
             await watching
 
 
-async def _registered(phone: Softphone, timeout: float) -> None:
+async def _registered(phone: Telephone, timeout: float) -> None:
     try:
         await phone.registered(timeout)
     except TimeoutError:
         raise TimeoutError(f"the registrar did not accept us within {timeout:g} s") from None
 
 
-def _account(options: argparse.Namespace) -> tuple[str, Account, Sockets]:
+def _entry(options: argparse.Namespace) -> AccountEntry:
+    """The account that is meant. Raises ConfigError."""
     if options.id is None:
         configuration = load(config_path(options))
         name = options.account or configuration.default or next(iter(configuration.entries), None)
@@ -164,7 +165,7 @@ def _account(options: argparse.Namespace) -> tuple[str, Account, Sockets]:
             raise ConfigError(f"{configuration.path} has no accounts: softphone accounts add, or --id ADDRESS")
         if (entry := configuration.entries.get(name)) is None:
             raise ConfigError(f"there is no account {name!r}; there are {', '.join(configuration.entries)}")
-        return name, entry.account(), entry.sockets()
+        return entry
     try:
         uri = parse_address(options.id)
     except ValueError as exc:
@@ -177,7 +178,8 @@ def _account(options: argparse.Namespace) -> tuple[str, Account, Sockets]:
         register=options.registrar is not None, registrar=options.registrar,
         local_host=options.local_host, local_port=options.local_port,
     )  # fmt: skip
-    sockets: Sockets = DirectSockets()
-    if options.mobility is not None:
-        sockets = HomeSockets(Path(options.mobility) / "host.sock")
-    return str(Network.DIRECT if options.mobility is None else Network.HOME), account, sockets
+    network = Network.DIRECT if options.mobility is None else Network.HOME
+    return AccountEntry(
+        name=str(network), settings=account, network=network, engine=Engine(options.engine),
+        home_socket=None if options.mobility is None else Path(options.mobility) / "host.sock",
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from softphone.commands.common import complain
 from softphone.network.hep import HepSender
 from softphone.network.trace import PhoneTrace
-from softphone.phone import Softphone
+from softphone.telephone import Telephone
 
 
 class Tracing:
@@ -19,7 +19,7 @@ class Tracing:
         self._trace = trace
         self._hep = hep
 
-    def watch(self, phone: Softphone) -> None:
+    def watch(self, phone: Telephone) -> None:
         """From now on; before it starts, or just then."""
         if self._trace is not None:
             phone.watch_messages(self._trace.sip)

@@ -7,7 +7,6 @@ import time
 
 from softphone.calls.call import Call
 from softphone.calls.conference import Conference
-from softphone.calls.incoming import IncomingCall
 from softphone.daemon.operations import Ground, Operation, absolute, since_1970
 from softphone.daemon.people import People
 from softphone.daemon.protocol import Arguments, RequestError
@@ -217,8 +216,8 @@ class Calls:
     def _named(self, call: str) -> Call:
         return self._one(Arguments({"call": call}))
 
-    def _incoming(self, arguments: Arguments) -> tuple[str, IncomingCall]:
+    def _incoming(self, arguments: Arguments) -> tuple[str, Call]:
         name, call = self._ground.call(arguments)
-        if not isinstance(call, IncomingCall):
+        if not call.incoming:
             raise RequestError("that is a call of ours")
         return name, call

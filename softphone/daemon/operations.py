@@ -12,7 +12,7 @@ from softphone.accounts.accounts import Phones
 from softphone.calls.call import Call
 from softphone.daemon.protocol import Arguments, RequestError
 from softphone.daemon.topics import Audience, Topic
-from softphone.phone import Softphone
+from softphone.telephone import Telephone
 
 Operation = Callable[[Arguments], Awaitable[object]]
 
@@ -60,11 +60,11 @@ class Ground:
             raise RequestError(f"there are {len(found)} calls: say which")
         raise RequestError("there is no call" if wanted is None else f"there is no call {wanted!r}")
 
-    def phone(self, account: str | None, target: str) -> Softphone:
+    def phone(self, account: str | None, target: str) -> Telephone:
         """Who reaches a target. Raises ConfigError."""
         return self.phones.choose(target) if account is None else self.phones[account]
 
-    def some(self, account: str | None) -> list[tuple[str, Softphone]]:
+    def some(self, account: str | None) -> list[tuple[str, Telephone]]:
         """The phone of an account, or all. Raises ConfigError."""
         if account is None:
             return list(self.phones.running.items())

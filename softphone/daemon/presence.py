@@ -9,8 +9,8 @@ from softphone.daemon.protocol import Arguments, RequestError
 from softphone.event_names import shown
 from softphone.packages.dialog_info import DialogInfo
 from softphone.packages.presence import Presence
-from softphone.phone import Softphone
 from softphone.sip.subscription import Phase
+from softphone.telephone import Telephone
 from softphone.user_agent.subscriptions import Subscription
 
 MOST_WATCHED = 500
@@ -18,7 +18,7 @@ KINDS = ("presence", "calls", "mailbox")
 STATUSES = ("open", "closed")
 
 
-def _begin(phone: Softphone, uri: str, kind: str) -> Subscription[Any]:
+def _begin(phone: Telephone, uri: str, kind: str) -> Subscription[Any]:
     match kind:
         case "calls":
             return phone.watch_calls(uri)

@@ -22,7 +22,7 @@ from softphone.daemon.watching import SipLog, Watching
 from softphone.errors import SoftphoneError
 from softphone.event_names import described
 from softphone.events import Listener
-from softphone.phone import Softphone
+from softphone.telephone import Telephone
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class PhoneService:
             raise RequestError(f"there is no operation {operation!r}; there are {', '.join(self.operations)}")
         return await perform(arguments)
 
-    def _begin(self, name: str, phone: Softphone) -> None:
+    def _begin(self, name: str, phone: Telephone) -> None:
         """Look after a phone that starts."""
         phone.watch_messages(self._sip.of(name))
         for what, work in (("events", self._watch(name, phone.events())), ("bell", self._ring(phone))):
@@ -104,7 +104,7 @@ class PhoneService:
             self._accounts.happened(event)
             self.ground.audience.tell(Topic.EVENTS, described(event, name))
 
-    async def _ring(self, phone: Softphone) -> None:
+    async def _ring(self, phone: Telephone) -> None:
         """Callers hear that it rings, whether somebody is attached or not."""
         async for call in phone.incoming():
             try:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 
 from softphone.calls.call import Call, CallState
 from softphone.calls.conference import Conference
-from softphone.calls.incoming import IncomingCall
 from softphone.devices.desk import Desk, Line
 from softphone.devices.signals import Signal
 from softphone.errors import CallError
@@ -43,7 +42,7 @@ class Attendant:
         if isinstance(event, CallIncoming):
             self._incoming.add(event.call)
         for call in calls:
-            if call.has_sound and not call.on_hold:
+            if (call.state is CallState.CONFIRMED or call.has_sound) and not call.on_hold:
                 self._connect(call)
             else:
                 self._disconnect(call)
@@ -90,9 +89,8 @@ class Attendant:
 
 
 def _rings_here(call: Call) -> bool:
-    if not isinstance(call, IncomingCall) or call.state not in (CallState.CALLING, CallState.RINGING):
-        return False
-    return call.answers_itself_after is None
+    waits = call.incoming and call.state in (CallState.CALLING, CallState.RINGING)
+    return waits and call.answers_itself_after is None
 
 
 def _failed(ended: CallEnded) -> bool:

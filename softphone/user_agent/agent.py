@@ -26,6 +26,7 @@ from softphone.sip.uri import SipUri, TelUri, Uri, escape
 
 if TYPE_CHECKING:
     from softphone.calls.call import Call
+    from softphone.calls.dialog_call import DialogCall
 
 USER_AGENT = "roamphone/0.1"
 METHODS = (
@@ -41,22 +42,11 @@ FREE_SECONDS = 2.0
 Result = TypeVar("Result")
 
 
-class Media(Protocol):
-    """The audio of a call as the user agent sees it; `softphone.media.session.MediaSession` is one."""
+class SoundSession(Protocol):
+    """The audio of a call as the call sees it."""
 
     on_event: Callable[[MediaEvent], None]
     muted: bool
-
-    def offer(self, direction: Direction = Direction.SENDRECV) -> str: ...
-
-    def answer(self, offer: str, direction: Direction = Direction.SENDRECV) -> str: ...
-
-    def accept(self, answer: str) -> None: ...
-
-    def refuse(self, offer: str) -> str: ...
-
-    @property
-    def remote_direction(self) -> Direction: ...
 
     async def start(self) -> None: ...
 
@@ -70,9 +60,24 @@ class Media(Protocol):
 
     def send_dtmf(self, digits: str, method: DigitMethod | None = None, duration: float = DURATION) -> DigitMethod: ...
 
-    def take_info(self, content_type: str, body: str) -> None: ...
-
     def statistics(self) -> object: ...
+
+
+class Media(SoundSession, Protocol):
+    """The same as our own user agent sees it, with descriptions; `softphone.media.session.MediaSession` is one."""
+
+    def offer(self, direction: Direction = Direction.SENDRECV) -> str: ...
+
+    def answer(self, offer: str, direction: Direction = Direction.SENDRECV) -> str: ...
+
+    def accept(self, answer: str) -> None: ...
+
+    def refuse(self, offer: str) -> str: ...
+
+    @property
+    def remote_direction(self) -> Direction: ...
+
+    def take_info(self, content_type: str, body: str) -> None: ...
 
 
 class Agent:
@@ -80,7 +85,7 @@ class Agent:
 
     def __init__(
         self, account: Account, endpoint: Endpoint, authenticator: Authenticator, hub: EventHub,
-        open_media: Callable[[], Awaitable[Media]], dial: Callable[[SipUri, Headers], Awaitable[Call]],
+        open_media: Callable[[], Awaitable[Media]], dial: Callable[[SipUri, Headers], Awaitable[DialogCall]],
         random: Callable[[int], bytes], jitter: Callable[[], float],
     ) -> None:  # fmt: skip
         self.account = account
@@ -93,7 +98,7 @@ class Agent:
         self.random = random
         self.jitter = jitter
         "A number from 0 to 1."
-        self.dialogs: dict[DialogId, Call] = {}
+        self.dialogs: dict[DialogId, DialogCall] = {}
         self.calls: set[Call] = set()
         self.on_call: Callable[[Call], None] = lambda call: None
         "Gets every call at its beginning, in both directions."
@@ -135,11 +140,15 @@ class Agent:
             raise CallError("the phone was shut down") from None
 
     def begins(self, call: Call) -> None:
-        """A call comes into being; it leaves `calls` when it ends."""
+        """A call comes into being."""
         self.calls.add(call)
         self.on_call(call)
 
-    def free(self, media: Media) -> None:
+    def over(self, call: Call) -> None:
+        """It has ended."""
+        self.calls.discard(call)
+
+    def free(self, media: SoundSession) -> None:
         """Close a media session in the background."""
         self._freeing.add(self.spawn(media.close(), "close media"))
 
@@ -278,21 +287,26 @@ class Agent:
         return replace(uri, parameters=(*uri.parameters, ("ob", None))) if self.outbound else uri
 
     def peer_uri(self, text: str) -> SipUri:
-        """What a person typed: a SIP URI, ``user@host``, or a user or number at our own domain.
+        """As the function, for our account."""
+        return peer_uri(self.account, text)
 
-        Raises TransportError, SipParseError.
-        """
-        scheme = text.partition(":")[0].lower()
-        if scheme == "tel":
-            number = TelUri.parse(text).number
-            return SipUri(self.account.domain.lower(), escape(number, "+"), None, (("user", "phone"),))
-        if scheme in ("sip", "sips"):
-            return SipUri.parse(text)
-        if "@" in text:
-            return SipUri.parse(f"sip:{text}")
-        if not text or any(char.isspace() for char in text):
-            raise TransportError(f"{text!r} is nobody to call: give a SIP URI or a number")
-        return SipUri(self.account.domain.lower(), escape(text, "&=+$,;?/"))
+
+def peer_uri(account: Account, text: str) -> SipUri:
+    """What a person typed: a SIP URI, ``user@host``, or a user or number at our own domain.
+
+    Raises TransportError, SipParseError.
+    """
+    scheme = text.partition(":")[0].lower()
+    if scheme == "tel":
+        number = TelUri.parse(text).number
+        return SipUri(account.domain.lower(), escape(number, "+"), None, (("user", "phone"),))
+    if scheme in ("sip", "sips"):
+        return SipUri.parse(text)
+    if "@" in text:
+        return SipUri.parse(f"sip:{text}")
+    if not text or any(char.isspace() for char in text):
+        raise TransportError(f"{text!r} is nobody to call: give a SIP URI or a number")
+    return SipUri(account.domain.lower(), escape(text, "&=+$,;?/"))
 
 
 def loose(uri: SipUri) -> SipUri:

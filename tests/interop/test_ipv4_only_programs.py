@@ -25,6 +25,9 @@ from sip_test_env.movements import Movements, bound
 from sip_test_env.network import TestNetwork
 from sip_test_env.phones import registered
 from sip_test_env.speech import speak
+from softphone.config import Account
+from softphone.media.keying import SrtpMode
+from softphone.pjsua.phone import PjsuaPhone
 from tests.interop.baresip import write_baresip
 from tests.interop.names import name_server
 
@@ -47,7 +50,6 @@ class Scene:
     folder: Path
     events: list[dict[str, Any]] = field(default_factory=list)
     "What a program wrote, as far as it was JSON."
-    registered: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def domain(self) -> str:
@@ -73,8 +75,6 @@ class Scene:
                 out.write(line)
             if line.startswith(b"{"):
                 self.events.append(json.loads(line))
-                if self.events[-1]["event"] == "registration":
-                    self.registered.set()
 
     def said(self, event: str) -> list[dict[str, Any]]:
         return [each for each in self.events if each["event"] == event]
@@ -130,7 +130,7 @@ def all_well(heard: dict[str, Any]) -> None:
     assert heard["srtp"] == "AES_CM_128_HMAC_SHA1_80"
 
 
-def pjsua(scene: Scene, transport: str, target: str | None) -> tuple[str, ...]:
+def pjsua(scene: Scene, transport: str) -> tuple[str, ...]:
     password = scene.network.account(PROGRAM).password
     orders = {
         "user": PROGRAM,
@@ -141,10 +141,9 @@ def pjsua(scene: Scene, transport: str, target: str | None) -> tuple[str, ...]:
         "seconds": 60,
         "local": HERE,
         "transport": transport,
+        "target": f"sip:{CORRESPONDENT}@{scene.domain}",
         "log": str(scene.folder / "pjsua.log"),
     }
-    if target is not None:
-        orders["target"] = target
     return sys.executable, str(Path(__file__).with_name("pjsua_phone.py")), json.dumps(orders)
 
 
@@ -153,7 +152,7 @@ def test_pjsua_calls(tmp_path: Path, transport: str) -> None:
     async def test() -> None:
         async with scene(f"test-pjsua-{transport}", tmp_path) as made:
             answering = asyncio.create_task(made.correspondent.do("answer"))
-            program = await made.run(*pjsua(made, transport, f"sip:{CORRESPONDENT}@{made.domain}"))
+            program = await made.run(*pjsua(made, transport))
             reading = asyncio.create_task(made.read(program))
             answered = await answering
             assert answered["sdp_connection"] == str(made.network.plan.home_address)
@@ -172,18 +171,25 @@ def test_pjsua_calls(tmp_path: Path, transport: str) -> None:
     asyncio.run(test())
 
 
-def test_pjsua_is_called(tmp_path: Path) -> None:
+def test_pjsua_as_the_engine_of_our_phone_is_called(tmp_path: Path) -> None:
+    """The phone is an ordinary process of this machine; the engine lives in the host OS."""
+
     async def test() -> None:
         async with scene("test-pjsua-in", tmp_path) as made:
-            program = await made.run(*pjsua(made, "udp", None))
-            reading = asyncio.create_task(made.read(program))
-            await asyncio.wait_for(made.registered.wait(), 20)
-            dialled = await made.correspondent.do("dial", target=f"sip:{PROGRAM}@{made.domain}")
-            assert dialled["sdp_connection"] == str(made.network.plan.home_address)
-            all_well(await made.talk_and_move())
-            await made.correspondent.do("hangup")
-            await asyncio.wait_for(reading, 20)
-            assert await program.wait() == 0
+            account = Account(
+                user=PROGRAM, domain=made.domain, password=made.network.account(PROGRAM).password, local_host=HERE,
+                codecs=("PCMU",), srtp=SrtpMode.MANDATORY,
+            )  # fmt: skip
+            async with PjsuaPhone(account, mobility=made.nodes.runtime("mn")) as phone:
+                await phone.registered(20)
+                dialling = asyncio.create_task(made.correspondent.do("dial", target=f"sip:{PROGRAM}@{made.domain}"))
+                call = await anext(phone.incoming())
+                await call.answer()
+                call.play(speak("en-gb", TALK + 3, tmp_path / "program.wav"))
+                assert (await dialling)["sdp_connection"] == str(made.network.plan.home_address)
+                all_well(await made.talk_and_move())
+                await made.correspondent.do("hangup")
+                await call.ended(10)
             # glibc asks the same name over TCP.
             asking = await made.run("env", "RES_OPTIONS=use-vc", "getent", "ahostsv4", made.domain)
             told, _ = await asyncio.wait_for(asking.communicate(), 20)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from softphone.calls.call import Call
+from softphone.calls.dialog_call import DialogCall
 from softphone.calls.incoming import IncomingCall
 from softphone.network.sockets import DirectSockets
 from softphone.phone import Softphone
@@ -40,11 +40,11 @@ class Pair:
         await self.bob.close()
         assert all(media.closed for media in self.a_media + self.b_media)
 
-    async def dial(self) -> tuple[Call, IncomingCall]:
+    async def dial(self) -> tuple[DialogCall, IncomingCall]:
         call = await self.alice.dial(f"sip:bob@[::1]:{self.bob.port}")
         return call, await anext(self.bob.incoming())
 
-    async def talk(self) -> tuple[Call, IncomingCall]:
+    async def talk(self) -> tuple[DialogCall, IncomingCall]:
         call, incoming = await self.dial()
         await incoming.answer()
         await call.answered(5)

@@ -16,7 +16,7 @@ import pytest
 from aiortc.contrib.media import MediaRelay
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, VideoStreamTrack
 
-from softphone.calls.call import Call
+from softphone.calls.dialog_call import DialogCall
 from softphone.calls.incoming import IncomingCall
 from softphone.errors import CallError, TransportError
 from softphone.events import CallEnded, CallMedia
@@ -28,7 +28,7 @@ from softphone.network.sockets import DirectSockets
 from softphone.phone import Softphone
 from tests.softphone.support import FakeMedia, account, simulate
 
-Script = Callable[[Call, IncomingCall], Coroutine[Any, Any, None]]
+Script = Callable[[DialogCall, IncomingCall], Coroutine[Any, Any, None]]
 
 
 def talking(script: Script, **settings: Any) -> None:
@@ -66,7 +66,7 @@ def seconds_of_sound(samples: Samples, rate: int) -> float:
 def test_play_ends_when_the_file_was_played(tmp_path: Path) -> None:
     path = wav(tmp_path / "hello.wav", tone(0.5, 22_050), 22_050)
 
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         sink = MemorySink(8000)
         incoming.record(sink)
         loop = asyncio.get_running_loop()
@@ -96,7 +96,7 @@ def test_a_file_that_is_no_sound_is_told_and_the_call_goes_on(
     if content is not None:
         (tmp_path / name).write_bytes(content)
 
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         with pytest.raises(FileError, match=why):
             await call.play(tmp_path / name)
         call.play(tmp_path / name)  # nobody awaits this one: it is told by an event
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_sound_is_told_and_the_call_goes_on(
 
 
 def test_a_playback_that_is_replaced_or_stopped_is_over_but_not_complete() -> None:
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         first = call.play(SamplesSource(tone(60, 8000), 8000))
         second = call.play(SamplesSource(tone(60, 8000), 8000))
         await first
@@ -124,7 +124,7 @@ def test_a_playback_that_is_replaced_or_stopped_is_over_but_not_complete() -> No
 
 
 def test_a_cancelled_play_stops_to_send() -> None:
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         sink = MemorySink(8000)
         incoming.record(sink)
         with pytest.raises(TimeoutError):
@@ -137,7 +137,7 @@ def test_a_cancelled_play_stops_to_send() -> None:
 
 
 def test_a_call_that_ends_ends_what_waits_for_it() -> None:
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         source = incoming.speak(8000)
         waiting = [
             asyncio.ensure_future(call.play(SamplesSource(tone(60, 8000), 8000))),
@@ -157,7 +157,7 @@ def test_a_call_that_ends_ends_what_waits_for_it() -> None:
 
 
 def test_gather() -> None:
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         await call.send_dtmf("12345#6")
         assert await incoming.gather(4, timeout=5) == "1234"
         assert await incoming.gather(4, timeout=5, terminators="#*") == "5"
@@ -176,7 +176,7 @@ def test_gather() -> None:
 
 
 def test_raw_sound_both_ways_in_the_pace_of_the_call() -> None:
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         heard, source = incoming.listen(8000), call.speak(8000)
         parts: list[bytes] = []
 
@@ -222,7 +222,7 @@ class Tone(AudioStreamTrack):
 
 
 def test_tracks_of_aiortc_both_ways() -> None:
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         relay = MediaRelay()
         track = relay.subscribe(incoming.track())
         playback = call.play(Tone(1.0))
@@ -255,7 +255,7 @@ def test_tracks_of_aiortc_both_ways() -> None:
 
 
 def test_a_track_that_nobody_takes_loses_its_oldest_sound_and_ends_with_the_call() -> None:
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         track = Tone(3600)
         call.play(track)
         await call.hold()
@@ -274,7 +274,7 @@ def test_a_track_that_fails_is_told() -> None:
         async def recv(self) -> av.AudioFrame:
             raise RuntimeError("the microphone was unplugged")
 
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         with pytest.raises(CallError, match="unplugged"):
             await call.play(Broken())
 
@@ -362,7 +362,7 @@ def test_a_script_that_is_cancelled_anywhere_leaves_no_call_no_socket_and_no_tas
 
 
 def test_events_are_conditions_with_timeouts() -> None:
-    async def script(call: Call, incoming: IncomingCall) -> None:
+    async def script(call: DialogCall, incoming: IncomingCall) -> None:
         events = call._agent.hub.listen()
         with pytest.raises(TimeoutError):
             await events.wait_for(CallEnded, 1.0)

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from softphone.calls.call import Call, CallState
+from softphone.calls.call import CallState
+from softphone.calls.dialog_call import DialogCall
 from softphone.calls.incoming import IncomingCall
 from softphone.errors import CallRejected
 from softphone.events import CallEarlyMedia, EndedBy
@@ -25,7 +26,7 @@ def contact(peer: Peer, *more: tuple[str, str]) -> Headers:
     return Headers.of(("Contact", str(peer.contact)), *more)
 
 
-async def dialled(peer: Peer, bob: Softphone, *, late_offer: bool = False) -> tuple[Call, ServerTransaction]:
+async def dialled(peer: Peer, bob: Softphone, *, late_offer: bool = False) -> tuple[DialogCall, ServerTransaction]:
     call = await bob.dial(f"sip:peer@[::1]:{peer.endpoint.port}", late_offer=late_offer)
     return call, await peer.requests.get()
 

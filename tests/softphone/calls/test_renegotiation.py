@@ -7,7 +7,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from softphone.calls.call import Call, CallState
+from softphone.calls.call import CallState
+from softphone.calls.dialog_call import DialogCall
 from softphone.calls.incoming import IncomingCall
 from softphone.errors import CallError, CallRejected, ChangeRefused
 from softphone.events import CallDigit, CallHold, CallMedia, EndedBy, InfoReceived
@@ -42,7 +43,7 @@ async def talking(peer: Peer, bob: Softphone) -> tuple[IncomingCall, Dialog]:
     return call, dialog
 
 
-async def talking_to(peer: Peer, bob: Softphone, *headers: tuple[str, str]) -> tuple[Call, Dialog]:
+async def talking_to(peer: Peer, bob: Softphone, *headers: tuple[str, str]) -> tuple[DialogCall, Dialog]:
     """Bob has called the peer."""
     call = await bob.dial(f"sip:peer@[::1]:{peer.endpoint.port}")
     invite = await peer.requests.get()
