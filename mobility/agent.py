@@ -23,7 +23,7 @@ from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_advertising import advertising, farewell
 from mobility.mipv6.home_agent import HomeAgent, HopLimitExceeded
 from mobility.mipv6.home_link_watch import HomeLinkWatch
-from mobility.mipv6.home_paths import Reply
+from mobility.mipv6.home_paths import Path, Reply
 from mobility.mipv6.home_prefixes import AdvertisePrefixes, HomePrefixChanged
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.nemo.nest import NESTING_LIMIT
@@ -211,6 +211,7 @@ class HomeAgentNode:
         self.active = False
         self._announcements, self._announce_at = 0, None
         outputs = self.engine.stand_by(now)
+        self.keys.stand_by()
         if self._advertiser is not None:
             self._advertiser.advertising = farewell(self._advertising)
             outputs += self._advertiser.stop(now)
@@ -238,6 +239,8 @@ class HomeAgentNode:
 
     def restore(self, records: Iterable[BindingRecord], wall_offset: float, now: float) -> list[Output]:
         """Bindings of an earlier process, or of another home agent, go on; see `HomeAgent.restore`."""
+        records = list(records)
+        self.keys.bereft((record.home_address for record in records), now)
         return self._absorb(self.engine.restore(records, wall_offset, now), now)
 
     def resume(self) -> None:
@@ -334,7 +337,22 @@ class HomeAgentNode:
         except HopLimitExceeded as exceeded:
             return [*exceeded.told, Discarded.of(exceeded, "home-agent")]
         except Discard as discard:
-            return [Discarded.of(discard, "home-agent")]
+            told: list[Output] = []
+            if discard.reason is Reason.SA_UNKNOWN and self.active and self.keys.ike.peers:
+                told = self._tell_of_unknown_spi(packet, now, *where)
+            return [*told, Discarded.of(discard, "home-agent")]
+
+    def _tell_of_unknown_spi(self, packet: bytes, now: float, *where: object) -> list[Output]:
+        """ESP under an SPI that is not known here: its sender may have agreed on it with us before a restart."""
+        match where:
+            case (bytes() as sender, str() as link):
+                spi, path = packet[:4], Path(sender, link)
+            case _ if packet[6] == ip6.UDP:
+                spi, path = packet[48:52], Path(packet[8:24] + packet[40:42])
+            case _:
+                at = ip6.walk(packet).offset
+                spi, path = packet[at : at + 4], Path(packet[8:24])
+        return self.keys.unknown_spi(spi, path, now)
 
     def _arrived(self, packet: bytes, now: float) -> list[Output]:
         if packet[24:40] != self._address:

@@ -6,21 +6,26 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from ipaddress import IPv6Address
 
+from mobility.host.errors import TokenBucket
 from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.events import ChildDown, ChildSwitched, ChildUp, Send
 from mobility.ipsec.ike.events import Output as IkeOutput
-from mobility.ipsec.ike.numbers import IKE_PORT, NAT_PORT
+from mobility.ipsec.ike.numbers import IKE_PORT, NAT_PORT, NON_ESP_MARKER
 from mobility.ipsec.ike.settings import Endpoint
 from mobility.ipsec.renewable import RenewableInbound
 from mobility.links import endpoint
 from mobility.mipv6.home_agent import HomeAgent
 from mobility.mipv6.home_paths import Path
 from mobility.mipv6.home_settings import AuthorisedTerminal
-from mobility.negotiated import TUNNEL, Renewal, as_endpoint, esp_spi, ike_settings, peer
+from mobility.negotiated import TUNNEL, Renewal, as_endpoint, esp_spi, ike_settings, no_keys, peer
 from mobility.outputs import Output
 from mobility.wire import udp
 
 PORTS = (IKE_PORT, NAT_PORT)
+FIRST_CALL, LAST_CALL = 0.2, 30.0
+"Seconds between two calls of a terminal that has keys which we do not have; doubled, and given up beyond the last."
+CALLS_PER_SECOND, HINTS_PER_SECOND = 50.0, 100.0
+"Terminals that are called; answers to unknown SPIs: whoever makes us send them may not be who he says."
 MOST_WAYS = 4096
 "Endpoints of datagrams whose link is remembered."
 
@@ -39,6 +44,11 @@ class AgentKeys:
         self._address = engine.settings.address
         self._renewals: dict[str, Renewal] = {}
         self._homes: dict[str, IPv6Address] = {}
+        self._random = random
+        self._bereft: dict[IPv6Address, tuple[float, float]] = {}
+        "Terminals that have keys which we do not have: when they are told again, and after which interval."
+        self._calls = TokenBucket(CALLS_PER_SECOND, CALLS_PER_SECOND)
+        self._hints = TokenBucket(HINTS_PER_SECOND, HINTS_PER_SECOND)
         self._links: dict[Endpoint, str] = {}
         "Link of UDP by which an endpoint was heard last."
         terminals = tuple(terminals)
@@ -100,14 +110,67 @@ class AgentKeys:
             self._links[remote] = path.link
         return self._carry_out(self.ike.move(name, Endpoint(self._address, port), remote, now, tell=False), now)
 
+    def stand_by(self) -> None:
+        """Another home agent serves: all that was agreed is forgotten, without a word to anybody."""
+        for name in self._renewals:
+            for output in self.ike.forget(name, "another home agent serves"):
+                if isinstance(output, ChildDown):
+                    self._renewals[name].down(output)
+        self._bereft.clear()
+
+    # ------------------------------------------------------------ terminals whose keys are not here
+
+    def bereft(self, home_addresses: Iterable[IPv6Address], now: float) -> None:
+        """These were bound before us, with keys that nobody has kept: they are told, until they have agreed on others.
+
+        Otherwise those that are silent would not notice before their next binding update, and nothing would reach them.
+        """
+        for home in home_addresses:
+            name = str(home)
+            if name in self._renewals and not self._renewals[name].complete:
+                self._bereft[home] = now + FIRST_CALL, FIRST_CALL
+
+    def unknown_spi(self, spi: bytes, path: Path, now: float) -> list[Output]:
+        """ESP came under an SPI that is not known here: whoever sent it is told."""
+        return self._tell(no_keys(self._random, spi), path, now) if self._hints.take(now) else []
+
+    def _call(self, now: float) -> list[Output]:
+        outputs: list[Output] = []
+        for home, (due, interval) in list(self._bereft.items()):
+            if due > now:
+                continue
+            path = self._engine.path_of(home)
+            renewal = self._renewals.get(str(home))
+            if path is None or renewal is None or renewal.complete or interval > LAST_CALL:
+                del self._bereft[home]
+            elif self._calls.take(now):
+                self._bereft[home] = now + 2 * interval, 2 * interval
+                outputs += self._tell(no_keys(self._random), path, now)
+            else:
+                self._bereft[home] = now + FIRST_CALL, interval
+        return outputs
+
+    def _tell(self, message: bytes, path: Path, now: float) -> list[Output]:
+        remote = as_endpoint(path.source, IKE_PORT)
+        if path.native:
+            return self._send(Send(message, Endpoint(self._address, IKE_PORT), remote), now)
+        local = Endpoint(self._address, self._engine.settings.udp_port)
+        self._links[remote] = path.link
+        return self._send(Send(NON_ESP_MARKER + message, local, remote), now)
+
+    # ------------------------------------------------------------ time
+
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        return self.ike.timer
+        times = [due for due, _ in self._bereft.values()]
+        times += [] if self.ike.timer is None else [self.ike.timer]
+        return min(times, default=None)
 
     def handle_timer(self, now: float) -> list[Output]:
         """Something is sent again, or ends."""
-        return self._carry_out(self.ike.handle_timer(now), now)
+        outputs = self._carry_out(self.ike.handle_timer(now), now)
+        return outputs + self._call(now) if self._bereft else outputs
 
     # ------------------------------------------------------------ what IKE says
 

@@ -7,7 +7,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.events import ChildDown, ChildSa, ChildUp
-from mobility.ipsec.ike.payloads import Identity
+from mobility.ipsec.ike.message import NO_SPI, Header, Message
+from mobility.ipsec.ike.numbers import Exchange, Flag, Notification
+from mobility.ipsec.ike.payloads import Identity, NotifyPayload
 from mobility.ipsec.ike.proposals import esp_offer, ike_offer
 from mobility.ipsec.ike.settings import ChildSettings, Endpoint, Peer, Settings
 from mobility.ipsec.ike.traffic import TrafficSelector
@@ -17,6 +19,7 @@ from mobility.key_source import KeySource
 from mobility.links import unmapped
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
 from mobility.wire import ip6
+from mobility.wire.errors import WireError
 
 SIGNALLING, TUNNEL = "signalling", "tunnel"
 "Names of the child SAs."
@@ -126,6 +129,8 @@ class Renewal:
         self._forget = forget
         self._sending: dict[str, int] = {}
         "Inbound SPI of the child SA whose other half we send by."
+        self._usable: dict[str, list[ChildSa]] = {}
+        "What may be sent by, the latest last: more than one while two IKE SAs are beside each other."
 
     @property
     def complete(self) -> bool:
@@ -147,6 +152,9 @@ class Renewal:
     def switch(self, child: ChildSa) -> None:
         """From now on we send by this child SA."""
         out = outbound(self.known, child.name)
+        usable = self._usable.setdefault(child.name, [])
+        if child not in usable:
+            usable.append(child)
         if out is not None and self._sending.get(child.name) != child.inbound_spi:
             out.renew(child.outbound_spi, child.outbound_keys)
             self._sending[child.name] = child.inbound_spi
@@ -158,9 +166,35 @@ class Renewal:
         if into is not None:
             into.forget(child.inbound_spi)
             self._forget(child.name, child.inbound_spi)
+        usable = self._usable.get(child.name, [])
+        if child in usable:
+            usable.remove(child)
         if out is not None and self._sending.get(child.name) == child.inbound_spi:
-            out.end()
             del self._sending[child.name]
+            if usable:
+                self.switch(usable[-1])  # numbers go on over all keys, so none comes twice under these
+            else:
+                out.end()
+
+
+def no_keys(random: Callable[[int], bytes], spi: bytes = b"") -> bytes:
+    """A message in clear: ``spi``, of ESP, is not known here; without one: all that was agreed is forgotten here.
+
+    RFC 7296 section 1.5. Nothing proves who says it.
+    """
+    header = Header(random(8), NO_SPI, Exchange.INFORMATIONAL, Flag.INITIATOR, 0)
+    return bytes(Message(header, (NotifyPayload(Notification.INVALID_SPI, spi),)))
+
+
+def says_no_keys(message: bytes) -> bool:
+    """Whether a message is one of `no_keys`."""
+    try:
+        header = Header.parse(message)
+        if header.exchange != Exchange.INFORMATIONAL or header.responder_spi != NO_SPI or header.is_response:
+            return False
+        return Message.parse(message).notification(Notification.INVALID_SPI) is not None
+    except WireError:
+        return False
 
 
 def as_endpoint(source: bytes, native_port: int) -> Endpoint:

@@ -25,7 +25,7 @@ from mobility.ipsec.ike.events import (
     Send,
 )
 from mobility.ipsec.ike.events import Output as IkeOutput
-from mobility.ipsec.ike.numbers import IKE_PORT, NAT_PORT
+from mobility.ipsec.ike.numbers import IKE_PORT, NAT_PORT, NON_ESP_MARKER
 from mobility.ipsec.ike.settings import Endpoint
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.renewable import RenewableInbound
@@ -33,7 +33,7 @@ from mobility.key_source import KeySource
 from mobility.links import endpoint, unmapped
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.tunnel import MobileAssociations
-from mobility.negotiated import Renewal, as_endpoint, esp_spi, ike_settings, peer
+from mobility.negotiated import Renewal, as_endpoint, esp_spi, ike_settings, peer, says_no_keys
 from mobility.outputs import Event, Output
 from mobility.terminal_settings import TerminalSettings
 from mobility.uplinks import Uplinks
@@ -44,6 +44,8 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 "Seconds until it is tried again after a failure; doubled each time."
 ANEW = 5.0
 "Seconds between attempts that somebody has caused who says that the home agent does not know us."
+HINT_INTERVAL = 0.5
+"Seconds between questions that somebody has caused who says that the home agent has no keys."
 PORTS = (IKE_PORT, NAT_PORT)
 
 
@@ -84,7 +86,7 @@ class TerminalKeys:
         self.changed = False
         "Something has other keys, or none, since this was looked at."
         self.ready = False
-        "Everything has got keys since this was looked at."
+        "Everything has got the keys of another IKE SA since this was looked at."
         self._security = security
         self._uplinks = uplinks
         self._put = put
@@ -93,6 +95,7 @@ class TerminalKeys:
         self._again_at = 0.0
         self._retry = FIRST_RETRY
         self._anew_at = 0.0
+        self._asked_at = -HINT_INTERVAL
         self._newest = ""
         "IKE SA that is to be the only one as soon as it has everything."
 
@@ -156,6 +159,8 @@ class TerminalKeys:
             raise Discard(reason, str(error)) from error
         if port not in PORTS or source_port not in PORTS:
             raise Discard(Reason.NOT_TUNNELLED, f"UDP from port {source_port} to port {port}")
+        if says_no_keys(payload):
+            return self._hinted(now)
         here = Endpoint(IPv6Address(packet[24:40]), port)
         return self._carry_out(self.ike.receive(payload, here, Endpoint(self._agent, source_port), now), now)
 
@@ -164,8 +169,17 @@ class TerminalKeys:
         local, remote = self._uplinks.address(link), as_endpoint(sender, 0)
         if local is None:
             return []
+        if says_no_keys(payload[len(NON_ESP_MARKER) :]):
+            return self._hinted(now)
         here = Endpoint(unmapped(local), remote.port)
         return self._carry_out(self.ike.receive(payload, here, remote, now), now)
+
+    def _hinted(self, now: float) -> list[Output]:
+        """Somebody says that the home agent has no keys: it is asked, under the keys that it should have."""
+        if now < self._asked_at + HINT_INTERVAL:
+            return []
+        self._asked_at = now
+        return self.unreachable(now)
 
     # ------------------------------------------------------------ what IKE says
 
@@ -182,8 +196,9 @@ class TerminalKeys:
                     self.renewal.up(output)
                     self.changed = True
                     if child.name == self._last_child:
-                        self.ready = self.renewal.complete
-                        result += [KeysReady(self._peer)] if self.ready else []
+                        if output.replaces is None and self.renewal.complete:
+                            self.ready = True
+                            result.append(KeysReady(self._peer))
                         if self._newest:
                             only, self._newest = self._newest, ""
                             result += self._carry_out(self.ike.supersede(self._peer, only), now)

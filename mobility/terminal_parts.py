@@ -345,7 +345,8 @@ class TerminalParts:
         return result
 
     def keyed(self, outputs: list[Output], now: float) -> list[Output]:
-        """Acts on what has become of keys: with all of them the terminal registers at once."""
+        """Acts on what has become of keys: with those of a new IKE SA the terminal registers at once, for the home
+        agent may know nothing of it."""
         keys = self.keys
         if keys is None:
             return outputs
@@ -355,8 +356,7 @@ class TerminalParts:
             self.path = self.make_path(self.mobile_node.present)
         if keys.ready:
             keys.ready = False
-            if not self.mobile_node.registration.bound:
-                result += self.absorb(self.mobile_node.refresh(now), now)
+            result += self.absorb(self.mobile_node.refresh(now), now)
         return result
 
     def from_below(self, packet: bytes, link: str, now: float) -> list[Output]:

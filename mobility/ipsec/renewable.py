@@ -11,15 +11,12 @@ from collections.abc import Callable
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.algorithms import Algorithm, Keys
-from mobility.ipsec.replay import ReplayWindow
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA, SequenceState
 
 FIRST_SPI = 256
 "Stands for none until there are keys."
 BEGIN_ANEW = 0x80000000
 "Outbound numbers do not go on beyond this, so that they last for the next keys."
-RECEIVE_ANEW = 0x40000000
-"From here on the other end may have begun anew: any number is taken."
 
 
 def _none_yet(algorithm: Algorithm) -> Keys:
@@ -60,47 +57,74 @@ class RenewableOutbound(OutboundSA):
 
 
 class RenewableInbound(InboundSA):
-    """Opens with the present keys, and with the former ones until `forget`."""
+    """Opens with the present keys, with the next ones, and with the former ones until `forget`.
 
-    __slots__ = ("_former", "keyed")
+    The next keys become the present ones with the first packet that is authentic under them. So the highest number
+    received, by which a handover tells what was lost, is never that of keys that nothing has come under; and each keys
+    have a replay window of their own, because the other end begins with 1 if it was restarted.
+    """
+
+    __slots__ = ("_former", "_next", "keyed")
 
     def __init__(self, algorithm: Algorithm, mode: Mode) -> None:
         super().__init__(FIRST_SPI, algorithm, _none_yet(algorithm), mode)
         self._former: dict[bytes, InboundSA] = {}
+        self._next: dict[bytes, InboundSA] = {}
         self.keyed = False
 
     def renew(self, spi: int, keys: Keys) -> None:
         """New packets come under these keys; those before still may. Raises `KeyingError`."""
+        new = InboundSA(spi, self.algorithm, keys, self.mode)
         if self.keyed:
-            former = InboundSA(self.spi, self.algorithm, self.keys, self.mode)
-            former.top, former.bitmap = self.top, self.bitmap
-            self._former[self.spi.to_bytes(4)] = former
-        top = self.top if self.top < RECEIVE_ANEW else 0
-        counts = self.packets, self.octets, self.replayed, self.failed
-        super().__init__(spi, self.algorithm, keys, self.mode)
-        ReplayWindow.__init__(self, top)
-        self.packets, self.octets, self.replayed, self.failed = counts
-        self.keyed = True
+            self._next[spi.to_bytes(4)] = new
+        else:
+            self._become(new)
 
     def forget(self, spi: int) -> None:
         """Nothing comes by this SPI any more."""
-        if self._former.pop(spi.to_bytes(4), None) is None and spi == self.spi:
-            self.keyed = False
+        octets = spi.to_bytes(4)
+        gone = self._former.pop(octets, None) or self._next.pop(octets, None)
+        if gone is None and self.keyed and spi == self.spi:
+            others = self._next or self._former
+            if others:
+                self._become(others.popitem()[1])
+            else:
+                self.keyed = False
 
     @property
     def spis(self) -> tuple[int, ...]:
         """Those by which something may come."""
         present = (self.spi,) if self.keyed else ()
-        return (*present, *(int.from_bytes(spi) for spi in self._former))
+        return (*present, *(int.from_bytes(spi) for spi in (*self._next, *self._former)))
 
     def open(self, esp: bytes) -> tuple[int, bytes]:
         """As `InboundSA.open`."""
-        former = self._former.get(esp[:4])
-        if former is not None:
-            opened = former.open(esp)
-            self.packets += 1
-            self.octets += len(opened[1])
-            return opened
+        spi = esp[:4]
+        other = self._next.get(spi) or self._former.get(spi)
+        if other is not None:
+            return self._open_by(other, spi, esp)
         if not self.keyed:
             raise Discard(Reason.SA_UNKNOWN, "no keys yet")
         return super().open(esp)
+
+    def _open_by(self, other: InboundSA, spi: bytes, esp: bytes) -> tuple[int, bytes]:
+        try:
+            opened = other.open(esp)
+        finally:
+            self.replayed, other.replayed = self.replayed + other.replayed, 0
+            self.failed, other.failed = self.failed + other.failed, 0
+        self.packets += 1
+        self.octets += len(opened[1])
+        if self._next.pop(spi, None) is not None:
+            former = InboundSA(self.spi, self.algorithm, self.keys, self.mode)
+            former.top, former.bitmap = self.top, self.bitmap
+            self._former[self.spi.to_bytes(4)] = former
+            self._become(other)
+        return opened
+
+    def _become(self, other: InboundSA) -> None:
+        counts = self.packets, self.octets, self.replayed, self.failed
+        super().__init__(other.spi, self.algorithm, other.keys, self.mode)
+        self.top, self.bitmap = other.top, other.bitmap
+        self.packets, self.octets, self.replayed, self.failed = counts
+        self.keyed = True

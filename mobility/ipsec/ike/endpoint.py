@@ -130,6 +130,13 @@ class Ike:
                 sa.enqueue(UpdateAddresses(), now, first=True)
         return self._outputs(mine)
 
+    def forget(self, peer: str, reason: str) -> list[Output]:
+        """Ends all that there is with a peer without a word to it."""
+        mine = [sa for sa in self._context.sas.values() if sa.peer_name == peer]
+        for sa in mine:
+            sa.close(reason)
+        return self._outputs(mine)
+
     def probe(self, peer: str, now: float) -> list[Output]:
         """Asks whether the other end is there, unless something has been asked already."""
         mine = [sa for sa in self._context.sas.values() if sa.peer_name == peer and sa.state is State.ESTABLISHED]
