@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,11 +63,18 @@ class Capture:
 
 
 def dissect(
-    path: Path, esp_sa: Path | None, fields: list[str], display_filter: str = "", *, tls_keys: Path | None = None
+    path: Path,
+    esp_sa: Path | None,
+    fields: list[str],
+    display_filter: str = "",
+    *,
+    tls_keys: Path | None = None,
+    options: Sequence[str] = (),
 ) -> list[list[str]]:
     """What tshark, given only the capture and tables of keys, reads in it: one row of ``fields`` a packet.
 
-    Several values of one field (nested headers) are joined by commas, outermost first.
+    Several values of one field (nested headers) are joined by commas, outermost first. ``options``:
+    further ones of tshark's.
 
     Raises:
         RuntimeError: tshark failed; the text says why.
@@ -97,6 +105,7 @@ def dissect(
                     command += ["-o", f"uat:esp_sa:{line}"]
         if tls_keys is not None:
             command += ["-o", f"tls.keylog_file:{tls_keys}"]
+        command += options
         if display_filter:
             command += ["-Y", display_filter]
         for field in fields:

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from mobility.links import MOBILITY_PORT
 from sip_test_env.capture import dissect
 from sip_test_env.plan import Plan
+from tests.interop.judges import no_complaints, scapy_reads
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -66,11 +68,14 @@ def test_a_call_that_moves(tunnel: str, tmp_path: Path) -> None:
     assert stat.S_IMODE(table.stat().st_mode) == 0o600
     _check_audio(capture, table, tunnel)
     _check_sip(capture, table)
-    _check_nothing_malformed(capture, table)
+    no_complaints(capture, table)
+    messages = scapy_reads(capture, table)
+    assert messages >= Counter({"MIP6MH_BU": 2, "MIP6MH_BA": 2}), "updates and acknowledgements, under ESP"
 
 
-def test_an_ordinary_user_walks_from_wifi_to_a_hotspot_and_back() -> None:
-    status, report, said = demo("--unprivileged", "--seconds", "9", "--handovers", "2")
+def test_an_ordinary_user_walks_from_wifi_to_a_hotspot_and_back(tmp_path: Path) -> None:
+    capture = tmp_path / "call.pcapng"
+    status, report, said = demo("--unprivileged", "--seconds", "9", "--handovers", "2", "--capture", str(capture))
     assert (status, report["ok"]) == (0, True), said
     assert "no administrator" in said
     assert [(item["from"], item["to"]) for item in report["handovers"]] == [
@@ -78,6 +83,13 @@ def test_an_ordinary_user_walks_from_wifi_to_a_hotspot_and_back() -> None:
         ("hotspot", "visited-b"),
     ]
     assert [audio["lost"] for audio in report["audio"].values()] == [0, 0]
+    # tshark takes a datagram that begins with an IPv6 header for ESP, as the kernel does. The capture is taken where
+    # the home agent is, and sees packets in the tunnel and out of it, so numbers of ESP repeat.
+    in_udp = ["-d", f"udp.port=={MOBILITY_PORT},udpencap", "-o", "esp.do_esp_sequence_analysis:FALSE"]
+    table = capture.with_name(capture.name + ".esp_sa")
+    no_complaints(capture, table, options=in_udp, keyless=range(0x60000000, 0x70000000))
+    tunnelled = dissect(capture, table, ["frame.protocols"], "udpencap && rtp", options=in_udp)
+    assert len(tunnelled) > 300
 
 
 def _check_audio(capture: Path, table: Path, tunnel: str) -> None:
@@ -118,17 +130,6 @@ def _check_sip(capture: Path, table: Path) -> None:
     assert messages
     for prefix in ("2001:db8:a:", "2001:db8:b:"):
         assert not any(prefix in field for row in messages for field in row)
-
-
-def _check_nothing_malformed(capture: Path, table: Path) -> None:
-    # tshark 4.0 does not know SRTCP under AES-GCM (RFC 7714: the index comes last) and reads ciphertext as reports.
-    malformed = "_ws.malformed && !rtcp && !srtcp"
-    assert dissect(capture, table, ["frame.number", "_ws.expert.message"], malformed) == []
-    assert dissect(capture, table, ["frame.number"], "esp.icv_bad == 1 || icmpv6.checksum.status == 0") == []
-    undecrypted = dissect(capture, table, ["frame.number"], "esp && !esp.protocol && !srtcp")
-    assert undecrypted == []
-    binding = dissect(capture, table, ["mip6.mhtype"], "mipv6")
-    assert Counter(row[0] for row in binding) >= Counter({"5": 2, "6": 2}), "updates and acknowledgements, under ESP"
 
 
 def test_without_the_option_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

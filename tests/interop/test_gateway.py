@@ -25,6 +25,7 @@ from sip_test_env.mobility_nodes import MobilityNodes
 from sip_test_env.movements import bound
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import Plan
+from tests.interop.judges import no_complaints
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -46,6 +47,7 @@ def test_a_call_through_tls_in_tls_that_moves(tmp_path: Path) -> None:
         ("visited-b", "visited-a"),
     ]
     keys = capture.with_name(capture.name + ".tls_keys")
+    no_complaints(capture, capture.with_name(capture.name + ".esp_sa"), tls_keys=keys)
     assert stat.S_IMODE(keys.stat().st_mode) == 0o600
     _inner_session(_outer_session(capture, keys), keys, tmp_path)
 
