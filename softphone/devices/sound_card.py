@@ -181,17 +181,16 @@ class SoundCard:
             time.monotonic(),
         )  # fmt: skip
         taking, giving = self._taking(way), self._giving(way)
+        with _guard:
+            _users += 1
         try:
             way.stream = make(
                 samplerate=rate, blocksize=round(rate * BLOCK), latency=LATENCY,
                 callback=taking if microphone else giving, finished_callback=self._finished, **form,
             )  # fmt: skip
-            with _guard:
-                _users += 1
             way.stream.start()
         except (ValueError, portaudio.PortAudioError) as exc:
-            if way.stream is not None:
-                _end(way)
+            _end(way)
             raise DeviceError(f"the {what} {card['name']!r} cannot be used: {exc}") from exc
         way.called = time.monotonic()
         return way
@@ -225,14 +224,9 @@ def _end(way: _Way) -> None:
     """In a thread: it may take a while."""
     global _users
     portaudio = _portaudio()
-    try:
-        way.stream.abort()
-    except portaudio.PortAudioError:
-        pass  # it is gone
-    finally:
-        try:
-            way.stream.close()
-        except portaudio.PortAudioError:
-            pass
-        with _guard:
-            _users -= 1
+    if way.stream is not None:
+        for step in (way.stream.abort, way.stream.close):
+            with contextlib.suppress(portaudio.PortAudioError):  # it is gone
+                step()
+    with _guard:
+        _users -= 1

@@ -119,12 +119,11 @@ class PjsuaPhone(Telephone):
         process = EngineProcess(self, self._prefix)
         try:
             await process.start()
-            self._process = process
             found = await process.order("start", account=self._settings())
         except EngineError as exc:
-            self._process = None
             await process.close()
             raise TransportError(f"the engine pjsua2 does not start: {exc}") from exc
+        self._process = process
         self._address = str(found["host"]), int(found["port"])
 
     def _settings(self) -> dict[str, object]:
@@ -169,7 +168,9 @@ class PjsuaPhone(Telephone):
         await self._changes.until(lambda: not self._registered and not self._by_number, None)
 
     def process_ended(self, why: str) -> None:
-        """The process has, by itself."""
+        """By itself; one that does not even start is told by `start`."""
+        if self._process is None:
+            return
         log.warning("the engine pjsua2 has ended: %s", why)
         self._process = None
         self._registered, self._registration = False, None
