@@ -11,6 +11,7 @@ import pytest
 
 from roamphone_pytest import needs
 from sip_test_env.capture import dissect
+from tests.docs.blocks import DOCS, blocks
 from tests.ordinary import ordinary_user
 
 CALLS = """
@@ -60,9 +61,10 @@ def test_that_is_no_coroutine(sip_server, what):
 
 @pytest.mark.interop
 def test_phones_at_a_server(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(test_calls=CALLS)
+    [documented] = (block.text for block in blocks(DOCS / "pytest.md") if block.language == "python")
+    pytester.makepyfile(test_calls=CALLS, test_documented=documented)
     done = pytester.runpytest_subprocess("-p", "no:cacheprovider")
-    done.assert_outcomes(passed=4, failed=1)
+    done.assert_outcomes(passed=5, failed=1)
     done.stdout.fnmatch_lines(
         [
             "*CallRejected: call refused: 486*",
