@@ -137,6 +137,10 @@ class PjsuaCall(Call):
             case _:
                 pass
 
+    def engine_refused(self, why: str) -> None:
+        """It has begun, and then the engine could not go on with it."""
+        self._end(EndedBy.FAILURE, 500, why)
+
     def engine_ended(self, why: str) -> None:
         """The process of the engine is no more."""
         self._end(EndedBy.FAILURE, 500, f"the engine pjsua2 has ended: {why}")

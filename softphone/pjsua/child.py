@@ -18,12 +18,14 @@ import re
 import select
 import socket
 import sys
+import threading
 from typing import Any
 
 import numpy as np
 import pjsua2 as pj
 
 from softphone.devices.elastic import Elastic
+from softphone.media.codecs import Samples
 from softphone.pjsua.wire import FRAME, HEADER, MILLISECONDS, RATE
 
 TURN = 10
@@ -38,7 +40,8 @@ class CallPort(pj.AudioMediaPort):  # type: ignore[misc]
     def __init__(self, number: int, sound: socket.socket) -> None:
         super().__init__()
         self.number = number
-        self.spoken = Elastic(RATE)
+        self._spoken = Elastic(RATE)
+        self._lock = threading.Lock()
         self._sound = sound
         form = pj.MediaFormatAudio()
         form.type = pj.PJMEDIA_TYPE_AUDIO
@@ -46,9 +49,16 @@ class CallPort(pj.AudioMediaPort):  # type: ignore[misc]
         form.frameTimeUsec = MILLISECONDS * 1000
         self.createPort(f"call {number}", form)
 
+    def speak(self, samples: Samples) -> None:
+        """In the thread of everything else."""
+        with self._lock:
+            self._spoken.write(samples)
+
     def onFrameRequested(self, frame: pj.MediaFrame) -> None:
+        with self._lock:
+            samples = self._spoken.read(FRAME)
         frame.type = pj.PJMEDIA_FRAME_TYPE_AUDIO
-        frame.buf = pj.ByteVector(self.spoken.read(FRAME).tobytes())
+        frame.buf = pj.ByteVector(samples.tobytes())
         frame.size = 2 * FRAME
 
     def onFrameReceived(self, frame: pj.MediaFrame) -> None:
@@ -170,7 +180,7 @@ class Engine:
                 return
             call = self.calls.get(HEADER.unpack_from(data)[0])
             if call is not None and call.port is not None:
-                call.port.spoken.write(np.frombuffer(data, np.int16, offset=HEADER.size))
+                call.port.speak(np.frombuffer(data, np.int16, offset=HEADER.size))
 
     def _read_orders(self) -> bool:
         """False: the other process is gone."""

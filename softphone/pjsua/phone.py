@@ -335,6 +335,10 @@ class PjsuaPhone(Telephone):
         self._dialling[number] = NameAddr(SipUri.parse(uri))
         try:
             await self.order("dial", call=number, target=uri)
+        except EngineError as exc:
+            if (begun := self._by_number.pop(number, None)) is not None:
+                begun.engine_refused(str(exc))
+            raise
         finally:
             self._dialling.pop(number, None)
         if (call := self._by_number.get(number)) is None:

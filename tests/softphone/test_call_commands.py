@@ -17,7 +17,9 @@ import pytest
 from softphone.cli import main
 from softphone.errors import CallRejected
 from softphone.exit_code import ExitCode, code_of
+from softphone.media.files import SamplesSource, read_sound
 from softphone.phone import Softphone
+from tests.interop.tones import has_tone, tone_comes
 from tests.softphone.support import Registrar, account
 from tests.softphone.test_automation import tone, wav
 
@@ -113,6 +115,34 @@ def assert_trace(trace: Path) -> None:
 )  # fmt: skip
 def test_exit_statuses_of_refused_calls(status: int, code: ExitCode) -> None:
     assert code_of(status) is code
+
+
+def test_a_device_in_place_of_files_that_are_played(tmp_path: Path) -> None:
+    spoken, heard = wav(tmp_path / "spoken.wav", tone(20, 16_000), 16_000), tmp_path / "heard.wav"
+
+    async def test(bob: Softphone, target: str) -> None:
+        command = await Command.run("dial", target, "--device", "file", "--input", spoken, "--output", heard)
+        call = await anext(bob.incoming())
+        await call.answer()
+        await tone_comes(call, 440)
+        await call.play(SamplesSource(tone(1, 16_000, 880), 16_000))
+        await call.hangup()
+        assert (await command.end())[0] is ExitCode.OK
+        assert [event["kind"] for event in command.events if event["event"] == "device-changed"] == ["file"]
+
+    with_bob(test)
+    samples, rate = read_sound(heard)
+    assert has_tone(samples, 880, rate)
+
+
+@pytest.mark.parametrize(("device", "why"), [("browser", "softphone headset"), ("gramophone", "softphone devices")])
+def test_devices_that_are_none(device: str, why: str) -> None:
+    async def test(bob: Softphone, target: str) -> None:
+        code, result, _ = await (await Command.run("dial", target, "--device", device)).end()
+        assert code is ExitCode.USAGE
+        assert why in result["text"]
+
+    with_bob(test)
 
 
 def test_a_busy_one() -> None:

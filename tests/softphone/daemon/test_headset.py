@@ -99,6 +99,20 @@ def test_only_our_own_page_gets_a_socket(origin: str | None) -> None:
     served(test)
 
 
+def test_the_other_end_of_a_tunnel_has_another_port() -> None:
+    async def test(server: Served) -> None:
+        def there(name: str) -> connect:
+            options: dict[str, Any] = {"host": "127.0.0.1", "port": int(server.authority.rpartition(":")[2])}
+            return connect(f"ws://{name}/socket", **options, **{"origin": f"http://{name}"})
+
+        async with there("localhost:8765") as socket:
+            await server.entered(socket)
+        with pytest.raises(InvalidStatus, match="421"):
+            await there("evil.example:8765")
+
+    served(test)
+
+
 @pytest.mark.parametrize("hello", ['{"token": "guessed"}', "{}", "[]", "\x00", b"token", '{"token": 7}'])
 def test_who_does_not_know_the_token_learns_nothing(hello: str | bytes) -> None:
     async def test(server: Served) -> None:
