@@ -102,8 +102,9 @@ def test_only_our_own_page_gets_a_socket(origin: str | None) -> None:
 def test_the_other_end_of_a_tunnel_has_another_port() -> None:
     async def test(server: Served) -> None:
         def there(name: str) -> connect:
-            options: dict[str, Any] = {"host": "127.0.0.1", "port": int(server.authority.rpartition(":")[2])}
-            return connect(f"ws://{name}/socket", **options, **{"origin": f"http://{name}"})
+            port = int(server.authority.rpartition(":")[2])
+            options: dict[str, Any] = {"host": "127.0.0.1", "port": port, "origin": f"http://{name}"}
+            return connect(f"ws://{name}/socket", **options)
 
         async with there("localhost:8765") as socket:
             await server.entered(socket)
