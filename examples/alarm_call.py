@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from softphone import CallError, Phones, Softphone
+from softphone import CallError, Phones, Telephone
 
 
-async def alarm(phone: Softphone, target: str, sound: str, *, times: int = 3) -> bool:
+async def alarm(phone: Telephone, target: str, sound: str, *, times: int = 3) -> bool:
     """Whether somebody answered and pressed 1."""
     call = await phone.dial(target)
     try:

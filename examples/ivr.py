@@ -9,10 +9,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from softphone import CallError, IncomingCall, Phones, Softphone
+from softphone import Call, CallError, Phones, Telephone
 
 
-async def menu(call: IncomingCall, sounds: Path, office: str) -> None:
+async def menu(call: Call, sounds: Path, office: str) -> None:
     """One caller."""
     try:
         await call.answer()
@@ -36,7 +36,7 @@ async def menu(call: IncomingCall, sounds: Path, office: str) -> None:
         await call.hangup()
 
 
-async def serve(phone: Softphone, sounds: Path, office: str) -> None:
+async def serve(phone: Telephone, sounds: Path, office: str) -> None:
     """All callers of one account, side by side, until the phone is closed."""
     async with asyncio.TaskGroup() as callers:
         async for call in phone.incoming():

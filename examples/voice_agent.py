@@ -14,7 +14,7 @@ import sys
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from softphone import Call, CallError, IncomingCall, Phones, Softphone
+from softphone import Call, CallError, Phones, Telephone
 
 HERE = RTCConfiguration(iceServers=[])  # the agent is in our network: nobody has to be asked where we are
 
@@ -47,7 +47,7 @@ async def bridge(call: Call, host: str, port: int) -> None:
         await peer.close()
 
 
-async def take(call: IncomingCall, host: str, port: int) -> None:
+async def take(call: Call, host: str, port: int) -> None:
     try:
         await call.answer()
         await call.answered(timeout=10)
@@ -60,7 +60,7 @@ async def take(call: IncomingCall, host: str, port: int) -> None:
         await call.hangup()
 
 
-async def serve(phone: Softphone, host: str, port: int) -> None:
+async def serve(phone: Telephone, host: str, port: int) -> None:
     """All callers of one account, side by side, until the phone is closed."""
     async with asyncio.TaskGroup() as callers:
         async for call in phone.incoming():

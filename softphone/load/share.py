@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from softphone.accounts.accounts import AccountEntry, Network
+from softphone.accounts.accounts import AccountEntry, Engine, Network
 from softphone.calls.call import Call
 from softphone.calls.incoming import IncomingCall
 from softphone.config import Account
-from softphone.errors import CallError, CallRejected, SoftphoneError
+from softphone.errors import CallError, CallRejected, ConfigError, SoftphoneError
 from softphone.events import CallProgress, EndedBy
 from softphone.load.pacing import Offer, Pace
 from softphone.load.records import CallRecord, Outcome, Progress, Role
@@ -91,6 +91,11 @@ def shares(scenario: Scenario, offer: Offer, processes: int) -> list[Share]:
 
 
 def _party(entry: AccountEntry) -> Party:
+    """Raises ConfigError."""
+    if entry.engine is not Engine.ROAMPHONE:
+        raise ConfigError(
+            f'account {entry.name}: load is for the phone\'s own engine: leave out engine = "{entry.engine}"'
+        )
     home = None
     if entry.network is Network.HOME:
         home = entry.home_socket or default_home_socket()

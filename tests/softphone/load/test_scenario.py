@@ -125,3 +125,10 @@ def test_a_cluster_without_dask_is_explained(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delitem(sys.modules, "softphone.load.cluster", raising=False)
     with pytest.raises(ConfigError, match=r"pip install 'roamphone\[cluster\]'"):
         importlib.import_module("softphone.load.cluster")
+
+
+def test_another_engine_is_refused(tmp_path: Path) -> None:
+    accounts = ACCOUNTS.replace("[account.bob]", 'local_host = "127.0.0.1"\nengine = "pjsua2"\n[account.bob]')
+    scenario = read_scenario(written(tmp_path, 'answerers = ["carol"]\n', accounts))
+    with pytest.raises(ConfigError, match="account alice: load is for the phone's own engine"):
+        shares(scenario, Offer(3, 30, 10.0, 100), 3)
