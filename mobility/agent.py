@@ -14,6 +14,7 @@ from mobility.discards import Discard, Reason
 from mobility.host.advertiser import Advertiser
 from mobility.host.events import AddressConflict
 from mobility.host.host import Host
+from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.numbers import NON_ESP_MARKER
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.key_source import no_clock
@@ -172,6 +173,10 @@ class HomeAgentNode:
     def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
         """As `mobility.packet_stream.HasIpsec` wants it."""
         return [("tunnel", self.engine.security)]
+
+    def negotiations(self) -> list[Ike]:
+        """As `mobility.negotiated_tables.Negotiates`."""
+        return [self.keys.ike]
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from mobility.client import MobilityError
-from mobility.commands import check, completion, control, execute, keys, nodes, scenarios, status, terminals
+from mobility.commands import check, completion, control, execute, ike, keys, nodes, scenarios, status, terminals
 from mobility.commands.common import DONE, FAILED, WRONG
 from mobility.config import ConfigurationError
 from mobility.sequences import SequenceFileError
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     whole.add_argument("--verbose", action="store_true", help="tell more in the log")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    for family in (nodes, status, check, execute, control, scenarios, terminals, keys, completion):
+    for family in (nodes, status, check, execute, control, scenarios, terminals, keys, ike, completion):
         family.add(commands)
     return whole
 

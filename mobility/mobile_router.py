@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.discards import Reason
 from mobility.host.errors import TokenBucket
+from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.links import LinkSettings
 from mobility.nemo.ingress import Ingress
@@ -134,6 +135,10 @@ class MobileRouter:
     def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
         """As `Terminal.ipsec_parts`."""
         return self.terminal.ipsec_parts()
+
+    def negotiations(self) -> list[Ike]:
+        """As `Terminal.negotiations`."""
+        return self.terminal.negotiations()
 
     def snapshot(self, now: float) -> dict[str, object]:
         """As `Terminal.snapshot`, with the networks."""

@@ -22,6 +22,7 @@ from mobility.heartbeat import BEAT, Heartbeat
 from mobility.home_interface import HomeInterface
 from mobility.home_service import HomeService, sequence_file
 from mobility.map_metrics import MapService
+from mobility.negotiated_tables import Negotiates, tables
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop, StopSignals, prefer_this_process, settle_memory
 from mobility.net.namespace import die_with_parent
@@ -241,6 +242,13 @@ def node_operations(
         plane.carry_out(outputs)
         return None
 
+    def ike_keys(_request: Mapping[str, object]) -> object:
+        node = plane.node
+        endpoints = list(node.negotiations()) if isinstance(node, Negotiates) else []
+        if not endpoints:
+            raise Refused("nothing is negotiated here: the keys are in the configuration, see `mobility esp-sa`")
+        return tables(endpoints)
+
     def set_trace(request: Mapping[str, object]) -> object:
         try:
             for key, start, stop in (
@@ -259,4 +267,11 @@ def node_operations(
             raise Refused(f"cannot write there: {error.strerror}") from error
         return trace.state()
 
-    return {"status": status, "counters": counters, "recent": recent, "command": command, "trace": set_trace}
+    return {
+        "status": status,
+        "counters": counters,
+        "recent": recent,
+        "command": command,
+        "ike-keys": ike_keys,
+        "trace": set_trace,
+    }

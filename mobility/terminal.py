@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from mobility.discards import Discard, Reason
 from mobility.hmipv6.domain import Domain
 from mobility.host.host import Host
+from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.key_source import no_clock
 from mobility.links import is_udp
@@ -254,14 +255,16 @@ class Terminal:
     # ------------------------------------------------------------ for people
 
     def command(self, name: str, now: float) -> list[Output]:
-        """``reregister``, ``probe`` (the round trip), ``move LINK`` (prefer it), ``roam`` (prefer none any more),
-        ``return-home``; ``optimize ADDRESS`` and ``tunnel ADDRESS``: how packets of a correspondent go; ``scenario
-        enable NUMBER`` and ``scenario disable NUMBER``: the policy table, which counts at once. Raises `ValueError` for
-        anything else."""
+        """``reregister``, ``rekey`` (negotiated keys), ``probe`` (the round trip), ``move LINK`` (prefer it), ``roam``
+        (prefer none any more), ``return-home``; ``optimize ADDRESS`` and ``tunnel ADDRESS``: how packets of a
+        correspondent go; ``scenario enable NUMBER`` and ``scenario disable NUMBER``: the policy table, which counts at
+        once. Raises `ValueError` for anything else."""
         movement = self.mobile_node.movement
         match name.split():
             case ["reregister"]:
                 return self._finish(self.parts.absorb(self.mobile_node.refresh(now), now))
+            case ["rekey"] if self.parts.keys is not None:
+                return self._finish(self.parts.keyed(self.parts.keys.rekey(now), now))
             case ["probe"]:
                 return self._finish(self.parts.probe(now))
             case ["move", link]:
@@ -281,7 +284,8 @@ class Terminal:
                 self.scenarios.enable(self.scenarios.number(number), verb == "enable")
                 return self._finish([*self.parts.absorb(self.mobile_node.refresh(now), now), *self.parts.follow(now)])
             case _:
-                known = "reregister, probe, move LINK, roam, return-home, optimize ADDRESS, tunnel ADDRESS,"
+                known = "reregister, rekey (where keys are negotiated), probe, move LINK, roam, return-home,"
+                known += " optimize ADDRESS, tunnel ADDRESS,"
                 known += " scenario enable NUMBER, scenario disable NUMBER"
                 raise ValueError(f"there is no command {name!r}; there are: {known}")
         return self._finish(self.parts.absorb([], now) + self.parts.moved(now))
@@ -300,6 +304,10 @@ class Terminal:
             ("tunnel", self._security),
             *(("regional", processing) for processing in regional),
         ]
+
+    def negotiations(self) -> list[Ike]:
+        """As `mobility.negotiated_tables.Negotiates`."""
+        return [] if self.parts.keys is None else [self.parts.keys.ike]
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 
+from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.outputs import Deliver, Discarded, Output
 from mobility.scenario.translation import TRANSLATING, HomeAddressTranslated
@@ -106,6 +107,10 @@ class TranslatingTerminal:
     def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
         """As `Terminal.ipsec_parts`."""
         return self.terminal.ipsec_parts()
+
+    def negotiations(self) -> list[Ike]:
+        """As `Terminal.negotiations`."""
+        return self.terminal.negotiations()
 
     def snapshot(self, now: float) -> dict[str, object]:
         """As `Terminal.snapshot`, with the translation."""

@@ -64,9 +64,12 @@ class Keyring:
 
 
 def write_configurations(
-    network: TestNetwork, tunnel: str, algorithm: Algorithm, terminal: Terminal
+    network: TestNetwork, tunnel: str, algorithm: Algorithm, terminal: Terminal, *, negotiate: bool = False
 ) -> dict[str, Path]:
-    """A configuration file (mode 0600) for each role; returns role -> path. ``tunnel``: one of `TUNNELS`."""
+    """A configuration file (mode 0600) for each role; returns role -> path. ``tunnel``: one of `TUNNELS`.
+
+    ``negotiate``: terminal and home agent have a token and make their keys themselves.
+    """
     plan = network.plan
     ring = Keyring(algorithm)
     to_ha, to_mn = ring.association(0x1001), ring.association(0x1002)
@@ -89,15 +92,13 @@ def write_configurations(
         "ha": head("ha")
         + f'[home_agent]\naddress = "{plan.home_agent}/64"\ninterface = "{INTERFACE}"\n'
         + (f'udp = ["{plan.home_agent4}"]\n\n' if by_datagrams else "\n")
-        + f'[[home_agent.terminal]]\nhome_address = "{plan.home_address}"\ntunnel = "{tunnel}"\n\n'
-        + ring.pair("signalling", plan.home_address, to_mn, to_ha),
+        + f'[[home_agent.terminal]]\nhome_address = "{plan.home_address}"\ntunnel = "{tunnel}"\n\n',
         "mn": head("mn")
         + f'[mobile_node]\nhome_address = "{plan.home_address}/64"\nhome_agent = "{plan.home_agent}"\n'
         + f'interfaces = {list(terminal.interfaces)}\naccess = "{terminal.access}"\ntunnel = "{tunnel}"\n'
         + f"overlap = {terminal.overlap}\nkeepalive = {terminal.keepalive}\n"
         + (f'home_agent4 = "{plan.home_agent4}"\n\n' if by_datagrams else "\n")
         + (host_os.format(host_namespace(network, "mn")) if terminal.user is None else "")
-        + ring.pair("signalling", plan.home_agent, to_ha, to_mn)
         + audio(plan.cn, to_cn, from_cn),
         "cn": head("cn")
         + f'[correspondent]\naddress = "{plan.cn}/64"\ninterface = "{INTERFACE}"\n\n'
@@ -105,8 +106,15 @@ def write_configurations(
         + audio(plan.home_address, from_cn, to_cn),
     }
     protected = "home-test" if tunnel == "plain" else "tunnel"
-    texts["ha"] += ring.pair(protected, plan.home_address, down, up)
-    texts["mn"] += ring.pair(protected, plan.home_agent, up, down)
+    token = secrets.token_hex(32)
+    for role, peer, ours in (
+        ("ha", plan.home_address, ((to_mn, to_ha), (down, up))),
+        ("mn", plan.home_agent, ((to_ha, to_mn), (up, down))),
+    ):
+        if negotiate:
+            texts[role] += f'[[ike]]\npeer = "{peer}"\ntoken = "{token}"\nalgorithm = "{algorithm.value}"\n'
+        else:
+            texts[role] += ring.pair("signalling", peer, *ours[0]) + ring.pair(protected, peer, *ours[1])
     paths = {}
     for role, text in texts.items():
         folder = runtime_of(network, role, terminal)
@@ -141,14 +149,17 @@ class MobilityNodes:
         algorithm: Algorithm = Algorithm.AES_GCM_16,
         *,
         terminal: Terminal | None = None,
+        negotiate: bool = False,
     ) -> None:
-        """``algorithm``: of all associations. Their keys are made for this run."""
+        """``algorithm``: of all associations. Their keys are made for this run, or ``negotiate``: those between
+        terminal and home agent are negotiated.
+        """
         if tunnel not in TUNNELS:
             raise ValueError(f"no tunnel form {tunnel!r}; choose one of {', '.join(TUNNELS)}")
         self.network = network
         self.tunnel = tunnel
         self.terminal = Terminal() if terminal is None else terminal
-        self.configurations = write_configurations(network, tunnel, algorithm, self.terminal)
+        self.configurations = write_configurations(network, tunnel, algorithm, self.terminal, negotiate=negotiate)
         self.processes: dict[str, subprocess.Popen[Any]] = {}
 
     def runtime(self, role: str) -> Path:

@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from mobility.commands import view_hierarchy
+from mobility.commands import view_hierarchy, view_ike
 
 WIDTH = 80
 HANDOVERS = 5
@@ -25,6 +25,7 @@ _MOVES = (
     "PathDead",
     "HomeAgentUnreachable",
     "BindingRefused",
+    "IkeFailed",
 )
 
 Object = Mapping[str, object]
@@ -55,6 +56,11 @@ def overview(status: Object, recent: Sequence[Object] = ()) -> list[str]:
     return lines
 
 
+def negotiated(status: Object) -> list[str]:
+    """The lines about negotiated keys; none: there are none."""
+    return view_ike.lines(_object(status, "node"), _entry, everything=True)
+
+
 # ---------------------------------------------------------------- roles
 
 
@@ -81,6 +87,7 @@ def _terminal(node: Object, recent: Sequence[Object]) -> list[str]:
     liveness = _object(node, "liveness")
     if liveness.get("round_trip_ms") is not None:
         lines += _entry("", f"answers in {_milliseconds(liveness['round_trip_ms'])}")
+    lines += view_ike.lines(node, _entry)
     lines += _networks(_object(node, "mobile_router"))
     lines += _scenario(node)
     lines += _places(mobile, recent)
@@ -247,6 +254,8 @@ def _move(event: Object) -> str:
             return f"{event.get('link')} -> {event.get('to_link')} given up: {event.get('why')}"
         case "PathDead":
             return f"{event.get('link')}: nothing comes through"
+        case "IkeFailed":
+            return view_ike.failed(event)
         case "HomeAgentUnreachable":
             return f"the home agent does not answer ({event.get('unanswered')} times)"
     why = f": {event['why']}" if event.get("why") else ""
@@ -267,6 +276,7 @@ def _home_agent(node: Object) -> list[str]:
         lines += _entry(
             "shared", f"{shared.get('standing')}; store {shared.get('store')}; {shared.get('takeovers', 0)} takeovers"
         )
+    lines += view_ike.lines(node, _entry)
     pool = _object(node, "ipv4")
     if pool.get("pool"):
         lines += _entry("IPv4", f"{pool.get('held')} addresses of {pool['pool']} are handed out")
