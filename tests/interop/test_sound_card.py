@@ -1,14 +1,15 @@
-"""A sound card: PortAudio over ALSA, and behind it a PulseAudio whose loudspeaker and microphone are under test."""
+"""A sound card: PortAudio over ALSA, and behind it a sound server whose loudspeaker and microphone are the test's."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,56 @@ from tests.softphone.test_call_commands import Command
 pytestmark = pytest.mark.interop
 
 RATE = 48_000
-MODULES = "module-null-sink sink_name=speaker", "module-null-sink sink_name=room"
+SINKS = "speaker", "room"
+PULSEAUDIO = (
+    "pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no",
+    "--load=module-native-protocol-unix auth-anonymous=1",
+)  # fmt: skip
+PIPEWIRE = ("pipewire",), ("dbus-run-session", "--", "wireplumber"), ("pipewire-pulse",)
 
 
-@dataclass(frozen=True, slots=True)
 class SoundServer:
-    process: subprocess.Popen[bytes]
-    environment: dict[str, str]
+    """PulseAudio, or PipeWire where that is what the machine has: on desktops their packages exclude each other.
+
+    What is played to ``speaker`` can be recorded; what is played to ``room`` the microphone hears.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        place = f"unix:{directory}/pulse/native"
+        self.environment = {
+            **os.environ, "HOME": str(directory), "XDG_RUNTIME_DIR": str(directory), "PULSE_SERVER": place,
+            "XDG_CONFIG_HOME": str(directory), "XDG_DATA_HOME": str(directory),
+        }  # fmt: skip
+        plugin = f'type pulse server "{place}" hint {{ show on description'
+        (directory / ".asoundrc").write_text(
+            f'pcm.speaker {{ {plugin} "speaker" }} device "speaker" }}\n'
+            f'pcm.microphone {{ {plugin} "microphone" }} device "room.monitor" }}\n'
+        )
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        for command in (PULSEAUDIO,) if shutil.which("pulseaudio") else PIPEWIRE:
+            self._processes.append(
+                subprocess.Popen(
+                    command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )  # fmt: skip
+        for _ in range(200):
+            if self.run("pactl", "info").returncode == 0:
+                break
+        for sink in SINKS:
+            self.run("pactl", "load-module", "module-null-sink", f"sink_name={sink}", f"rate={RATE}", "channels=1")
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(command, env=self.environment, capture_output=True, check=False)
+
+    def kill(self) -> None:
+        """May be called twice."""
+        while self._processes:
+            process = self._processes.pop()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     @contextmanager
     def runs(self, program: str, device: str, **streams: Any) -> Iterator[None]:
@@ -48,31 +92,12 @@ class SoundServer:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[SoundServer]:
-    """What is played to ``speaker`` can be recorded; what is played to ``room`` the microphone hears."""
-    place = f"unix:{tmp_path}/sock"
-    plugin = f'type pulse server "{place}" hint {{ show on description'
-    (tmp_path / ".asoundrc").write_text(
-        f'pcm.speaker {{ {plugin} "speaker" }} device "speaker" }}\n'
-        f'pcm.microphone {{ {plugin} "microphone" }} device "room.monitor" }}\n'
-    )
-    environment = {
-        **os.environ, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PULSE_SERVER": place,
-        "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path),
-    }  # fmt: skip
-    loads = [f"--load={module} rate={RATE} channels=1" for module in MODULES]
-    loads.append(f"--load=module-native-protocol-unix socket={tmp_path}/sock auth-anonymous=1")
-    process = subprocess.Popen(
-        ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", *loads],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    made = SoundServer(tmp_path)
     try:
-        for _ in range(100):
-            if subprocess.run(["pactl", "info"], env=environment, capture_output=True, check=False).returncode == 0:
-                break
-        yield SoundServer(process, environment)
+        made.start()
+        yield made
     finally:
-        process.kill()
-        process.wait()
+        made.kill()
 
 
 def test_a_call_by_a_sound_card_that_is_unplugged(server: SoundServer, tmp_path: Path) -> None:
@@ -103,7 +128,7 @@ def test_a_call_by_a_sound_card_that_is_unplugged(server: SoundServer, tmp_path:
                 await speech_comes(call)
                 while not has_tone(np.fromfile(heard, np.int16)[-RATE:], 700, RATE):  # noqa: ASYNC110 - a file
                     await asyncio.sleep(0.1)
-            server.process.kill()
+            server.kill()
             assert "unplugged" in str((await command.until("device-lost"))["why"])
             assert (await command.until("device-changed"))["kind"] == "null"
             assert call.media is not None  # the call goes on
