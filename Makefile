@@ -6,7 +6,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo) env PYTHONDONTWRITEBYTECODE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check root-tests bench fuzz man clean
+.PHONY: help setup demo test check root-tests bench fuzz man screenshots clean
 
 help:
 	@echo 'make demo [ARGS="--handovers 2"]  a call with a change of network in the middle (root or sudo)'
@@ -18,6 +18,7 @@ help:
 	@echo 'make fuzz [TARGET=mh] [SECONDS=60] bad input for every target, or one, under atheris (which it installs)'
 	@echo 'make man                          manual pages, in packaging/man'
 	@echo 'make setup                        Debian packages and .venv, where missing'
+	@echo 'make screenshots                  snapshots and pictures of the user interface, anew'
 	@echo 'make clean                        removes what the commands above have made, except .venv'
 
 setup:
@@ -56,6 +57,10 @@ fuzz: setup
 man: setup
 	$(BIN)/python -m mobility.commandline.manual softphone.commands.parser:parser packaging/man/softphone.1
 	$(BIN)/python -m mobility.commandline.manual mobility.cli:parser packaging/man/mobility.1
+
+# What tests/ui/test_snapshots.py compares with, and what docs/tui.md shows.
+screenshots: setup
+	$(BIN)/python -m tests.ui.still
 
 clean:
 	rm -rf packaging/man .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -24,6 +24,7 @@ from sip_test_env.domain import TYPES
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.mobility_nodes import TUNNELS
 from sip_test_env.movements import BINDING_TIMEOUT, Movements
+from sip_test_env.on_screen import can_be_shown, show
 from sip_test_env.phones import CORRESPONDENT, TERMINAL, registered
 from sip_test_env.plan import BASIC
 from sip_test_env.report import Audio, Handover, Report, Stream
@@ -153,7 +154,7 @@ def stream(sender: dict[str, Any], receiver: dict[str, Any], end: float) -> Stre
     )
 
 
-def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
+def _settings(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace]:
     parser = argparse.ArgumentParser(prog="softphone demo", description=__doc__)
     parser.add_argument("--tunnel", choices=TUNNELS, default="esp", help="form of the mobile tunnel (default: esp)")
     parser.add_argument("--seconds", type=float, default=12.0, metavar="N", help="how long they talk (default: 12)")
@@ -185,6 +186,10 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
         "--map-tunnel", choices=TUNNELS, default="plain", help="network hmip: form of that tunnel (default: plain)"
     )
     parser.add_argument("--instance", default="demo", help="name of the test network, for several side by side")
+    parser.add_argument(
+        "--tui", action="store_true",
+        help="open the terminal's phone on the screen, in a call, and move every --seconds until it is left",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="the last line on standard output is one JSON object")
     options = parser.parse_args(arguments)
     if not 4 <= options.seconds <= 3600:
@@ -211,7 +216,9 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
         scene(settings)
     except ValueError as error:
         parser.error(str(error))
-    return settings, options.json
+    if options.tui and (why := can_be_shown(settings)):
+        parser.error(why)
+    return settings, options
 
 
 async def _until_interrupted(settings: Settings, progress: Progress) -> Report:
@@ -224,7 +231,8 @@ async def _until_interrupted(settings: Settings, progress: Progress) -> Report:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 everything held, 1 something did not or could not be built, 2 usage."""
-    settings, as_json = _settings(arguments)
+    settings, options = _settings(arguments)
+    as_json = options.json
     if os.geteuid() != 0:
         sys.stderr.write("softphone demo: needs root to make network namespaces; use `make demo` or sudo\n")
         return 1
@@ -235,6 +243,8 @@ def main(arguments: list[str] | None = None) -> int:
         (sys.stderr if as_json else sys.stdout).flush()
 
     try:
+        if options.tui:
+            return asyncio.run(show(settings, progress))
         report = asyncio.run(_until_interrupted(settings, progress))
     except (EnvironmentFailure, RuntimeError, OSError) as error:
         sys.stderr.write(f"softphone demo: {error}\n")

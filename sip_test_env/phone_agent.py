@@ -20,7 +20,7 @@ from typing import Any
 from mobility.client import HostClient
 from mobility.net.loop import prefer_this_process
 from softphone.calls.dialog_call import DialogCall
-from softphone.config import Account
+from softphone.config import Account, Consent
 from softphone.media.codecs import codec_named
 from softphone.media.files import WavRecorder, WavSource
 from softphone.media.offer_answer import SrtpMode
@@ -70,6 +70,7 @@ class PhoneAgent:
             transport=Transport[order["transport"].upper()],
             ca_file=Path(order["ca_file"]),
             srtp=SrtpMode.MANDATORY,
+            transfers=Consent.ACCEPT,
         )
         settings = MediaSettings(codecs=(codec_named(order["codec"]),), srtp=account.srtp, log_packets=True)
 

@@ -225,8 +225,11 @@ class Model:
                 calls[call.id] = call
         for name, why in status.get("failures", {}).items():
             accounts[name] = AccountState(name, failure=str(why))
-        gone = {id: call for id, call in self.calls.items() if id not in calls and not call.live}
+        gone = {id: call for id, call in self.calls.items() if id not in calls}
+        for call in gone.values():
+            call.state = "ended"  # how, `call-ended` tells, which may come later
         self.accounts, self.calls = accounts, {**gone, **calls}
+        self._forget_old()
         for part in (Part.ACCOUNTS, Part.CALLS):
             self.changed(part)
 
@@ -335,13 +338,17 @@ class Model:
         if (call := self._of(event)) is None:
             return
         call.state, call.ended = "ended", now
-        call.words = ended_in_words(event, call)
-        over = [call.id for call in self.calls.values() if not call.live]
-        for old in over[:-ENDED_CALLS_KEPT]:
-            del self.calls[old]
+        handed_on = call.words.startswith("transfer: 2")
+        call.words = "transferred" if handed_on else ended_in_words(event, call)
+        self._forget_old()
         if self.selected == call.id:
             self.selected = None
         self.changed(Part.CALLS)
+
+    def _forget_old(self) -> None:
+        over = [call.id for call in self.calls.values() if not call.live]
+        for old in over[:-ENDED_CALLS_KEPT]:
+            del self.calls[old]
 
     def _levels(self, event: Values, now: float) -> None:
         for values in event.get("calls", ()):

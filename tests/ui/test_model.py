@@ -91,10 +91,12 @@ def ended(call: str) -> dict[str, Any]:
     return {"event": "call-ended", "call": call, "by": "remote", "status": 487, "reason": ""}
 
 
-def test_what_the_status_does_not_have_any_more_is_gone_but_ended_calls_stay() -> None:
+def test_what_the_status_does_not_have_any_more_is_over_and_its_event_may_come_later() -> None:
     model, _ = model_with(incoming("1"), ended("1"), incoming("2"))
     model.take_status(STATUS)
-    assert list(model.calls) == ["1"]
+    assert (model.ringing, model.live_calls) == (None, [])
+    model.apply(ended("2"), 0)
+    assert [call.words for call in model.calls.values()] == ["missed", "missed"]
 
 
 def test_levels_and_quality_belong_to_their_call() -> None:

@@ -81,7 +81,7 @@ def _standing(account: AccountState) -> tuple[str, str, str]:
     if not account.register:
         return "○", "$secondary", f"direct calls, {account.where}" if account.where else "direct calls"
     if account.registered:
-        return "●", "$success", "registered" + (", mobile" if account.network != "direct" else "")
+        return "●", "$success", "registered" if account.network == "direct" else "mobile"
     return "○", "$warning", "not registered"
 
 

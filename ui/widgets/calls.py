@@ -44,15 +44,22 @@ class CallCard(Watching):
         if call is None:
             return
         current = model.current
-        self.set_class(current is not None and current.id == self.call, "current")
+        is_current = current is not None and current.id == self.call
+        if is_current and not self.has_class("current"):
+            self.call_after_refresh(self.scroll_visible, animate=False)
+        self.set_class(is_current, "current")
         self.set_class(not call.live, "over")
         self.set_class(call.on_hold or call.held, "holds")
         arrow = "←" if call.incoming else "→"
         self.border_title = Content.assemble(f" {arrow} ", (call.who, "bold"), " ")
         duration = self._time(call)
         self.border_subtitle = Content.assemble(" ", duration, " ") if duration else ""
-        self.styles.height = 3 if not call.live else 4 if not call.established else 6
+        self.styles.height = 3 if not call.live else 6 if self._whole(call) else 4
         self.refresh()
+
+    def _whole(self, call: CallView) -> bool:
+        """It is heard, so how it sounds is shown; others are short."""
+        return call.established and not call.on_hold
 
     def _time(self, call: CallView) -> Content:
         now = self._app.phone.clock()
@@ -69,7 +76,7 @@ class CallCard(Watching):
             return Content("")
         width = self.size.width
         lines = [self._state(call, width)]
-        if call.established:
+        if self._whole(call):
             lines.append(self._levels(call, width))
             lines.append(self._quality(call, width))
         if call.live:

@@ -31,9 +31,10 @@ class IncomingOverlay(Watching):
         if call is None:
             return Content("")
         others = sum(other.rings_here for other in app.model.calls.values()) - 1
+        address = shortened(call.remote) if call.who != shortened(call.remote) else ""
         account = app.model.accounts.get(call.account)
         lines = [
-            Content.assemble(("☎  ", "$accent"), (call.who, "bold"), "  ", (shortened(call.remote), "$foreground 70%")),
+            Content.assemble(("☎  ", "$accent"), (call.who, "bold"), "  ", (address, "$foreground 70%")),
             Content.assemble(
                 ("calls ", "$foreground 70%"),
                 (account.address.removeprefix("sip:") if account is not None else call.account, ""),
