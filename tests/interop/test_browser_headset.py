@@ -43,7 +43,7 @@ def sine(hertz: int) -> SamplesSource:
 async def sound_goes_both_ways(page: Page, call: Call, hertz: int) -> None:
     call.play(sine(hertz))
     ear, heard = call.listen(RATE), np.zeros(0, np.int16)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while len(heard) < RATE or float(np.abs(heard[-RATE:].astype(float)).mean()) < 300:
             heard = np.concatenate([heard, np.frombuffer(await ear.read(), np.int16)])
         found: dict[str, float] = {"hertz": 0.0, "decibels": -100.0}

@@ -124,7 +124,7 @@ def test_a_call_by_a_sound_card_that_is_unplugged(server: SoundServer, tmp_path:
             tone = 8000 * np.sin(2 * np.pi * 700 * np.arange(RATE * 20) / RATE)
             call.play(SamplesSource(tone.astype(np.int16), RATE))
             assert (await command.until("device-changed"))["kind"] == "sounddevice"
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 await speech_comes(call)
                 while not has_tone(np.fromfile(heard, np.int16)[-RATE:], 700, RATE):  # noqa: ASYNC110 - a file
                     await asyncio.sleep(0.1)

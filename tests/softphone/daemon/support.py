@@ -36,13 +36,16 @@ local_host = "::1"
 """
 )
 
+SILENT = '[audio]\ndevice = "null"\n'
+"Nobody's telephone rings, and no microphone is opened, because tests run."
+
 
 @asynccontextmanager
 async def running(
     directory: Path, configuration: str = CONFIGURATION, *, real_media: bool = False
 ) -> AsyncIterator[Daemon]:
     """A daemon with Alice's accounts, one of which cannot start."""
-    (directory / "softphone.toml").write_text(configuration)
+    (directory / "softphone.toml").write_text(configuration if "[audio]" in configuration else configuration + SILENT)
 
     with History(directory / "history.db") as history:
 

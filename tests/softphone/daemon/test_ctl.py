@@ -14,7 +14,7 @@ import pytest
 
 from softphone.cli import main
 from softphone.exit_code import ExitCode
-from tests.softphone.daemon.support import TWO_ACCOUNTS
+from tests.softphone.daemon.support import SILENT, TWO_ACCOUNTS
 
 
 def test_ctl_without_a_daemon_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,7 +24,7 @@ def test_ctl_without_a_daemon_says_what_to_do(tmp_path: Path, capsys: pytest.Cap
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # the history
-    (tmp_path / "softphone.toml").write_text(TWO_ACCOUNTS)
+    (tmp_path / "softphone.toml").write_text(TWO_ACCOUNTS + SILENT)
     socket_path = str(tmp_path / "a.sock")
     serve = "daemon", "--config", str(tmp_path / "softphone.toml"), "--socket", socket_path
     collector = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
