@@ -17,7 +17,7 @@ from mobility.links import endpoint
 from mobility.mipv6.home_agent import HomeAgent
 from mobility.mipv6.home_paths import Path
 from mobility.mipv6.home_settings import AuthorisedTerminal
-from mobility.negotiated import TUNNEL, Renewal, as_endpoint, esp_spi, ike_settings, no_keys, peer
+from mobility.negotiated import SIGNALLING, Renewal, as_endpoint, esp_spi, ike_settings, no_keys, peer
 from mobility.outputs import Output
 from mobility.wire import udp
 
@@ -200,7 +200,7 @@ class AgentKeys:
 
     def _learner(self, terminal: AuthorisedTerminal) -> Callable[[str, int, RenewableInbound], None]:
         def learn(name: str, spi: int, sa: RenewableInbound) -> None:
-            self._engine.learn(terminal.home_address, spi, sa, tunnel=name == TUNNEL)
+            self._engine.learn(terminal.home_address, spi, sa, tunnel=name != SIGNALLING)
 
         return learn
 

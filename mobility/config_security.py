@@ -23,7 +23,6 @@ from mobility.settings import (
     RegionalTerminal,
     ServedTerminal,
     Signalling,
-    StoreKind,
     Use,
 )
 from mobility.values import ConfigurationError, Table
@@ -233,11 +232,6 @@ def _check_key_exchanges(configuration: Configuration) -> None:
         )
         if pair is not None:
             raise ConfigurationError(f"{pair.where}: the keys with {each.peer} come from IKE ({each.where})")
-    if known and configuration.store is not None and configuration.store.kind is StoreKind.REDIS:
-        raise ConfigurationError(
-            f"{configuration.path}: store: home agents that are one cannot share what IKE has agreed; give these"
-            " terminals keys in the configuration"
-        )
 
 
 def _may(

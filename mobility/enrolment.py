@@ -56,8 +56,8 @@ class Wishes:
     "Prefixes of 64 bits that it takes along as a mobile router; empty: it is a mobile host."
     ingress: str = "eth1"
     "On which interface of a mobile router its networks are."
-    negotiate: bool = False
-    "Both ends get a token, and keys of IPsec from IKE; otherwise the keys themselves."
+    static_keys: bool = False
+    "Both ends get the keys of IPsec themselves; otherwise a token, by which they agree on keys (IKEv2)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ def enrol(configuration: Configuration, wishes: Wishes, random: Random = os.uran
     address = _address(agent, wishes.home_address, random)
     taken = {side.spi for pair in configuration.associations for side in (pair.outbound, pair.inbound)}
     ours, theirs = [], []
-    if wishes.negotiate:
+    if not wishes.static_keys:
         token = random(TOKEN_SIZE).hex()
         ours.append(f'[[ike]]\npeer = "{address}"\ntoken = "{token}"\n')
         theirs.append(f'[[ike]]\ntoken = "{token}"\n')
     uses = (Use.SIGNALLING, Use.HOME_TEST if wishes.tunnel is TunnelForm.PLAIN else Use.TUNNEL)
-    for use in () if wishes.negotiate else uses:
+    for use in uses if wishes.static_keys else ():
         there, back = _association(taken, random), _association(taken, random)
         ours.append(_pair(use, address, outbound=back, inbound=there))
         theirs.append(_pair(use, None, outbound=there, inbound=back))

@@ -18,25 +18,24 @@ from mobility.ipsec.sa import Mode
 from mobility.key_source import KeySource
 from mobility.links import unmapped
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
-from mobility.wire import ip6
+from mobility.wire import ip6, mh
 from mobility.wire.errors import WireError
 
-SIGNALLING, TUNNEL = "signalling", "tunnel"
+SIGNALLING, TUNNEL, HOME_TEST = "signalling", "tunnel", "home-test"
 "Names of the child SAs."
 PATIENT = 2.0
 "So many times as long as the terminal the home agent waits before it rekeys: the terminal knows where both are."
-_ANYWHERE = (TrafficSelector.of(IPv6Network("::/0")), TrafficSelector.of(IPv4Network("0.0.0.0/0")))
+_ALL = IPv6Network("::/0")
+_ANYWHERE = (TrafficSelector.of(_ALL), TrafficSelector.of(IPv4Network("0.0.0.0/0")))
 
 
 def associations(form: TunnelForm, algorithm: Algorithm, random: Callable[[int], bytes]) -> MobileAssociations:
     """The associations of one terminal, at either end, which are without keys for the time being."""
-    tunnelled = form is not TunnelForm.PLAIN
-    return MobileAssociations(
-        RenewableOutbound(algorithm, Mode.TRANSPORT, random),
-        RenewableInbound(algorithm, Mode.TRANSPORT),
-        RenewableOutbound(algorithm, Mode.TUNNEL, random) if tunnelled else None,
-        RenewableInbound(algorithm, Mode.TUNNEL) if tunnelled else None,
-    )
+    signalling = RenewableOutbound(algorithm, Mode.TRANSPORT, random), RenewableInbound(algorithm, Mode.TRANSPORT)
+    inside = RenewableOutbound(algorithm, Mode.TUNNEL, random), RenewableInbound(algorithm, Mode.TUNNEL)
+    if form is TunnelForm.PLAIN:
+        return MobileAssociations(*signalling, None, None, *inside)
+    return MobileAssociations(*signalling, *inside)
 
 
 def peer(
@@ -49,11 +48,17 @@ def peer(
     at_terminal: bool,
 ) -> Peer:
     """The other end, as IKE has to know it. Both ends are named by their addresses; so are their certificates."""
-    ours = tuple(TrafficSelector.of(IPv6Network(home), protocol) for protocol in (ip6.MOBILITY, ip6.ICMPV6))
+    here = IPv6Network(home)
+    ours = tuple(TrafficSelector.of(here, protocol) for protocol in (ip6.MOBILITY, ip6.ICMPV6))
     theirs = tuple(TrafficSelector.of(IPv6Network(agent), protocol) for protocol in (ip6.MOBILITY, ip6.ICMPV6))
-    behind = (*(TrafficSelector.of(IPv6Network(each)) for each in (home, *networks)), _ANYWHERE[1])
+    init, answer = mh.Type.HOME_TEST_INIT, mh.Type.HOME_TEST
+    tests = (TrafficSelector.of_mobility_header(here, init),), (TrafficSelector.of_mobility_header(_ALL, answer),)
+    behind = (*(TrafficSelector.of(each) for each in (here, *networks)), _ANYWHERE[1])
     wanted = [(SIGNALLING, ours, theirs, Mode.TRANSPORT)]
-    wanted += [] if form is TunnelForm.PLAIN else [(TUNNEL, behind, _ANYWHERE, Mode.TUNNEL)]
+    if form is TunnelForm.PLAIN:
+        wanted.append((HOME_TEST, *tests, Mode.TUNNEL))
+    else:
+        wanted.append((TUNNEL, behind, _ANYWHERE, Mode.TUNNEL))
     lifetime = source.lifetime if at_terminal else PATIENT * source.lifetime
     children = tuple(
         ChildSettings(
@@ -66,12 +71,12 @@ def peer(
         for name, local, remote, mode in wanted
     )
     names = Identity.of(str(home)), Identity.of(str(agent))
-    here, there = names if at_terminal else names[::-1]
+    own, other = names if at_terminal else names[::-1]
     # The home agent stays where it is; where the terminal is, it says itself.
     return Peer(
         str(agent if at_terminal else home),
-        here,
-        there,
+        own,
+        other,
         source.proof,
         source.belief,
         children,
@@ -104,13 +109,15 @@ def esp_spi(random: Callable[[int], bytes], taken: Callable[[int], bool]) -> int
 
 def outbound(known: MobileAssociations, name: str) -> RenewableOutbound | None:
     """The association of a child SA for what we send."""
-    found = known.tunnel_out if name == TUNNEL else known.signalling_out
+    ways = {TUNNEL: known.tunnel_out, SIGNALLING: known.signalling_out, HOME_TEST: known.home_test_out}
+    found = ways.get(name)
     return found if isinstance(found, RenewableOutbound) else None
 
 
 def inbound(known: MobileAssociations, name: str) -> RenewableInbound | None:
     """The same for what we receive."""
-    found = known.tunnel_in if name == TUNNEL else known.signalling_in
+    ways = {TUNNEL: known.tunnel_in, SIGNALLING: known.signalling_in, HOME_TEST: known.home_test_in}
+    found = ways.get(name)
     return found if isinstance(found, RenewableInbound) else None
 
 
@@ -135,9 +142,9 @@ class Renewal:
     @property
     def complete(self) -> bool:
         """Everything has keys."""
-        known = self.known
-        ways = (known.signalling_out, known.signalling_in, known.tunnel_out, known.tunnel_in)
-        return all(each.keyed for each in ways if isinstance(each, RenewableOutbound | RenewableInbound))
+        names = (SIGNALLING, TUNNEL, HOME_TEST)
+        ends = [find(self.known, name) for name in names for find in (outbound, inbound)]
+        return all(each.keyed for each in ends if each is not None)
 
     def up(self, event: ChildUp) -> None:
         """A child SA was agreed. Raises `ValueError`: its SPI is taken."""

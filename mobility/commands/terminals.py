@@ -40,8 +40,9 @@ def add(commands: Commands) -> None:
     made.add_argument("--dns", type=_server, action="append", metavar="ADDRESS", help="name server; may be repeated")
     made.add_argument("--tunnel", type=TunnelForm, choices=list(TunnelForm), default=TunnelForm.ESP)
     made.add_argument(
-        "--ike", action="store_true", help="keys are negotiated (IKEv2) and renewed; without it they are in the files"
-    )
+        "--static-keys", action="store_true",
+        help="write all keys into the files, in place of a token by which both ends negotiate and renew them (IKEv2)",
+    )  # fmt: skip
     how = made.add_mutually_exclusive_group()
     how.add_argument("--output", type=Path, metavar="FILE", help="write the terminal's configuration there (mode 0600)")
     how.add_argument("--uri", action="store_true", help="print it as one line for `mobility import`")
@@ -77,7 +78,7 @@ def _add_terminal(options: argparse.Namespace) -> int:
     path = configuration_file(options.config, Role.HOME_AGENT)
     wishes = Wishes(
         options.name, options.home_address, options.home_agent4, options.home_address4, options.tunnel,
-        tuple(options.dns or ()), tuple(options.mobile_network or ()), options.ingress, options.ike,
+        tuple(options.dns or ()), tuple(options.mobile_network or ()), options.ingress, options.static_keys,
     )  # fmt: skip
     if options.output is not None and options.output.exists():
         raise FileExistsError(f"{options.output} exists already: name another file")

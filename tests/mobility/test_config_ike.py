@@ -99,8 +99,6 @@ def test_more_that_does_not_fit_together() -> None:
         ha('[[ike]]\npeer = "2001:db8:1::200"\ntoken = "' + TOKEN + '"')
     with pytest.raises(ConfigurationError, match='signalling = "esp" only'):
         ha(terminal='signalling = "none"')
-    with pytest.raises(ConfigurationError, match="cannot share what IKE has agreed"):
-        ha('[store]\nkind = "redis"\nurl = "redis://localhost"')
     with pytest.raises(ConfigurationError, match="add-terminal"):
         parse(MN.format(token=TOKEN, more="").replace("token", "certificate"), Path("mn.toml"))
 
@@ -140,7 +138,7 @@ def test_certificates_are_read_from_files_beside_the_configuration(tmp_path: Pat
 @pytest.mark.parametrize("form", TunnelForm)
 def test_a_new_terminal_gets_a_token_in_place_of_keys(form: TunnelForm) -> None:
     agent = parse(HA.format(token=TOKEN, more="", terminal=""), Path("ha.toml"))
-    enrolled = enrol(agent, Wishes("alice", tunnel=form, negotiate=True))
+    enrolled = enrol(agent, Wishes("alice", tunnel=form))
     text = accept_invitation(invitation(enrolled.terminal_file), Path("mn.toml"))
     terminal = parse(text, Path("mn.toml"))
     files = [(Path("alice.toml"), enrolled.home_agent_file)]

@@ -43,7 +43,7 @@ def agent_with(text: str, *enrolled: Enrolled) -> Configuration:
 
 @pytest.mark.parametrize("form", TunnelForm)
 def test_both_ends_have_the_same_associations(form: TunnelForm) -> None:
-    enrolled = enrol(agent_with(HA), Wishes("alice", tunnel=form))
+    enrolled = enrol(agent_with(HA), Wishes("alice", tunnel=form, static_keys=True))
     agent = agent_with(HA, enrolled)
     terminal = parse(enrolled.terminal_file, Path("mn.toml"))
     assert agent.home_agent is not None
@@ -66,7 +66,7 @@ def test_both_ends_have_the_same_associations(form: TunnelForm) -> None:
 def test_a_hundred_terminals_share_nothing() -> None:
     made: list[Enrolled] = []
     for number in range(100):
-        made.append(enrol(agent_with(HA, *made), Wishes(f"terminal-{number}")))
+        made.append(enrol(agent_with(HA, *made), Wishes(f"terminal-{number}", static_keys=True)))
     agent = agent_with(HA, *made)
     directions = [side for pair in agent.associations for side in (pair.outbound, pair.inbound)]
     assert len({side.spi for side in directions}) == len({side.keys.encryption for side in directions}) == 400
@@ -89,10 +89,11 @@ class Dice:
 
 
 def test_spis_that_are_taken_or_look_like_packets_are_thrown_again() -> None:
-    first = enrol(agent_with(HA), Wishes("first", random_address(9)), Dice())
+    first = enrol(agent_with(HA), Wishes("first", random_address(9), static_keys=True), Dice())
     taken = agent_with(HA, first).associations[0].inbound.spi.to_bytes(4, "big")
     unfit = [taken, b"\x45\0\0\1", b"\x60\0\0\1", b"\0\0\x10\x01", b"\0\0\0\0"]
-    second = enrol(agent_with(HA, first), Wishes("second", random_address(8)), Dice(*unfit, b"\x51\0\0\1"))
+    wishes = Wishes("second", random_address(8), static_keys=True)
+    second = enrol(agent_with(HA, first), wishes, Dice(*unfit, b"\x51\0\0\1"))
     spis = {
         side.spi
         for pair in parse(second.terminal_file, Path("x")).associations
