@@ -16,6 +16,7 @@ from mobility.wire.errors import WireError
 KERNEL_MTU = 1500
 "Octets; the kernel that carries a datagram splits what is too large for the path."
 _IPV4_AND_UDP, _IPV6_AND_UDP = 28, 48
+_NO_MARKS = b"\x60\0"
 _MAPPED = bytes(10) + b"\xff\xff"
 "How the address of an endpoint begins that is one of IPv4."
 
@@ -93,10 +94,10 @@ class Outlet:
         return [Transmit(packet, to, self._link.link)]
 
     def datagram(self, payload: bytes, path: Path, now: float) -> list[Output]:
-        """A signalling packet in a datagram. Raises `Discard` MALFORMED: too large."""
+        """A signalling packet, or a message of IKE, in a datagram. Raises `Discard` MALFORMED: too large."""
         if path.link:
             return [Transmit(payload, path.source, path.link)]
-        return self._own(payload, payload, path.source, now)
+        return self._own(payload if payload[0] >> 4 == 6 else _NO_MARKS, payload, path.source, now)
 
     def body_room(self, path: Path) -> int:
         """Octets of tunnel body that fit into one packet on this path."""

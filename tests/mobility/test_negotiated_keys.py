@@ -94,6 +94,18 @@ def test_through_nat_and_back_without_negotiating() -> None:
     assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_where_only_datagrams_carry(version: int) -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.join(network.hotspot if version == 4 else network.cafe)
+    network.run(3.0)
+    network.talk(2.0)
+    network.run(3.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert not network.discards("mn").get("malformed")
+
+
 def test_keys_are_renewed_in_mid_call_and_nothing_is_lost() -> None:
     network = Network(keys=replace(KEYS, lifetime=10.0))
     network.start_agent()
