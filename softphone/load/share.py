@@ -38,7 +38,7 @@ TELL_EVERY = 0.5
 DIGITS_IN_TIME = 10.0
 "Seconds that an answerer waits for digits."
 REGISTERED_IN_TIME = 30.0
-GOODBYES = 10.0
+GOODBYES = 5.0
 "Seconds within which calls that are under way at the end have to be over."
 
 Tell = Callable[[CallRecord | Progress], None]

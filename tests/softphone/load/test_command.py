@@ -134,13 +134,13 @@ def test_a_cluster_of_two(scenario: Path, tmp_path: Path) -> None:
         assert cluster.stdin is not None
         assert cluster.stdout is not None
         address = cluster.stdout.readline().strip()
-        done = run(scenario, "--rate", "6", "--concurrent", "20", "--duration", "1", "--json", "--cluster", address)
+        done = run(scenario, "--rate", "8", "--concurrent", "20", "--duration", "0.5", "--json", "--cluster", address)
         cluster.stdin.close()
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert (report["processes"], report["troubles"]) == (2, [])
-    assert report["calls"]["answered"] == 6
-    assert report["mos"]["all"]["count"] == 12
+    assert report["calls"]["answered"] == 4
+    assert report["mos"]["all"]["count"] == 8
 
 
 def test_a_process_that_dies_is_told_and_the_others_go_on(scenario: Path) -> None:
