@@ -28,6 +28,8 @@ from softphone.devices.elastic import Elastic
 from softphone.media.codecs import Samples
 from softphone.pjsua.wire import FRAME, HEADER, MILLISECONDS, RATE
 
+G722_LEVEL = 2.0
+"How much louder the library takes G.722 to be than everybody else does (FFmpeg, spandsp)."
 TURN = 10
 "Milliseconds that the library may wait for events."
 _SUITE = re.compile(r"SRTP status: Active Crypto-suite: (\w+)")
@@ -95,6 +97,9 @@ class ChildCall(pj.Call):  # type: ignore[misc]
                 audio = self.getAudioMedia(index)
                 if self.port is None:
                     self.port = CallPort(self.number, self.engine.sound)
+                loud = self.getStreamInfo(index).codecName == "G722"
+                audio.adjustRxLevel(G722_LEVEL if loud else 1.0)  # of what it gets from us
+                audio.adjustTxLevel(1 / G722_LEVEL if loud else 1.0)
                 self.port.startTransmit(audio)
                 audio.startTransmit(self.port)
             stream = self.getStreamInfo(index) if media.status == pj.PJSUA_CALL_MEDIA_ACTIVE else None

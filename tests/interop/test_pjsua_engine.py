@@ -51,6 +51,15 @@ async def talks(one: Call, other: Call) -> None:
     await tone_comes(one, 900)
 
 
+async def peak(call: Call) -> int:
+    """Of half a second of what is heard."""
+    ear, heard = call.listen(RATE), np.zeros(0, np.int16)
+    while len(heard) < RATE // 2:
+        heard = np.concatenate([heard, np.frombuffer(await ear.read(), np.int16)])
+    call.record(None)
+    return int(np.abs(heard[RATE // 4 :]).max())
+
+
 def test_calls_both_ways_and_the_end_of_the_process_in_mid_call(tmp_path: Path) -> None:
     async def work() -> None:
         registrar = await Registrar("secret", algorithm="MD5").start(HERE)
@@ -72,6 +81,7 @@ def test_calls_both_ways_and_the_end_of_the_process_in_mid_call(tmp_path: Path) 
             assert call.id == there.id
             call.record_call(CallRecorder(tmp_path / "both.wav"))
             await talks(call, there)
+            assert [6500 < loudness < 9500 for loudness in (await peak(call), await peak(there))] == [True, True]
             await call.send_dtmf("42")
             assert await there.gather(2, timeout=5) == "42"
             await there.send_dtmf("7")
