@@ -51,6 +51,12 @@ def _complete(app: Any, page: str, source: list[str]) -> None:
         source[0] = source[0].replace("\nfigures\n", "\n".join(["\nfigures", *others, ""]))
 
 
+def _always_anew(_app: Any, _env: Any, _added: object, _changed: object, _removed: object) -> list[str]:
+    """What index.md names depends on which files there are."""
+    return ["index"]
+
+
 def setup(app: Any) -> None:
+    app.connect("env-get-outdated", _always_anew)
     app.connect("source-read", _complete)
     app.connect("autodoc-process-docstring", _as_rst)
