@@ -7,14 +7,40 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from sip_test_env import namespace
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.extensions import EXTENSIONS
 from sip_test_env.faults import Access
+from sip_test_env.impairment import Impairment
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import BASIC, CABLES, INTERFACE
 from sip_test_env.state import Store, instances
+
+_UNITS = {
+    "delay_ms": ("--delay", "MS"),
+    "jitter_ms": ("--jitter", "MS"),
+    "loss": ("--loss", "SHARE"),
+    "duplicate": ("--duplicate", "SHARE"),
+    "reorder": ("--reorder", "SHARE"),
+    "reorder_ms": ("--reorder-by", "MS"),
+    "rate": ("--rate", "BITS"),
+    "queue": ("--queue", "OCTETS"),
+    "mtu": ("--mtu", "OCTETS"),
+}
+"Fields of `Impairment` as options."
+_MEANINGS = {
+    "delay_ms": "added to each frame",
+    "jitter_ms": "up to this much more, at random; no frame overtakes another because of it",
+    "loss": "of the frames, 0 to 1",
+    "duplicate": "arrive twice, 0 to 1",
+    "reorder": "come later than they should, and are overtaken, 0 to 1",
+    "reorder_ms": "how much later (default: 5)",
+    "rate": "a second; 0: no limit",
+    "queue": "that may wait for the rate (default: 65536)",
+    "mtu": "of the largest IP packet that passes; larger ones vanish without a word; 0: no limit",
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,6 +66,21 @@ def _parser() -> argparse.ArgumentParser:
     access = commands.add_parser("access", parents=[common], help="say what the router of a link lets through")
     access.add_argument("link")
     access.add_argument("access", choices=[str(item) for item in Access])
+    bad = commands.add_parser(
+        "impair", parents=[common], help="make the wire of a router, or of the home agent (ha), a bad one; or mend it"
+    )
+    bad.add_argument("link", help="of the router; or ha")
+    for field in fields(Impairment):
+        name, unit = _UNITS[field.name]
+        kind = int if isinstance(field.default, int) else float
+        bad.add_argument(
+            name, dest=field.name, type=kind, default=field.default, metavar=unit, help=_MEANINGS[field.name]
+        )
+    bad.add_argument(
+        "--way", choices=("both", "forth", "back"), default="both",
+        help="away from the router or home agent, towards it, or both (default); the other way stays as it is",
+    )  # fmt: skip
+    bad.add_argument("--seed", type=int, default=0, help="of the dice; counts when the wire is made a bad one first")
     commands.add_parser("nat-rebind", parents=[common], help="have the hotspot's NAT forget its mappings")
     execute = commands.add_parser("exec", parents=[common], help="run a program in a node: exec NODE -- CMD ...")
     execute.add_argument("node")
@@ -96,6 +137,13 @@ def _run(arguments: argparse.Namespace) -> int:
         case "access":
             TestNetwork.attach(arguments.instance).set_access(arguments.link, Access(arguments.access))
             _show({arguments.link: arguments.access}, arguments.json)
+        case "impair":
+            network = TestNetwork.attach(arguments.instance)
+            wanted = Impairment(**{field.name: getattr(arguments, field.name) for field in fields(Impairment)})
+            forth, back = (wanted if arguments.way in ("both", way) else None for way in ("forth", "back"))
+            network.impair_ways(arguments.link, forth, back, seed=arguments.seed)
+            counters = network.impaired(arguments.link)
+            _show({"impaired": str(wanted), "forth": counters[0], "back": counters[1]}, arguments.json)
         case "nat-rebind":
             TestNetwork.attach(arguments.instance).nat_rebind()
             _show({"nat": "has forgotten its mappings"}, arguments.json)

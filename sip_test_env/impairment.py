@@ -1,10 +1,11 @@
 """A wire that delays, loses, doubles and reorders frames: two packet sockets and a queue, in user space.
 
-    python -m sip_test_env.impairment INTERFACE INTERFACE [SEED]
+    python -m sip_test_env.impairment INTERFACE INTERFACE SOCKET [SEED]
 
-What arrives on one interface leaves by the other. Reads orders as JSON lines (`Wire` is the other end) and ends with
-its input. Kernels often lack netem; this needs nothing but packet sockets. The delay counts from the kernel's timestamp
-of a frame's arrival, so a process that is woken late is not late for it.
+What arrives on one interface leaves by the other. Takes orders as JSON by a Unix socket, from any number of clients one
+after the other (`Wire` is the other end), until it is ended. Kernels often lack netem; this needs nothing but packet
+sockets. The delay counts from the kernel's timestamp of a frame's arrival, so a process that is woken late is not late
+for it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import os
 import select
 import socket
 import struct
-import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import count
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -34,6 +35,10 @@ _SO_TIMESTAMPNS, _SO_RCVBUFFORCE = 35, 33
 _TIMESTAMP = struct.Struct("qq")
 _BUFFER = 1 << 22
 "Octets that wait in the kernel while this process does not run."
+_ORDER = 1 << 14
+"Octets of an order, or of an answer."
+_PATIENCE = 5.0
+"Seconds."
 _OLDEST = 0.1
 "Seconds. A timestamp further back means that the wall clock was set, not that the frame is old."
 
@@ -67,6 +72,11 @@ class Impairment:
         for name in ("delay_ms", "jitter_ms", "reorder_ms", "rate", "queue", "mtu"):
             if not 0 <= getattr(self, name):
                 raise ValueError(f"{name} must not be negative")
+
+    def __str__(self) -> str:
+        """What is not perfect about it."""
+        bad = (field for field in fields(self) if getattr(self, field.name) != field.default)
+        return ", ".join(f"{field.name} {getattr(self, field.name):g}" for field in bad) or "perfect"
 
 
 class Direction:
@@ -108,19 +118,24 @@ class Direction:
 class Bridge:
     """The process: two packet sockets, a heap of frames with the time at which they leave."""
 
-    def __init__(self, names: tuple[str, str], seed: int) -> None:
+    def __init__(self, names: tuple[str, str], control: Path, seed: int) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(control))
+        self._listener.listen()
+        self._clients: list[socket.socket] = []
         self._sockets = (_open(names[0]), _open(names[1]))
         self._directions = (Direction(Impairment(), Random(seed)), Direction(Impairment(), Random(seed + 1)))
         self._waiting: list[tuple[float, int, int, bytes]] = []
         self._numbers = count()
 
     def run(self) -> None:
-        """Until the end of the input."""
+        """Until the process is ended."""
         first, second = self._sockets
-        orders, waiting = sys.stdin.buffer, self._waiting
+        waiting = self._waiting
         while True:
             left = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
-            ready = select.select([first, second, orders], [], [], left)[0]  # epoll waits whole milliseconds
+            wanted = [first, second, self._listener, *self._clients]
+            ready = select.select(wanted, [], [], left)[0]  # epoll waits whole milliseconds
             for index, opened in enumerate(self._sockets):
                 if opened in ready:
                     self._take(index)
@@ -129,8 +144,12 @@ class Bridge:
                 _, _, index, frame = heapq.heappop(waiting)
                 with suppress(OSError):  # the link is down, or its queue full: lost, as on any wire
                     self._sockets[1 - index].send(frame)
-            if orders in ready and not self._obey(orders.readline()):
-                return
+            if self._listener in ready:
+                self._clients.append(self._listener.accept()[0])
+            for client in [client for client in self._clients if client in ready]:
+                if not self._obey(client):
+                    self._clients.remove(client)
+                    client.close()
 
     def _take(self, index: int) -> None:
         opened, direction = self._sockets[index], self._directions[index]
@@ -147,15 +166,18 @@ class Bridge:
             for due in direction.departures(len(frame), at):
                 heapq.heappush(self._waiting, (due, next(self._numbers), index, frame))
 
-    def _obey(self, line: bytes) -> bool:
-        if not line:
+    def _obey(self, client: socket.socket) -> bool:
+        try:
+            order = client.recv(_ORDER)
+            if not order:
+                return False
+            for direction, values in zip(self._directions, json.loads(order), strict=True):
+                if values is not None:
+                    direction.impairment = Impairment(**values)
+            answer = [{"frames": direction.frames, "lost": direction.lost} for direction in self._directions]
+            client.send(json.dumps(answer).encode())
+        except OSError:
             return False
-        for direction, values in zip(self._directions, json.loads(line), strict=True):
-            if values is not None:
-                direction.impairment = Impairment(**values)
-        answer = [{"frames": direction.frames, "lost": direction.lost} for direction in self._directions]
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
         return True
 
 
@@ -169,10 +191,22 @@ def _open(name: str) -> socket.socket:
 
 
 class Wire:
-    """Steers the process. ``process``: this module, started in the right namespace with pipes (text mode)."""
+    """Steers the process. ``control``: the path of its socket."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    def __init__(self, control: Path) -> None:
+        """Waits for the process to come up. Raises `EnvironmentFailure`: it does not."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(_PATIENCE)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._socket.connect(str(control))
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    self._socket.close()
+                    raise EnvironmentFailure(f"the impaired wire does not answer at {control}: {error}") from error
+            time.sleep(0.005)
         self._order([None, None])  # it answers when its sockets are open
 
     def impair(self, forth: Impairment | None, back: Impairment | None) -> None:
@@ -185,21 +219,19 @@ class Wire:
         return forth, back
 
     def close(self) -> None:
-        """Ends the process; the wire is cut."""
-        self._process.communicate()
+        """The process goes on."""
+        self._socket.close()
 
     def _order(self, values: list[dict[str, Any] | None]) -> list[dict[str, int]]:
         """Raises `EnvironmentFailure` when the process is not there any more."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        line = ""
-        if stdin is not None and stdout is not None:
-            with suppress(OSError, ValueError):  # ValueError: closed here
-                stdin.write(json.dumps(values) + "\n")
-                stdin.flush()
-                line = stdout.readline()
-        if not line:
-            raise EnvironmentFailure(f"the impaired wire has gone (exit status {self._process.wait()})")
-        answer: list[dict[str, int]] = json.loads(line)
+        try:
+            self._socket.send(json.dumps(values).encode())
+            said = self._socket.recv(_ORDER)
+        except OSError as error:
+            raise EnvironmentFailure(f"the impaired wire has gone: {error}") from error
+        if not said:
+            raise EnvironmentFailure("the impaired wire has gone")
+        answer: list[dict[str, int]] = json.loads(said)
         return answer
 
 
@@ -212,7 +244,8 @@ def _prefer_before_others() -> None:
 
 
 def main() -> None:
-    bridge = Bridge((sys.argv[1], sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    first, second, control, *seed = sys.argv[1:]
+    bridge = Bridge((first, second), Path(control), int(seed[0]) if seed else 0)
     _prefer_before_others()
     settle_memory()
     bridge.run()

@@ -311,31 +311,45 @@ class TestNetwork:
 
     # what goes wrong in networks
 
-    def impair(self, where: str, forth: Impairment, back: Impairment | None = None) -> None:
+    def impair(self, where: str, forth: Impairment, back: Impairment | None = None, *, seed: int = 0) -> None:
         """Makes the wire of a router on its link, or of the home agent (``ha``), a bad one; changes it if it is.
 
         ``forth`` is the direction away from the router or home agent, ``back`` (as ``forth`` if left out) towards it.
         The wire stays one in user space from now on: `Impairment()` makes it a perfect one. It is interrupted for some
-        milliseconds the first time.
+        milliseconds the first time; ``seed`` counts then only.
         """
-        if where not in self._wires:
-            port = HOME_AGENT_PORT if where == "ha" else self.plan.link(where).router
-            ends = cables.cut_open(self.plan, port, len(self._wires))
-            process = self.popen(
+        self.impair_ways(where, forth, forth if back is None else back, seed=seed)
+
+    def impair_ways(self, where: str, forth: Impairment | None, back: Impairment | None, *, seed: int = 0) -> None:
+        """As `impair`; None: this way stays as it is."""
+        self._wire(where, seed).impair(forth, back)
+
+    def _wire(self, where: str, seed: int = 0) -> Wire:
+        wire = self._wires.get(where)
+        if wire is None:
+            control = self.directory / f"wire-{where}.sock"
+            if not control.exists():  # nobody has made it a bad one yet
+                self._lay(where, control, seed)
+            wire = self._wires[where] = Wire(control)
+        return wire
+
+    def _lay(self, where: str, control: Path, seed: int) -> None:
+        port = HOME_AGENT_PORT if where == "ha" else self.plan.link(where).router
+        ends = cables.cut_open(self.plan, port, len(list(self.directory.glob("wire-*.sock"))))
+        with (self.directory / f"wire-{where}.log").open("wb") as log:
+            self.popen(
                 "links",
-                [sys.executable, "-m", "sip_test_env.impairment", *ends],
+                [sys.executable, "-m", "sip_test_env.impairment", *ends, str(control), str(seed)],
                 name=f"wire-{where}",
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
             )
-            self._wires[where] = Wire(process)
-        self._wires[where].impair(forth, forth if back is None else back)
 
     def impaired(self, where: str) -> tuple[dict[str, int], dict[str, int]]:
         """How many ``frames`` an impaired wire was given, and how many of them it ``lost``: forth and back."""
-        return self._wires[where].counters()
+        return self._wire(where).counters()
 
     def set_access(self, link: str, access: Access) -> None:
         """What the router of a link lets through."""

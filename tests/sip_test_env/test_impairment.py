@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -79,13 +80,13 @@ def test_nonsense_is_refused(values: dict[str, float]) -> None:
         Impairment(**values)  # type: ignore[arg-type]
 
 
-Ends = tuple[socket.socket, socket.socket, Wire]
+Ends = tuple[socket.socket, socket.socket, Wire, subprocess.Popen[bytes]]
 FRAME = struct.Struct("!14sIq")
 ADDRESSES = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x88\xb5"  # an EtherType for experiments
 
 
 @pytest.fixture
-def wire() -> Iterator[Ends]:
+def wire(tmp_path: Path) -> Iterator[Ends]:
     """Two sockets and an impaired wire between them."""
     name = f"test-wire-{os.getpid()}"
 
@@ -104,21 +105,26 @@ def wire() -> Iterator[Ends]:
             ends.append(opened)
         return ends[0], ends[1]
 
-    def start() -> subprocess.Popen[str]:
+    control = tmp_path / "wire.sock"
+
+    def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "sip_test_env.impairment", "wire-a", "wire-b", "5"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-m", "sip_test_env.impairment", "wire-a", "wire-b", str(control), "5"],
+            stdin=subprocess.DEVNULL,
         )
 
     namespace.create((name,))
     try:
         a, b = namespace.run_in(name, lay)
         with a, b:
-            wire = Wire(namespace.run_in(name, start))
-            yield a, b, wire
-            wire.close()
+            process = namespace.run_in(name, start)
+            try:
+                wire = Wire(control)
+                yield a, b, wire, process
+                wire.close()
+            finally:
+                process.kill()
+                process.wait()
     finally:
         namespace.remove(name)
 
@@ -146,7 +152,7 @@ def stream(sender: socket.socket, receiver: socket.socket, frames: int, period: 
 
 @pytest.mark.root
 def test_the_delay_of_a_real_wire_is_precise(wire: Ends) -> None:
-    a, b, control = wire
+    a, b, control, _ = wire
     control.impair(Impairment(delay_ms=20), Impairment(delay_ms=5))
     for sender, receiver, delay in ((a, b, 0.020), (b, a, 0.005)):
         delays = sorted(times[0] for times in stream(sender, receiver, 500, 0.001).values())
@@ -161,7 +167,7 @@ def test_the_delay_of_a_real_wire_is_precise(wire: Ends) -> None:
 
 @pytest.mark.root
 def test_a_real_wire_loses_and_doubles(wire: Ends) -> None:
-    a, b, control = wire
+    a, b, control, _ = wire
     control.impair(Impairment(loss=0.3, duplicate=0.2), None)
     delays = stream(a, b, 500, 0.0005)
     lost = control.counters()[0]["lost"]
@@ -172,7 +178,8 @@ def test_a_real_wire_loses_and_doubles(wire: Ends) -> None:
 
 @pytest.mark.root
 def test_a_wire_whose_process_died_says_so(wire: Ends) -> None:
-    _, _, control = wire
-    control.close()
+    _, _, control, process = wire
+    process.kill()
+    process.wait()
     with pytest.raises(EnvironmentFailure, match="has gone"):
         control.counters()

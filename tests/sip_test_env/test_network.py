@@ -321,6 +321,18 @@ def test_the_command_line() -> None:
         assert (hotspot["from"], hotspot["to"]) == (None, "hotspot")
         assert json.loads(command_line("access", "hotspot", "captive", *options).stdout) == {"hotspot": "captive"}
         assert command_line("nat-rebind", *options).returncode == 0
+        network = TestNetwork.attach(instance)
+        bad = json.loads(command_line("impair", "ha", "--loss", "1", "--way", "back", *options).stdout)
+        assert bad["impaired"] == "loss 1"
+        ping(network, "proxy", network.plan.home_agent)  # nobody answers, but neighbours ask for it
+        mended = json.loads(command_line("impair", "ha", *options).stdout)
+        assert mended["impaired"] == "perfect"
+        assert mended["back"]["frames"] == mended["back"]["lost"] > 0
+        ping(network, "proxy", network.plan.home_agent)
+        seen = json.loads(command_line("impair", "ha", "--way", "forth", *options).stdout)["back"]
+        assert seen["frames"] > seen["lost"] == mended["back"]["lost"]
+        nonsense = command_line("impair", "ha", "--loss", "5", *options)
+        assert (nonsense.returncode, "between 0 and 1" in nonsense.stderr) == (2, True)
         assert json.loads(command_line("move", "nowhere", "--interface", "wwan0", *options).stdout)["from"] == "hotspot"
         assert json.loads(command_line("status", *options).stdout)["cables"] == {
             "eth0": "visited-b",
