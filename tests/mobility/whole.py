@@ -237,7 +237,9 @@ class Network:
             home_address4=self.home_address4, regional=self.regional, keys=self.keys,
             key_management=self.keys is not None,
         )  # fmt: skip
-        return Terminal(settings, application, associations, self.world.random_bytes(f"{home_address}{self._lives}"))
+        dice = self.world.random_bytes(f"{home_address}{self._lives}")
+        sequence = int(self.world.now * 16) & 0xFFFF  # as `mobility.assembly` does
+        return Terminal(settings, application, associations, dice, sequence=sequence)
 
     def restart_terminal(self) -> None:
         """The terminal dies and is started again, without the keys that it had negotiated."""

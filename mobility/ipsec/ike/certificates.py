@@ -58,11 +58,8 @@ class Trust:
                 f" {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and here it is {at:%Y-%m-%d %H:%M}: renew it, or set"
                 " the clock"
             )
-        known = v.ExtensionPolicy.permit_all().require_present(
-            x509.SubjectAlternativeName, v.Criticality.AGNOSTIC, None
-        )
         policy = v.PolicyBuilder().store(v.Store(list(self.anchors))).time(at)
-        policy = policy.extension_policies(ca_policy=v.ExtensionPolicy.webpki_defaults_ca(), ee_policy=known)
+        policy = policy.extension_policies(ca_policy=_AUTHORITY, ee_policy=_PEER)
         try:
             path = policy.build_client_verifier().verify(leaf, others).chain
         except v.VerificationError as error:
@@ -88,6 +85,34 @@ class Trust:
                         f"the certificate {certificate.subject.rfc4514_string()} was revoked on"
                         f" {found.revocation_date_utc:%Y-%m-%d}"
                     )
+
+
+def _is_authority(_policy: object, _certificate: object, constraints: x509.BasicConstraints) -> None:
+    if not constraints.ca:
+        raise ValueError("it is no authority")
+
+
+def _signs_certificates(_policy: object, _certificate: object, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("its key is not for certificates")
+
+
+def _signs(_policy: object, _certificate: object, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not (usage.digital_signature or usage.content_commitment):
+        raise ValueError("its key is not for signatures")
+
+
+# As RFC 4945 section 5.1.3 wants it: what those of the web demand beyond that, authorities of one's own do not have.
+_AUTHORITY = (
+    v.ExtensionPolicy.permit_all()
+    .require_present(x509.BasicConstraints, v.Criticality.AGNOSTIC, _is_authority)
+    .may_be_present(x509.KeyUsage, v.Criticality.AGNOSTIC, _signs_certificates)
+)
+_PEER = (
+    v.ExtensionPolicy.permit_all()
+    .require_present(x509.SubjectAlternativeName, v.Criticality.AGNOSTIC, None)
+    .may_be_present(x509.KeyUsage, v.Criticality.AGNOSTIC, _signs)
+)
 
 
 def names(certificate: x509.Certificate, identity: Identity) -> bool:

@@ -246,6 +246,8 @@ class Ike:
         if child.expires_at is not None and now >= child.expires_at:
             child.rekey_at = child.expires_at = None
             sa.enqueue(DeleteChild(child, "its lifetime is over"), now)
+            if sa.initiator and not child.settings.on_demand:  # a rekey was refused, but it is wanted all the same
+                sa.enqueue(CreateChild(child.settings, if_lacking=True), now)
         elif child.rekey_at is not None and now >= child.rekey_at:
             self._rekey_child(sa, child, now)
 
@@ -349,7 +351,9 @@ class Ike:
         sa.tell(Send(marker + sa.handshake.message_r, local, remote))
 
     def _count_half_open(self) -> int:
-        for key in [key for key, sa in self._half_open.items() if sa.state is not State.HALF_OPEN]:
+        """Those that have not shown who they are, or have tried and failed."""
+        unknown = (State.HALF_OPEN, State.LINGERING)
+        for key in [key for key, sa in self._half_open.items() if sa.established or sa.state not in unknown]:
             del self._half_open[key]
         return len(self._half_open)
 

@@ -18,7 +18,6 @@ _ATTRIBUTE = Struct("!HH")
 _KEY_LENGTH = 14 | 0x8000
 "Key Length attribute, in the short form (RFC 7296 section 3.3.5)."
 MOST_PROPOSALS = 32
-MOST_TRANSFORMS = 255
 
 
 @dataclass(frozen=True, slots=True)

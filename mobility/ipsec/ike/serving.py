@@ -14,7 +14,7 @@ from mobility.ipsec.ike.numbers import Notification, Protocol, TransformType
 from mobility.ipsec.ike.payloads import DeletePayload, KeyExchangePayload, NoncePayload, NotifyPayload, Payload
 from mobility.ipsec.ike.proposals import SaPayload
 from mobility.ipsec.ike.settings import Endpoint
-from mobility.ipsec.ike.tasks import CreateChild, DeleteChild, RekeyIke, rekeyed
+from mobility.ipsec.ike.tasks import PATIENCE, CreateChild, DeleteChild, RekeyIke, rekeyed
 from mobility.wire.errors import WireError
 
 BUSY = NotifyPayload(Notification.TEMPORARY_FAILURE)
@@ -148,4 +148,6 @@ def _deleted(sa: IkeSa, spi: bytes, now: float) -> bytes:
         return b""
     asked = child.state is ChildState.DELETING and sa.doing is not None
     sa.retire(child, "the other end has ended it", now)
+    if child.successor is None and sa.initiator and not child.settings.on_demand:
+        sa.enqueue(CreateChild(child.settings, if_lacking=True), now, after=PATIENCE)  # it is wanted all the same
     return b"" if asked and isinstance(sa.doing, DeleteChild) else child.sa.inbound_spi.to_bytes(4, "big")

@@ -28,10 +28,19 @@ def _later(sa: IkeSa) -> float:
 class CreateChild:
     """A new child SA, or one in place of another."""
 
-    __slots__ = ("_group", "_offer", "_settings", "replaces")
+    __slots__ = ("_group", "_if_lacking", "_offer", "_settings", "replaces")
 
-    def __init__(self, settings: ChildSettings, replaces: Child | None = None, group: Group | None = None) -> None:
+    def __init__(
+        self,
+        settings: ChildSettings,
+        replaces: Child | None = None,
+        group: Group | None = None,
+        *,
+        if_lacking: bool = False,
+    ) -> None:
+        """``group``: that the other end wants; ``if_lacking``: not if there is another one of this name by then."""
         self._settings = settings
+        self._if_lacking = if_lacking
         self.replaces = replaces
         self._group = group
         self._offer: Offer | None = None
@@ -39,6 +48,9 @@ class CreateChild:
     def request(self, sa: IkeSa, now: float) -> tuple[Exchange, list[Payload]] | None:
         old = self.replaces
         if old is not None and (old.successor is not None or old.state is not ChildState.REKEYING):
+            return None
+        alive = (each for each in sa.children.values() if each.state in (ChildState.INSTALLED, ChildState.REKEYING))
+        if self._if_lacking and any(each.settings.name == self._settings.name for each in alive):
             return None
         self._offer = negotiation.offer(sa, self._settings, replaces=old, group=self._group)
         return Exchange.CREATE_CHILD_SA, self._offer.payloads

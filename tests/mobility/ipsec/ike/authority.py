@@ -28,13 +28,22 @@ def new_key(kind: str) -> PrivateKey:
 class Authority:
     """Signs certificates, and takes them back."""
 
-    def __init__(self, name: str = "Test CA", parent: Authority | None = None, at: datetime = NOON) -> None:
+    def __init__(
+        self,
+        name: str = "Test CA",
+        parent: Authority | None = None,
+        at: datetime = NOON,
+        *,
+        usage: bool = True,
+        ca: bool = True,
+    ) -> None:
+        """``usage``: with the extension that says what its key is for; ``ca``: it is an authority, really."""
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         signer, issuer = (self.key, self.name) if parent is None else (parent.key, parent.name)
         public = self.key.public_key()
-        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        self.certificate = (
+        signs = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        builder = (
             x509.CertificateBuilder()
             .subject_name(self.name)
             .issuer_name(issuer)
@@ -42,12 +51,12 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(at - timedelta(days=1000))
             .not_valid_after(at + timedelta(days=1000))
-            .add_extension(x509.BasicConstraints(True, None), critical=True)
-            .add_extension(usage, critical=True)
+            .add_extension(x509.BasicConstraints(ca, None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-            .sign(signer, hashes.SHA256())
         )
+        builder = builder.add_extension(signs, critical=True) if usage else builder
+        self.certificate = builder.sign(signer, hashes.SHA256())
         self.above: tuple[x509.Certificate, ...] = () if parent is None else (self.certificate,)
 
     def issue(

@@ -105,6 +105,20 @@ def test_certificates_that_prove_nothing(who: str, defect: str, words: str) -> N
         assert "does not believe" in world.agent.of(IkeDown)[0].reason
 
 
+def test_authorities_as_openssl_makes_them() -> None:
+    plain = Authority(usage=False)
+    Trust((plain.certificate,)).public_key([der(plain.issue(AGENT))], Identity.of(AGENT), NOON)
+    root = Authority("Root")
+    for pretender in (Authority("Pretender", root, usage=False, ca=False), Authority("Pretender", root, ca=False)):
+        chain = [der(pretender.issue(AGENT)), *(each.public_bytes(Encoding.DER) for each in pretender.above)]
+        with pytest.raises(Distrusted, match="no authority"):
+            Trust((root.certificate,)).public_key(chain, Identity.of(AGENT), NOON)
+
+
+def der(credential: Credential) -> bytes:
+    return credential.certificate.public_bytes(Encoding.DER)
+
+
 def test_an_address_is_a_name_as_well() -> None:
     authority = Authority()
     trust = Trust((authority.certificate,))

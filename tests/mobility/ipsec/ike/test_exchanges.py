@@ -101,6 +101,36 @@ def test_several_child_sas_each_in_its_mode() -> None:
     world.passes("signalling")
 
 
+def test_a_child_sa_on_demand_and_one_that_could_not_be_rekeyed() -> None:
+    later = replace(SIGNALLING, name="later", on_demand=True)
+    world = World(replace(TUNNEL, lifetime=100.0), later)
+    world.begin()
+    world.run(1.0)
+    world.carry("phone", world.phone.ike.create_child("agent", "later", world.now))
+    world.run(1.0)
+    world.passes("later")
+    # The home agent refuses the rekey, for its settings are others for a while.
+    agreed = world.agent.ike.status()
+    assert len(agreed) == 1
+    (sa,) = world.agent.ike.secrets()
+    kept = next(child.settings for child in sa.children.values() if child.settings.name == "tunnel")
+    for child in sa.children.values():
+        if child.settings is kept:
+            child.settings = replace(kept, proposals=esp_offer((Algorithm.CHACHA20_POLY1305,)))
+            child.rekey_at = None
+    wanted = replace(TUNNEL, proposals=esp_offer((Algorithm.AES_GCM_16,)), lifetime=100.0)
+    for mine in world.phone.ike.secrets()[0].children.values():
+        if mine.settings.name == "tunnel":
+            mine.settings = wanted
+    world.run(97.0)
+    assert "AES_GCM_16" in world.phone.of(ChildFailed)[0].reason
+    world.run(10.0)
+    assert [up.child.name for up in world.phone.of(ChildUp)] == ["tunnel", "later", "tunnel"]
+    world.passes("tunnel")
+    with pytest.raises(KeyError):
+        world.phone.ike.create_child("agent", "nothing", world.now)
+
+
 def test_another_group_than_the_first_one_is_asked_for() -> None:
     world = World(agent_settings=Settings(proposals=ike_offer((Group.P256,))))
     world.begin()
