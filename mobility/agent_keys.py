@@ -17,7 +17,7 @@ from mobility.links import endpoint
 from mobility.mipv6.home_agent import HomeAgent
 from mobility.mipv6.home_paths import Path
 from mobility.mipv6.home_settings import AuthorisedTerminal
-from mobility.negotiated import SIGNALLING, Renewal, as_endpoint, esp_spi, ike_settings, no_keys, peer
+from mobility.negotiated import SIGNALLING, Failures, Renewal, as_endpoint, esp_spi, ike_settings, no_keys, peer
 from mobility.outputs import Output
 from mobility.wire import udp
 
@@ -44,6 +44,7 @@ class AgentKeys:
         self._address = engine.settings.address
         self._renewals: dict[str, Renewal] = {}
         self._homes: dict[str, IPv6Address] = {}
+        self.failures = Failures()
         self._random = random
         self._bereft: dict[IPv6Address, tuple[float, float]] = {}
         "Terminals that have keys which we do not have: when they are told again, and after which interval."
@@ -187,6 +188,7 @@ class AgentKeys:
                     self._renewals[name].switch(child)
                 case ChildDown(peer=name) if name in self._renewals:
                     self._renewals[name].down(output)
+            self.failures.note(output)
             result.append(output)
         return result
 

@@ -195,7 +195,6 @@ def _home_agent(
         preference=settings.preference,
         advertise=settings.advertise,
         prefix_intervals=settings.prefix_intervals,
-        key_management=True,  # where keys are negotiated; updates of others do not ask for it
     )
     store = configuration.store
     standby = store is not None and store.kind is StoreKind.REDIS  # until it has the lease

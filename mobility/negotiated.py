@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from mobility.ipsec.algorithms import Algorithm
-from mobility.ipsec.ike.events import ChildDown, ChildSa, ChildUp
+from mobility.ipsec.ike.events import ChildDown, ChildFailed, ChildSa, ChildUp, IkeDown, IkeFailed, IkeUp
 from mobility.ipsec.ike.message import NO_SPI, Header, Message
 from mobility.ipsec.ike.numbers import Exchange, Flag, Notification
 from mobility.ipsec.ike.payloads import Identity, NotifyPayload
@@ -23,6 +23,8 @@ from mobility.wire.errors import WireError
 
 SIGNALLING, TUNNEL, HOME_TEST = "signalling", "tunnel", "home-test"
 "Names of the child SAs."
+MOST_FAILURES = 64
+"Peers whose last failure is remembered."
 PATIENT = 2.0
 "So many times as long as the terminal the home agent waits before it rekeys: the terminal knows where both are."
 _ALL = IPv6Network("::/0")
@@ -202,6 +204,33 @@ def says_no_keys(message: bytes) -> bool:
         return Message.parse(message).notification(Notification.INVALID_SPI) is not None
     except WireError:
         return False
+
+
+class Failures:
+    """Why nothing came of attempts, the last reason of each peer."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+
+    def note(self, output: object) -> None:
+        """What IKE said."""
+        match output:
+            case IkeFailed(peer=peer, reason=reason) | IkeDown(peer=peer, reason=reason):
+                self._put(peer, reason)
+            case ChildFailed(peer=peer, reason=reason):
+                self._put(peer, reason)
+            case IkeUp(peer=peer):
+                self._reasons.pop(peer, None)
+
+    def _put(self, peer: str, reason: str) -> None:
+        self._reasons.pop(peer, None)
+        self._reasons[peer] = reason
+        if len(self._reasons) > MOST_FAILURES:
+            del self._reasons[next(iter(self._reasons))]
+
+    def describe(self) -> list[dict[str, object]]:
+        """JSON-ready, the latest last; of peers with whom all is well there is none."""
+        return [{"peer": peer, "reason": reason} for peer, reason in self._reasons.items()]
 
 
 def as_endpoint(source: bytes, native_port: int) -> Endpoint:

@@ -33,7 +33,7 @@ from mobility.key_source import KeySource
 from mobility.links import endpoint, unmapped
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.tunnel import MobileAssociations
-from mobility.negotiated import Renewal, as_endpoint, esp_spi, ike_settings, peer, says_no_keys
+from mobility.negotiated import Failures, Renewal, as_endpoint, esp_spi, ike_settings, peer, says_no_keys
 from mobility.outputs import Event, Output
 from mobility.terminal_settings import TerminalSettings
 from mobility.uplinks import Uplinks
@@ -83,6 +83,7 @@ class TerminalKeys:
             esp_spi=lambda: esp_spi(random, security.knows),
         )
         self.renewal = Renewal(known, self._learn, self._forget)
+        self.failures = Failures()
         self.changed = False
         "Something has other keys, or none, since this was looked at."
         self.ready = False
@@ -213,6 +214,7 @@ class TerminalKeys:
                 case PeerForgot() if now >= self._anew_at and self._place and not self.ike.beginning(self._peer):
                     self._anew_at = now + ANEW
                     result += self._begin(self._place, now)
+            self.failures.note(output)
             result.append(output)
         return result
 

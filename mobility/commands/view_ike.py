@@ -8,8 +8,8 @@ Object = Mapping[str, object]
 Entry = Callable[[str, str], list[str]]
 "Makes the lines of one entry: title, text."
 
-ROWS = 20
-"How many IKE SAs are shown."
+ROWS, FAILURES = 20, 5
+"How many IKE SAs, and failures, are shown."
 
 
 def lines(node: Object, entry: Entry, *, everything: bool = False) -> list[str]:
@@ -20,15 +20,26 @@ def lines(node: Object, entry: Entry, *, everything: bool = False) -> list[str]:
         nat = " through a NAT" if row.get("nat") else ""
         text = f"IKE with {row.get('peer')} at {row.get('remote')}{nat}, {row.get('state')}"
         suite = f": {row['suite']}" if row.get("suite") else ""
-        shown += entry("" if shown else "keys", text + suite)
+        renewal = _renewal(row) if everything else ""
+        shown += entry("" if shown else "keys", text + suite + renewal)
         for child in _objects(row, "children") if everything else ():
             sent = "" if child.get("sending") else ", not sent by"
             spis = f"{child.get('inbound_spi')} in, {child.get('outbound_spi')} out"
             algorithm = f"{child.get('algorithm')}, {child.get('mode')} mode"
-            shown += entry("", f"{child.get('name')}: {algorithm}, {child.get('state')}{sent}; SPIs {spis}")
+            text = f"{child.get('name')}: {algorithm}, {child.get('state')}{sent}; SPIs {spis}{_renewal(child)}"
+            shown += entry("", text)
     if len(rows) > ROWS and not everything:
         shown += entry("", f"and {len(rows) - ROWS} more: `mobility ike status`")
+    failures = list(_objects(node, "ike_failures"))
+    for failure in failures if everything else failures[-FAILURES:]:
+        shown += entry("" if shown else "keys", failed(failure))
     return shown
+
+
+def _renewal(row: Object) -> str:
+    """When keys are to be renewed; who does not begin that waits longer than the other end."""
+    left = row.get("rekey_in")
+    return f", new ones in {left:.0f} s" if isinstance(left, int | float) else ""
 
 
 def failed(event: Object) -> str:

@@ -88,6 +88,9 @@ class Registrar:
 
     def update(self, terminal: ServedTerminal, request: UpdateRequest, now: float) -> list[Output]:
         """Judges an update that IPsec let in, and answers it."""
+        if terminal.settings.keys is None and not self._settings.key_management:
+            # Keys that were made by hand have no key management that could follow the terminal (section 6.1.8).
+            request = replace(request, flags=request.flags & ~mh.UpdateFlag.KEY_MANAGEMENT)
         last = self._last_sequence(terminal, request)
         if last is not None and not newer(request.sequence, last):
             return self._refuse(request, mh.Status.SEQUENCE_OUT_OF_WINDOW, now, last)
@@ -273,10 +276,8 @@ class Registrar:
             return []
         if request.identifier:
             options = (mh.BindingIdentifier(request.identifier), *options)
-        # Keys that were made by hand have no key management that could follow the terminal (section 6.1.8).
         flags = mh.NO_FLAGS
-        managed = self._settings.key_management and request.flags & mh.UpdateFlag.KEY_MANAGEMENT
-        if status < 128 and managed:
+        if status < 128 and request.flags & mh.UpdateFlag.KEY_MANAGEMENT:
             flags |= mh.AckFlag.KEY_MANAGEMENT
         if status < 128 and request.is_router:
             flags |= mh.AckFlag.MOBILE_ROUTER

@@ -16,6 +16,7 @@ from ipaddress import IPv6Address
 from math import inf
 from typing import Protocol
 
+from mobility.ipsec.ike.endpoint import Ike
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.node import Node
 from mobility.outputs import Output
@@ -90,6 +91,9 @@ class Servant(Node, Protocol):
 
     def resume(self) -> None:
         """All associations go on where their states are."""
+
+    def negotiations(self) -> list[Ike]:
+        """As `mobility.negotiated_tables.Negotiates`."""
 
 
 @dataclass(slots=True)
@@ -201,6 +205,10 @@ class SharedAgent:
     def snapshot(self, now: float) -> dict[str, object]:
         """That of the home agent, and how it stands to the others."""
         return {**self.node.snapshot(now), "shared": self.describe(now)}
+
+    def negotiations(self) -> list[Ike]:
+        """As `mobility.negotiated_tables.Negotiates`: those of the home agent."""
+        return self.node.negotiations()
 
     def describe(self, now: float) -> dict[str, object]:
         """How this home agent stands to the others, JSON-ready."""

@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import pytest
 
+from mobility.commands.view import negotiated
+from mobility.home_metrics import HomeMetrics
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.authentication import SharedKey
 from mobility.ipsec.ike.events import ChildUp, IkeDown, IkeFailed, IkeRekeyed, IkeUp, PeerForgot, PeerMoved
 from mobility.key_source import KeySource
 from mobility.mipv6.movement import CareOfAddressChanged
-from mobility.mipv6.registration import Bound
+from mobility.mipv6.registration import Bound, ReturnedHome
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.negotiated import no_keys
+from mobility.net.data_plane import DataPlane
+from mobility.net.loop import Loop
 from mobility.terminal_keys import KeysReady
+from mobility.trace import Trace
 from mobility.wire import udp
 from tests.mobility.whole import HA, Network
 
@@ -247,6 +252,62 @@ def test_a_wrong_secret_is_told_at_both_ends_and_tried_again_slowly() -> None:
     assert "AUTHENTICATION_FAILED" in mn.events_of(IkeFailed)[0][1].reason
     assert 5 <= len(mn.events_of(IkeFailed)) <= 15
     assert not mn.events_of(Bound)
+    for node in (network.terminal, network.agent):
+        shown = "\n".join(negotiated({"node": node.snapshot(network.world.now)}))
+        assert "no keys with" in shown
+        assert "another" in shown
+    network.keys = KEYS
+    network.restart_terminal()
+    network.plug(network.a)
+    network.run(3.0)
+    for node in (network.terminal, network.agent):
+        shown = "\n".join(negotiated({"node": node.snapshot(network.world.now)}))
+        assert "no keys with" not in shown
+        assert "new ones in" in shown
+
+
+def test_at_home_abroad_and_back() -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.plug(network.home)
+    network.run(8.0)
+    assert network.terminal.forwarding.at_home
+    network.talk(12.0)
+    network.run(2.0)
+    network.move(network.a)
+    network.run(4.0)
+    network.move(network.home)
+    network.run(8.0)
+    mn, ha = network.world.stations["mn"], network.world.stations["ha"]
+    assert network.terminal.forwarding.at_home
+    assert len(mn.events_of(ReturnedHome)) == 2
+    assert len(mn.events_of(IkeUp)) == 1
+    assert len(network.to_mn.lost()) + len(network.to_cn.lost()) <= 2
+    keys = network.terminal.parts.keys
+    assert keys is not None
+    before = len(ha.events_of(ChildUp))
+    mn.carry_out(keys.rekey(network.world.now))
+    network.run(1.0)
+    assert len(ha.events_of(ChildUp)) == before + 2
+
+
+def test_what_operators_see() -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    metrics = HomeMetrics(network.agent, DataPlane(Loop(), network.agent, {}, Trace()), None, lambda: 0)
+    network.plug(network.a)
+    network.run(3.0)
+    keys = network.terminal.parts.keys
+    assert keys is not None
+    network.world.stations["mn"].carry_out(keys.rekey(network.world.now))
+    network.run(1.0)
+    for _, event in network.world.stations["ha"].events:
+        metrics.happened(event)
+    text = metrics.text(network.agent.settings.home_agent.terminals)
+    assert 'roamphone_ha_ike_sas{state="established"} 1\n' in text
+    assert 'roamphone_ha_ike_negotiations_total{result="established"} 1\n' in text
+    assert 'roamphone_ha_ike_negotiations_total{result="child-rekeyed"} 2\n' in text
+    assert 'roamphone_ha_ike_negotiations_total{result="failed"} 0\n' in text
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -197,9 +197,7 @@ class Network:
             terminals.append(AuthorisedTerminal(MN2, form, self.pair2.agent))
         self.agent = HomeAgentNode(
             AgentSettings(
-                HomeAgentSettings(
-                    HA, tuple(terminals), max_lifetime=600, ipv4_pool=POOL4, key_management=keys is not None
-                ),
+                HomeAgentSettings(HA, tuple(terminals), max_lifetime=600, ipv4_pool=POOL4),
                 LinkSettings("home0", bytes.fromhex("02000000110a")),
             ),
             world.random_bytes("ha"),

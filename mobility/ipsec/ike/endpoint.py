@@ -159,9 +159,9 @@ class Ike:
             each.sa.peer_name == peer and each.sa.spi in self._context.sas for each in self._initiations.values()
         )
 
-    def status(self) -> list[dict[str, object]]:
-        """All IKE SAs, JSON-ready, without keys."""
-        return [_described(sa) for sa in self._context.sas.values() if sa.state is not State.LINGERING]
+    def status(self, now: float = 0.0) -> list[dict[str, object]]:
+        """All IKE SAs, JSON-ready, without keys; their seconds count from ``now``."""
+        return [_described(sa, now) for sa in self._context.sas.values() if sa.state is not State.LINGERING]
 
     def established(self, peer: str) -> bool:
         """Whether there is an IKE SA with it."""
@@ -437,7 +437,11 @@ class Ike:
         return out
 
 
-def _described(sa: IkeSa) -> dict[str, object]:
+def _left(when: float | None, now: float) -> float | None:
+    return None if when is None else round(max(when - now, 0.0), 1)
+
+
+def _described(sa: IkeSa, now: float) -> dict[str, object]:
     return {
         "peer": sa.peer_name,
         "ike": sa.name,
@@ -446,6 +450,9 @@ def _described(sa: IkeSa) -> dict[str, object]:
         "local": str(sa.local),
         "remote": str(sa.remote),
         "suite": None if sa.suite is None else sa.suite.describe(),
+        "heard_ago": round(max(now - sa.heard, 0.0), 1),
+        "rekey_in": _left(sa.rekey_at, now),
+        "expires_in": _left(sa.expires_at, now),
         "nat": [name for name, there in (("here", sa.nat_here), ("there", sa.nat_there)) if there],
         "children": [
             {
@@ -456,6 +463,8 @@ def _described(sa: IkeSa) -> dict[str, object]:
                 "mode": child.sa.mode.value,
                 "state": child.state.name.lower(),
                 "sending": child.sending,
+                "rekey_in": _left(child.rekey_at, now),
+                "expires_in": _left(child.expires_at, now),
             }
             for child in sa.children.values()
         ],

@@ -11,6 +11,7 @@ import pytest
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.algorithms import Algorithm, Keys
+from mobility.ipsec.ike.endpoint import Ike
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.outputs import Discarded, Event, Output
 from mobility.settings import Association, WithoutStore
@@ -119,6 +120,9 @@ class Agent:
 
     def resume(self) -> None:
         self.resumed += 1
+
+    def negotiations(self) -> list[Ike]:
+        return []
 
 
 class World:
