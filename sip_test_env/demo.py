@@ -185,6 +185,9 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace
     parser.add_argument(
         "--map-tunnel", choices=TUNNELS, default="plain", help="network hmip: form of that tunnel (default: plain)"
     )
+    parser.add_argument(
+        "--ike", action="store_true", help="terminal and home agent negotiate their keys; otherwise they are made here"
+    )
     parser.add_argument("--instance", default="demo", help="name of the test network, for several side by side")
     parser.add_argument(
         "--tui", action="store_true",
@@ -211,6 +214,7 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace
         options.unprivileged,
         options.map_type,
         options.map_tunnel,
+        options.ike,
     )
     try:
         scene(settings)

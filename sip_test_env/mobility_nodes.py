@@ -158,6 +158,7 @@ class MobilityNodes:
             raise ValueError(f"no tunnel form {tunnel!r}; choose one of {', '.join(TUNNELS)}")
         self.network = network
         self.tunnel = tunnel
+        self.negotiate = negotiate
         self.terminal = Terminal() if terminal is None else terminal
         self.configurations = write_configurations(network, tunnel, algorithm, self.terminal, negotiate=negotiate)
         self.processes: dict[str, subprocess.Popen[Any]] = {}
@@ -211,15 +212,26 @@ class MobilityNodes:
                 process.wait()
 
     def esp_sa(self, path: Path) -> None:
-        """Writes the table with which Wireshark decrypts both ESP layers (mode 0600)."""
-        done = subprocess.run(  # the terminal has a share in every association
-            [sys.executable, "-m", "mobility", "esp-sa", "--config", str(self.configurations["mn"])],
-            capture_output=True,
-            text=True,
-            check=False,
+        """Writes the table with which Wireshark decrypts both ESP layers (mode 0600).
+
+        Where keys are negotiated, FILE.ikev2_decryption_table beside FILE.esp_sa is for what IKE says from now on.
+        """
+        # The terminal has a share in every association.
+        text = self._mobility("esp-sa", "--config", str(self.configurations["mn"]))
+        path.unlink(missing_ok=True)
+        if self.negotiate:
+            beside = path.with_name(path.name.removesuffix(".esp_sa"))
+            self._mobility("ike", "keys", str(beside), "--runtime", str(self.runtime("mn")))
+        path.touch(mode=0o600)
+        with path.open("a") as table:
+            table.write(text)
+
+    @staticmethod
+    def _mobility(*words: str) -> str:
+        """What a command says. Raises `EnvironmentFailure`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "mobility", *words], capture_output=True, text=True, check=False, timeout=30
         )
         if done.returncode:
-            raise EnvironmentFailure(f"mobility esp-sa failed: {done.stderr.strip()}")
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(done.stdout)
+            raise EnvironmentFailure(f"mobility {' '.join(words)} failed: {done.stderr.strip()}")
+        return done.stdout

@@ -36,6 +36,8 @@ class Settings:
     "How the terminal registers in the domain of a MAP (network ``hmip``)."
     map_tunnel: str = "plain"
     "Form of the tunnel between terminal and MAP."
+    negotiate: bool = False
+    "Terminal and home agent negotiate their keys (IKEv2)."
 
 
 class Scene:
@@ -83,7 +85,10 @@ class Scene:
 
     def configure(self) -> None:
         """The mobility processes, configured and not started."""
-        self.nodes = MobilityNodes(self.network, self.settings.tunnel, terminal=self.terminal())
+        settings = self.settings
+        self.nodes = MobilityNodes(
+            self.network, settings.tunnel, terminal=self.terminal(), negotiate=settings.negotiate
+        )
 
     def terminal(self) -> Terminal | None:
         """How the terminal is run; None: as usual."""

@@ -75,7 +75,8 @@ def test_a_call_that_moves(tunnel: str, tmp_path: Path) -> None:
 
 def test_an_ordinary_user_walks_from_wifi_to_a_hotspot_and_back(tmp_path: Path) -> None:
     capture = tmp_path / "call.pcapng"
-    status, report, said = demo("--unprivileged", "--seconds", "9", "--handovers", "2", "--capture", str(capture))
+    calling = ("--ike", "--unprivileged", "--seconds", "9", "--handovers", "2", "--capture", str(capture))
+    status, report, said = demo(*calling)
     assert (status, report["ok"]) == (0, True), said
     assert "no administrator" in said
     assert [(item["from"], item["to"]) for item in report["handovers"]] == [
