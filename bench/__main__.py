@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sip_test_env.errors import EnvironmentFailure
 
-SECTIONS = ("data_plane", "handover", "hierarchy", "home_agent", "negotiation", "nesting", "phone", "routes")
+SECTIONS = ("data_plane", "handover", "hierarchy", "home_agent", "negotiation", "nesting", "phone", "routes", "ui")
 
 
 def machine() -> dict[str, object]:

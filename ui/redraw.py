@@ -31,6 +31,10 @@ class Watching(Widget):
         """Draw what the model says now."""
         self.refresh()
 
+    def show_parts(self, parts: frozenset[Part]) -> None:
+        """Only these changed, some of which it shows. For widgets that can do with less than all."""
+        self.show_model()
+
 
 class Redraw:
     """Collects what changed and draws it together. Costs nothing while nothing changes."""
@@ -76,4 +80,4 @@ class Redraw:
             return
         for widget in self._app.screen.walk_children(Watching):
             if widget.PARTS & wanted and widget.is_mounted:
-                widget.show_model()
+                widget.show_parts(wanted)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.geometry import Region
 from textual.widgets import Static
 
 from ui.model import FLOOR_DBOV, CallView, Model, Part, Quality, shortened
@@ -17,6 +19,10 @@ from ui.widgets.meter import clock, level_bar, sparkline
 if TYPE_CHECKING:
     from ui.app import RoamphoneApp
 
+LEVELS_PERIOD = 0.2
+"Seconds between two redraws of the level meters."
+LEVELS_LINE = 1
+"Of a card, from 0."
 LOCKED, OPEN = "■", "□"
 GOOD_MOS, FAIR_MOS = 4.0, 3.1
 "ITU-T G.107: satisfied; many dissatisfied below."
@@ -30,6 +36,10 @@ class CallCard(Watching):
     def __init__(self, call: str) -> None:
         super().__init__()
         self.call = call
+        self._title = self._duration = ""
+        self._height = 0
+        self._levels_drawn = 0.0
+        self._levels_shown = (0, 0)
 
     @property
     def _app(self) -> RoamphoneApp:
@@ -37,6 +47,20 @@ class CallCard(Watching):
 
     def on_click(self, event: events.Click) -> None:
         self._app.model.select(self.call)
+
+    def show_parts(self, parts: frozenset[Part]) -> None:
+        """Levels come often: their line alone is drawn, five times a second, and only where it looks different."""
+        if not parts & self.PARTS <= {Part.LEVELS}:
+            self.show_model()
+            return
+        call = self._app.model.calls.get(self.call)
+        now = monotonic()
+        if call is None or not self._whole(call) or now - self._levels_drawn < LEVELS_PERIOD:
+            return
+        levels = round(call.sent_dbov), round(call.received_dbov)
+        if levels != self._levels_shown:
+            self._levels_drawn, self._levels_shown = now, levels
+            self.refresh(Region(0, LEVELS_LINE + 1, self.size.width + 4, 1))
 
     def show_model(self) -> None:
         model = self._app.model
@@ -51,10 +75,18 @@ class CallCard(Watching):
         self.set_class(not call.live, "over")
         self.set_class(call.on_hold or call.held, "holds")
         arrow = "←" if call.incoming else "→"
-        self.border_title = Content.assemble(f" {arrow} ", (call.who, "bold"), " ")
+        title = Content.assemble(f" {arrow} ", (call.who, "bold"), " ")
+        if title.plain != self._title:
+            self._title = title.plain
+            self.border_title = title
         duration = self._time(call)
-        self.border_subtitle = Content.assemble(" ", duration, " ") if duration else ""
-        self.styles.height = 3 if not call.live else 6 if self._whole(call) else 4
+        if duration.plain != self._duration:
+            self._duration = duration.plain
+            self.border_subtitle = Content.assemble(" ", duration, " ") if duration else ""
+        height = 3 if not call.live else 6 if self._whole(call) else 4
+        if height != self._height:
+            self._height = height
+            self.styles.height = height
         self.refresh()
 
     def _whole(self, call: CallView) -> bool:
