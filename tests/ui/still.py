@@ -31,6 +31,7 @@ PICTURE = (120, 36)
 "Size of a picture in the documentation."
 
 BOB, CAROL, DAVE = "sip:bob@example.org", "sip:carol@example.net", "tel:+49301234567"
+MOST_LOOKS = 200
 NOTHING: list[dict[str, Any]] = []
 
 
@@ -196,13 +197,18 @@ class Still:
 
     async def settle(self) -> None:
         """Until nothing changes any more."""
-        await asyncio.sleep(0.12)
-        loading = [worker for worker in self.app.workers if worker.group not in ("daemon", "default")]
-        if loading:
-            await self.app.workers.wait_for_complete(loading)
-        await self.pilot.pause()
-        self.app.redraw.flush()
-        await self.pilot.pause()
+        same, before = 0, ""
+        for _ in range(MOST_LOOKS):
+            loading = [worker for worker in self.app.workers if worker.group not in ("daemon", "default")]
+            if loading:
+                await self.app.workers.wait_for_complete(loading)
+            await self.pilot.pause(0.03)
+            self.app.redraw.flush()
+            now = snapshot(self.app)
+            same, before = (same + 1, now) if now == before else (0, now)
+            if same == 4:
+                return
+        raise AssertionError("the screen does not come to rest")
 
     def tell(self, *events: dict[str, Any]) -> None:
         """As the daemon would."""
