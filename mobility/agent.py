@@ -185,6 +185,7 @@ class HomeAgentNode:
             "active": self.active,
             **self.engine.snapshot(now),
             "ike": self.keys.ike.status(now),
+            "ike_counters": self.keys.counters(),
             "ike_failures": self.keys.failures.describe(),
             "home_link": self.watch.snapshot(now),
             "links": {self.settings.link.name: self.host.snapshot(now)},

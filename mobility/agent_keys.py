@@ -84,6 +84,10 @@ class AgentKeys:
                 self._renewals[name] = Renewal(terminal.associations, self._learner(terminal), self._forget)
         return outputs
 
+    def counters(self) -> list[dict[str, object]]:
+        """As `Renewal.counters`, of all terminals that have keys."""
+        return [row for name, each in self._renewals.items() if each.complete for row in each.counters(name)]
+
     # ------------------------------------------------------------ what comes
 
     def packet(self, payload: bytes, ports: tuple[int, int], source: IPv6Address, now: float) -> list[Output]:

@@ -93,7 +93,7 @@ def ike_settings(lifetime: float, *, at_terminal: bool) -> Settings:
         proposals=ike_offer(hybrid=True),
         lifetime=4 * lifetime * (1.0 if at_terminal else PATIENT),
         # The tunnel tells whether the other end is there, and keeps the mappings of NAT.
-        dead_peer_after=300.0 if at_terminal else 1e9,
+        dead_peer_after=1e9,
         keepalive=1e9,
         tries=8,
         longest_retransmission=4.0,
@@ -147,6 +147,17 @@ class Renewal:
         names = (SIGNALLING, TUNNEL, HOME_TEST)
         ends = [find(self.known, name) for name in names for find in (outbound, inbound)]
         return all(each.keyed for each in ends if each is not None)
+
+    def counters(self, peer: str) -> list[dict[str, object]]:
+        """Packets under negotiated keys of whatever age, JSON-ready."""
+        rows: list[dict[str, object]] = []
+        for name in (SIGNALLING, TUNNEL, HOME_TEST):
+            out, into = outbound(self.known, name), inbound(self.known, name)
+            if out is not None and into is not None:
+                counts = {"sent": out.packets, "received": into.packets}
+                counts |= {"replayed": into.replayed, "failed": into.failed}
+                rows.append({"peer": peer, "name": name, **counts})
+        return rows
 
     def up(self, event: ChildUp) -> None:
         """A child SA was agreed. Raises `ValueError`: its SPI is taken."""

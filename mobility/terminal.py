@@ -321,6 +321,7 @@ class Terminal:
             "route_optimization": self.optimization.snapshot(now),
             "application": self.application.spd.describe(),
             "ike": [] if self.parts.keys is None else self.parts.keys.ike.status(now),
+            "ike_counters": [] if self.parts.keys is None else self.parts.keys.counters(),
             "ike_failures": [] if self.parts.keys is None else self.parts.keys.failures.describe(),
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
             "host_mtu": self.sending.host_mtu,

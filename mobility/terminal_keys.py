@@ -149,6 +149,10 @@ class TerminalKeys:
         remote = as_endpoint(there, 0)
         return Endpoint(unmapped(place.address), remote.port), remote
 
+    def counters(self) -> list[dict[str, object]]:
+        """As `Renewal.counters`."""
+        return self.renewal.counters(self._peer)
+
     # ------------------------------------------------------------ what comes
 
     def packet(self, packet: bytes, now: float) -> list[Output]:

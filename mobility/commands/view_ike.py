@@ -30,6 +30,10 @@ def lines(node: Object, entry: Entry, *, everything: bool = False) -> list[str]:
             shown += entry("", text)
     if len(rows) > ROWS and not everything:
         shown += entry("", f"and {len(rows) - ROWS} more: `mobility ike status`")
+    for row in _objects(node, "ike_counters") if everything else ():
+        refused = f"{row.get('replayed')} replayed, {row.get('failed')} not authentic"
+        counts = f"{row.get('sent')} packets sent, {row.get('received')} received, {refused}"
+        shown += entry("", f"{row.get('name')} with {row.get('peer')}: {counts}")
     failures = list(_objects(node, "ike_failures"))
     for failure in failures if everything else failures[-FAILURES:]:
         shown += entry("" if shown else "keys", failed(failure))

@@ -33,6 +33,8 @@ def test_status_tells_with_whom_and_which() -> None:
         assert "AES_GCM_16-256/HMAC_SHA2_256/X25519/ML_KEM_768" in text
         assert "signalling: aes-gcm-16, transport mode, installed" in text
         assert "tunnel: aes-gcm-16, tunnel mode, installed" in text
+        assert f"signalling with {other}: " in text
+        assert "received, 0 replayed, 0 not authentic" in text
         assert max(map(len, whole)) <= WIDTH
         assert isinstance(node, Negotiates)
     made = tables(network.terminal.negotiations())

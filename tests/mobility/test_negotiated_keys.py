@@ -21,6 +21,7 @@ from mobility.net.loop import Loop
 from mobility.terminal_keys import KeysReady
 from mobility.trace import Trace
 from mobility.wire import udp
+from tests.mobility.nemo.train import Train
 from tests.mobility.whole import HA, Network
 
 SECRET = SharedKey(bytes(range(32)))
@@ -289,6 +290,38 @@ def test_at_home_abroad_and_back() -> None:
     mn.carry_out(keys.rekey(network.world.now))
     network.run(1.0)
     assert len(ha.events_of(ChildUp)) == before + 2
+
+
+@pytest.mark.parametrize(("hours", "agreed"), [(0.5, 1), (10.0, 2)])
+def test_out_of_reach_for_hours(hours: float, agreed: int) -> None:
+    """Keys wait for their owner as long as they last; then others are negotiated."""
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.world.detach("mn", "wlan0")
+    network.run(hours * 3600)
+    network.plug(network.b)
+    network.run(1.0)
+    network.talk(1.0)
+    network.run(2.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert len(network.world.stations["mn"].events_of(IkeUp)) == agreed
+
+
+def test_in_a_train_in_a_train() -> None:
+    network = Train(keys=KEYS)
+    network.whole()
+    network.run(2.0)
+    network.talk(6.0)
+    network.run(2.0)
+    network.couple("mr1", network.b, "wlan1")
+    network.run(2.0)
+    network.world.detach("mr1", "wlan0")
+    network.run(4.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    for name in ("mn", "mr1", "mr2"):
+        assert len(network.world.stations[name].events_of(IkeUp)) == 1
 
 
 def test_what_operators_see() -> None:

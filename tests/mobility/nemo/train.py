@@ -11,13 +11,15 @@ from ipaddress import IPv6Address, IPv6Network
 from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
+from mobility.key_source import KeySource
 from mobility.links import LinkSettings
 from mobility.mipv6.home_agent import AuthorisedTerminal
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.mobile_router import MobileRouter
+from mobility.negotiated import associations
 from mobility.net.memory import EndHost, Segment, SimRouter
 from mobility.terminal import Terminal, TerminalSettings
-from tests.mobility.whole import CORE, HA, HA4, Network, mobile_pair
+from tests.mobility.whole import CORE, HA, HA4, Network, Pair, mobile_pair
 
 TRAIN = IPv6Network("2001:db8:9:1::/64")
 CARRIAGE = IPv6Network("2001:db8:9:2::/64")
@@ -30,11 +32,18 @@ PASSENGER = bytes.fromhex("02000000ee01")
 class Train(Network):
     """Fig. 34 with one more mobile network inside."""
 
-    def __init__(self, form: TunnelForm = TunnelForm.ESP, *, explicit: bool = False, overlap: float = 0.5) -> None:
-        super().__init__(form, overlap=overlap)
+    def __init__(
+        self,
+        form: TunnelForm = TunnelForm.ESP,
+        *,
+        explicit: bool = False,
+        overlap: float = 0.5,
+        keys: KeySource | None = None,
+    ) -> None:
+        super().__init__(form, overlap=overlap, keys=keys)
         self.train = self.world.segment("train")
         self.carriage = self.world.segment("carriage")
-        self.pairs = {MR1: mobile_pair(form, 0x3000), MR2: mobile_pair(form, 0x4000)}
+        self.pairs = {MR1: self._routers_keys(0x3000), MR2: self._routers_keys(0x4000)}
         self.explicit = explicit
         self._agent_of_routers()
         for name, router in self.world.stations.items():
@@ -46,10 +55,16 @@ class Train(Network):
         self.passenger = EndHost("eth0", PASSENGER, self.world.random_bytes("passenger"))
         self.world.add("passenger", self.passenger)
 
+    def _routers_keys(self, base: int) -> Pair:
+        if self.keys is None:
+            return mobile_pair(self.form, base)
+        dice = self.world.random_bytes(f"pair {base}")
+        return Pair(*(associations(self.form, self.keys.algorithm, dice) for _ in range(2)))
+
     def _agent_of_routers(self) -> None:
         settings = self.agent.settings
         routers = tuple(
-            AuthorisedTerminal(home, self.form, self.pairs[home].agent, mobile_networks=(network,))
+            AuthorisedTerminal(home, self.form, self.pairs[home].agent, mobile_networks=(network,), keys=self.keys)
             for home, network in ((MR1, TRAIN), (MR2, CARRIAGE))
         )
         engine = replace(settings.home_agent, terminals=(*settings.home_agent.terminals, *routers))
@@ -64,6 +79,7 @@ class Train(Network):
             home, HA, (LinkSettings("wlan0", macs[0]), LinkSettings("wlan1", macs[1])),
             tunnel=self.form, home_agent4=HA4, overlap=self.overlap,
             mobile_networks=(network,), explicit=self.explicit,
+            keys=self.keys, key_management=self.keys is not None,
         )  # fmt: skip
         nothing = IpsecProcessing(SecurityPolicyDatabase([], Action.BYPASS))
         random = self.world.random_bytes(name)
