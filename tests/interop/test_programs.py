@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,32 @@ PORT = 8080
 SIZE = 200_000
 PACE = 0.02
 "Seconds between two pieces of the long file."
+
+
+PINGS = 150
+PING = f"""
+import socket, sys, time
+asking = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_ICMPV6)
+asking.connect((sys.argv[1], 0))
+asking.settimeout(0.04)
+answered, began = set(), time.monotonic()
+for number in range({PINGS} + 75):
+    if number < {PINGS}:
+        asking.send(bytes((128, 0, 0, 0, 0, 0)) + number.to_bytes(2) + bytes(160))
+    while (left := began + 0.04 * (number + 1) - time.monotonic()) > 0:
+        asking.settimeout(left)
+        try:
+            answer = asking.recv(2000)
+        except TimeoutError:
+            break
+        answered.add(int.from_bytes(answer[6:8]))
+    if number == 0:
+        print(0, flush=True)
+    if len(answered) == {PINGS}:
+        break
+print(*sorted(answered - {{0}}), sep=chr(10))
+"""
+"Echo requests, 25 a second; tells the numbers of those that were answered."
 
 
 @dataclass(slots=True)
@@ -192,6 +219,39 @@ def test_a_download_goes_on_into_an_ipv4_hotspot_and_back(road: Road) -> None:
     shown = road.run("mobility", "status").stdout
     assert "wlan0/udp6 -> wwan0/udp4" in shown
     assert "wwan0/udp4 -> wlan0/udp6" in shown
+
+
+def test_keys_that_nobody_typed_are_renewed_and_moved_and_no_packet_is_lost(road: Road) -> None:
+    road.until(lambda: road.place() == "wlan0/udp6")
+    (before,) = ike_sas(road)
+    command = road.user.command("mobility", "exec", "--", "python", "-c", PING, str(road.plan.proxy),
+                                network=road.plan.namespace("laptop"))  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=road.user.home, text=True) as ping:
+        assert ping.stdout is not None
+        assert ping.stdout.readline() == "0\n"
+        assert road.run("mobility", "ike", "rekey").returncode == 0
+        road.network.move("hotspot", BROADBAND)
+        road.until(lambda: "wwan0/udp4" in road.status()["links"])  # type: ignore[operator]
+        assert road.run("mobility", "command", "move", "wwan0/udp4").returncode == 0
+        road.until(lambda: road.place() == "wwan0/udp4")
+        assert road.run("mobility", "ike", "rekey").returncode == 0
+        assert road.run("mobility", "command", "roam").returncode == 0
+        said = ping.stdout.read()
+    assert said.splitlines() == [str(number) for number in range(1, PINGS)]
+    (after,) = ike_sas(road)
+    assert (after["ike"], after["suite"]) == (before["ike"], before["suite"])
+    assert "AES_GCM_16" in str(after["suite"])
+    spis = [{child["name"]: child["inbound_spi"] for child in row["children"]} for row in (before, after)]
+    assert spis[0].keys() == spis[1].keys() == {"signalling", "tunnel"}
+    assert not set(spis[0].values()) & set(spis[1].values())
+    road.network.unplug(BROADBAND)
+    road.until(lambda: road.place() == "wlan0/udp6")
+
+
+def ike_sas(road: Road) -> list[dict[str, Any]]:
+    node = road.status()["node"]
+    assert isinstance(node, dict)
+    return list(node["ike"])
 
 
 def test_a_program_outlives_the_holder_of_the_host_os(road: Road) -> None:

@@ -292,6 +292,67 @@ def test_at_home_abroad_and_back() -> None:
     assert len(ha.events_of(ChildUp)) == before + 2
 
 
+def test_a_nat_that_forgets_in_mid_call_and_keys_that_are_renewed_behind_it() -> None:
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.join(network.hotspot)
+    network.run(3.0)
+    network.talk(6.0)
+    keys = network.terminal.parts.keys
+    assert keys is not None
+    mn = network.world.stations["mn"]
+    for _ in range(2):
+        network.run(1.0)
+        network.hotspot.rebind()
+        network.run(0.5)
+        mn.carry_out(keys.rekey(network.world.now))
+    network.run(5.0)
+    assert network.to_cn.lost() == []
+    assert len(network.to_mn.lost()) <= 4
+    assert len(mn.events_of(IkeUp)) == 1
+    assert len(mn.events_of(ChildUp)) == 6
+
+
+def test_a_nat_that_forgets_in_the_middle_of_a_rekey() -> None:
+    """What the home agent answers goes where the mapping was; the question is repeated from where it is now."""
+    network = Network(keys=KEYS)
+    network.start_agent()
+    network.join(network.hotspot)
+    network.run(3.0)
+    keys = network.terminal.parts.keys
+    assert keys is not None
+    mn = network.world.stations["mn"]
+    mn.carry_out(keys.rekey(network.world.now))
+    network.run(0.005)
+    network.hotspot.rebind()
+    network.run(5.0)
+    assert len(mn.events_of(ChildUp)) == 4
+    network.talk(1.0)
+    network.run(2.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert len(mn.events_of(IkeUp)) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rekeys_under_loss_cost_nothing_more(seed: int) -> None:
+    """Half of all that is said is lost, on two passages with 30 % each; the keys change, and what arrives is opened."""
+    network = Network(keys=replace(KEYS, lifetime=10.0), seed=seed)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.core.loss = 0.3
+    network.talk(60.0)
+    network.run(62.0)
+    mn = network.world.stations["mn"]
+    assert len(mn.events_of(ChildUp)) >= 8
+    assert len(mn.events_of(IkeUp)) == 1
+    for traffic in (network.to_mn, network.to_cn):
+        assert len(traffic.received) > 0.42 * len(traffic.sent)  # 0.7 times 0.7: it passes the core twice
+    for name in ("mn", "ha"):
+        assert not network.discards(name).get("sa-unknown")
+        assert not network.discards(name).get("authentication-failed")
+
+
 @pytest.mark.parametrize(("hours", "agreed"), [(0.5, 1), (10.0, 2)])
 def test_out_of_reach_for_hours(hours: float, agreed: int) -> None:
     """Keys wait for their owner as long as they last; then others are negotiated."""
