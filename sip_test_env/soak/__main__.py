@@ -10,6 +10,7 @@ import sys
 import time
 
 from sip_test_env.errors import EnvironmentFailure
+from sip_test_env.mobility_nodes import TUNNELS
 from sip_test_env.soak.soak import Soak
 
 
@@ -18,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sip_test_env.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0, help="no call begins after them (default: %(default)g)")
     parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to see the same again")
+    parser.add_argument("--tunnel", choices=TUNNELS, default="esp", help="form of the mobile tunnel (default: esp)")
     parser.add_argument("--instance", default="soak", help="name of the test network")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -30,7 +32,7 @@ def main() -> int:
         sys.stderr.flush()
 
     progress(f"seed {seed}")
-    soak = Soak(options.instance, seed, options.seconds, progress)
+    soak = Soak(options.instance, seed, options.seconds, progress, options.tunnel)
     try:
         asyncio.run(soak.run())
     except (EnvironmentFailure, OSError, TimeoutError) as error:

@@ -64,10 +64,14 @@ class SoakReport:
 class Soak:
     """One run; `report` is there from the beginning."""
 
-    def __init__(self, instance: str, seed: int, seconds: float, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, instance: str, seed: int, seconds: float, progress: Callable[[str], None], tunnel: str = "esp"
+    ) -> None:
+        """``tunnel``: one of `TUNNELS`."""
         self.report = SoakReport(seed)
         self._seed = seed
         self._seconds = seconds
+        self._tunnel = tunnel
         self._progress = progress
         self._network = TestNetwork(instance)
         self._nodes: MobilityNodes
@@ -79,7 +83,7 @@ class Soak:
         until = time.monotonic() + self._seconds
         async with AsyncExitStack() as stack:
             network = stack.enter_context(self._network)
-            self._nodes = nodes = MobilityNodes(network, "esp")
+            self._nodes = nodes = MobilityNodes(network, self._tunnel)
             stack.callback(nodes.stop)
             nodes.start()
             for wire in WIRES:

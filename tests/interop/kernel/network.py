@@ -91,9 +91,8 @@ class Mixed(Network):
     ) -> Terminal:
         plain = super()._terminal(home_address, mac, application, associations)
         settings = replace(plain.settings, route_optimization=self.rules)
-        return Terminal(
-            settings, self.application or application, self.pair.terminal, self.world.random_bytes(str(home_address))
-        )
+        random = self.world.random_bytes(str(home_address))
+        return Terminal(settings, self.application or application, associations, random)
 
     def instead(self, name: str, kernel: Kernel, segment: Segment) -> None:
         """Linux takes the place of a node."""
@@ -106,9 +105,9 @@ class Mixed(Network):
         self.live.run(seconds)
         self.count()
 
-    def reach(self, destination: IPv6Address, name: str = "mn") -> bool:
+    def reach(self, destination: IPv6Address) -> bool:
         """Whether an echo request of MN is answered, or one of those after it: some get lost while it moves."""
-        station, first = self.world.stations[name], self._asked
+        station, first = self.world.stations["mn"], self._asked
         for _ in range(20):
             self._asked += 1
             station.send(echo_request(MN, destination, self._asked))
@@ -246,7 +245,6 @@ def _tunnel_of_agent(kernel: Kernel, protection: Protection) -> Orders:
             selectors.append(("out", "::/0", f"{MN}/128", outward))
             tunnel = []
         case TunnelForm.ESP_MOBILE:
-            what = "proto ipv6"
             selectors = [("in", f"{care_of}/128", f"{HA}/128", inward), ("out", f"{HA}/128", f"{care_of}/128", outward)]
     what = "proto ipv6" if tunnel else ""
     policies = [policy(way, source, to, templates, f"{what} priority 10") for way, source, to, templates in selectors]

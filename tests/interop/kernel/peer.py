@@ -36,8 +36,6 @@ UNTRUE = frozenset(
 "Why our nodes discard what they must not believe; no genuine packet of Linux's may be discarded so."
 _STEP = 0.001
 "Seconds for which the simulated world may be late."
-
-
 Address = IPv4Address | IPv6Address | str
 
 
@@ -52,6 +50,7 @@ class Kernel:
         self.frames = guest.interfaces[number]
         self.frames.setblocking(False)
         self.namespace, self.interface = f"k{number}", f"eth{number}"
+        self._refused_before = f"/run/{self.namespace}-xfrm_stat"
         self.received: list[bytes] = []
         "Packets that were sent to it."
         self.sent: list[bytes] = []
@@ -71,7 +70,7 @@ class Kernel:
             "cd /proc/sys/net/ipv6/conf; echo 0 >all/forwarding; "
             f"cd {self.interface}; echo 0 >accept_dad; echo 0 >dad_transmits; "
             "echo 1 >disable_ipv6; echo 0 >disable_ipv6; "
-            "cat /proc/net/xfrm_stat >/run/xfrm_stat"
+            f"cat /proc/net/xfrm_stat >{self._refused_before}"
         )
         self.received.clear()
         self.sent.clear()
@@ -88,7 +87,7 @@ class Kernel:
 
     def refusals(self) -> dict[str, int]:
         """Why IPsec has dropped packets since `reset`: names of /proc/net/xfrm_stat."""
-        text = self.run("cat /run/xfrm_stat /proc/net/xfrm_stat")
+        text = self.run(f"cat {self._refused_before} /proc/net/xfrm_stat")
         lines = [line.split() for line in text.splitlines()]
         counts: Counter[str] = Counter()
         for sign, half in ((-1, lines[: len(lines) // 2]), (1, lines[len(lines) // 2 :])):
