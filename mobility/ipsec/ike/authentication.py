@@ -122,7 +122,8 @@ class _Scheme:
 
     identifier: bytes
     hash_algorithm: HashAlgorithm
-    digest: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None
+    digest: hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+    "Ed25519 has its own, whatever this says."
     key: type
     curve: type[ec.EllipticCurve] | None = None
     pss: bool = False
@@ -134,8 +135,8 @@ class _Scheme:
         return isinstance(public, self.key)
 
     def sign(self, key: PrivateKey, octets: bytes) -> bytes:
-        if isinstance(key, ed25519.Ed25519PrivateKey) or self.digest is None:
-            return key.sign(octets) if isinstance(key, ed25519.Ed25519PrivateKey) else b""
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            return key.sign(octets)
         if isinstance(key, ec.EllipticCurvePrivateKey):
             return key.sign(octets, ec.ECDSA(self.digest))
         return key.sign(octets, self._padding(self.digest), self.digest)
@@ -144,8 +145,6 @@ class _Scheme:
         try:
             if isinstance(key, ed25519.Ed25519PublicKey):
                 key.verify(signature, octets)
-            elif self.digest is None:
-                return False
             elif isinstance(key, ec.EllipticCurvePublicKey):
                 key.verify(signature, octets, ec.ECDSA(self.digest))
             else:
@@ -182,7 +181,7 @@ def _ecdsa(end: int) -> bytes:
 
 # In the order of preference.
 _SCHEMES = (
-    _Scheme(bytes.fromhex("300506032b6570"), HashAlgorithm.IDENTITY, None, ed25519.Ed25519PublicKey),
+    _Scheme(bytes.fromhex("300506032b6570"), HashAlgorithm.IDENTITY, hashes.SHA512(), ed25519.Ed25519PublicKey),
     _Scheme(_ecdsa(2), HashAlgorithm.SHA2_256, hashes.SHA256(), ec.EllipticCurvePublicKey, ec.SECP256R1),
     _Scheme(_ecdsa(3), HashAlgorithm.SHA2_384, hashes.SHA384(), ec.EllipticCurvePublicKey),
     _Scheme(_ecdsa(4), HashAlgorithm.SHA2_512, hashes.SHA512(), ec.EllipticCurvePublicKey),
