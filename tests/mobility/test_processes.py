@@ -105,7 +105,7 @@ def test_commands(nodes: Nodes) -> None:
             await asyncio.sleep(0)
             await control.command("reregister")
             assert (await asyncio.wait_for(event, 5))["event"]
-            with pytest.raises(CommandRefused, match="reregister, .*move LINK, .*return-home"):
+            with pytest.raises(CommandRefused, match=r"reregister, .*move LINK, .*return-home"):
                 await control.command("dance")
         async with ControlClient(nodes.nodes.runtime("cn") / "control.sock") as control:
             with pytest.raises(CommandRefused, match="takes no commands"):
