@@ -210,9 +210,12 @@ class TerminalKeys:
                 case ChildSwitched(child=child):
                     self.renewal.switch(child)
                     self.changed = True
-                case ChildDown():
+                case ChildDown(child=child):
                     self.renewal.down(output)
                     self.changed = True
+                    if self.ike.established(self._peer) and not self.renewal.complete:
+                        # Its lifetime was over before another one was agreed, or the other end wants it no more.
+                        result += self._carry_out(self.ike.create_child(self._peer, child.name, now), now)
                 case IkeDown() | IkeFailed():
                     self._again_at = max(self._again_at, now + FIRST_RETRY)
                 case PeerForgot() if now >= self._anew_at and self._place and not self.ike.beginning(self._peer):
