@@ -56,7 +56,7 @@ class RoamphoneApp(App[None]):
         key("call.hold", "ctrl+o", "hold", "Hold", priority=True, tooltip="Put on hold, or go on"),
         key("call.mute", "ctrl+l", "mute", "Mute", priority=True, tooltip="They do not hear you"),
         key("call.transfer", "ctrl+t", "transfer", "Transfer", priority=True, tooltip="Hand the call on"),
-        key("call.conference", "ctrl+g", "conference", "Join", priority=True, tooltip="All calls in one conference"),
+        key("call.conference", "ctrl+g", "conference", "Join", priority=True, tooltip="All calls together, or apart"),
         key("call.keypad", "ctrl+k", "keypad", "Keypad", priority=True, tooltip="Send digits (DTMF)"),
         key("call.record", "ctrl+r", "record", "Record", priority=True, tooltip="Record both sides into a file"),
         key("call.note", "ctrl+n", "note", "Note", priority=True, tooltip="Write something down about the call"),
@@ -209,9 +209,11 @@ class RoamphoneApp(App[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         match action:
             case "answer" | "refuse":
-                return self.model.ringing is not None
+                return self.model.ringing is not None or self.model.asks is not None
             case "conference":
-                return sum(call.established for call in self.model.live_calls) >= 2
+                call = self.model.current
+                joined = call is not None and call.conference is not None
+                return joined or sum(call.established for call in self.model.live_calls) >= 2
             case _ if (sensible := NEEDS_CALL.get(action)) is not None:
                 call = self.model.current
                 return call is not None and not call.rings_here and sensible(call)
@@ -250,10 +252,14 @@ class RoamphoneApp(App[None]):
         if (call := self.model.ringing) is not None:
             self.model.select(call.id)
             self.phone.perform("answer", call=call.id)
+        elif (call := self.model.asks) is not None:
+            self.phone.decide_transfer(call, accept=True)
 
     def action_refuse(self) -> None:
         if (call := self.model.ringing) is not None:
             self.phone.perform("reject", call=call.id)
+        elif (call := self.model.asks) is not None:
+            self.phone.decide_transfer(call, accept=False)
 
     def action_hang_up(self) -> None:
         self._on_current(self.phone.hang_up)
@@ -265,6 +271,11 @@ class RoamphoneApp(App[None]):
         self._on_current(lambda call: self.phone.perform("mute", call=call.id, on=not call.muted))
 
     def action_conference(self) -> None:
+        """All calls join; the one that is meant leaves the one that it is in."""
+        current = self.model.current
+        if current is not None and current.conference is not None:
+            self.phone.perform("conference-leave", call=current.id)
+            return
         calls = [call.id for call in self.model.live_calls if call.established]
         self.phone.perform("conference", calls=calls)
 
@@ -312,6 +323,16 @@ class RoamphoneApp(App[None]):
         from ui.dialogs.account import AccountDialog
 
         self.push_screen(AccountDialog())
+
+    def show_headset(self) -> None:
+        """Where the page of the browser headset is."""
+
+        async def ask() -> None:
+            answer = await self.phone.asked("headset")
+            if "url" in answer:
+                self.notify(str(answer["url"]), title="Open this in a browser", timeout=30)
+
+        self.phone.begin(ask)
 
     def leave_for_demo(self) -> None:
         self.wants_demo = True

@@ -65,6 +65,7 @@ def commands(app: RoamphoneApp, screen: Screen[object]) -> Iterator[SystemComman
     yield SystemCommand("Theme", "Other colours; they are kept", app.action_change_theme)
     yield SystemCommand("Screenshot", "An SVG of what is on the screen", app.deliver_screenshot)
     yield SystemCommand("Add an account", "Address, password, test", app.add_account)
+    yield SystemCommand("Browser headset", "A page that is microphone and loudspeaker", app.show_headset)
     yield SystemCommand("Reload", "Read the configuration again", lambda: app.phone.perform("reload"))
     for account in app.model.accounts.values():
         what = "takes calls again" if account.do_not_disturb else "refuses calls"

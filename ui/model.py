@@ -184,6 +184,11 @@ class Model:
         return next((call for call in self.calls.values() if call.rings_here), None)
 
     @property
+    def asks(self) -> CallView | None:
+        """The first call whose other side wants us to talk to somebody else."""
+        return next((call for call in self.live_calls if call.transfer_to is not None), None)
+
+    @property
     def current(self) -> CallView | None:
         """The selected call, or the one that is meant when none is."""
         chosen = self.calls.get(self.selected or "")
@@ -441,7 +446,7 @@ _WANT_STATUS = frozenset(
 "Events after which calls may have become others than the event itself tells."
 
 
-_NOT_WORDS = ("event", "account", "call")
+_NOT_WORDS = ("event", "account", "call", "time")
 
 
 def _logged(event: Values, now: float) -> LogLine:
@@ -450,8 +455,10 @@ def _logged(event: Values, now: float) -> LogLine:
             float(event.get("time") or now), str(event.get("level", "")), str(event.get("logger", "")),
             str(event.get("text", "")),
         )  # fmt: skip
-    words = " ".join(f"{name}={value}" for name, value in event.items() if name not in _NOT_WORDS and value != "")
-    return LogLine(now, "EVENT", str(event.get("account") or "daemon"), f"{event.get('event')} {words}".rstrip())
+    happened = event.get("happened")  # an event of the mobility process, with a time of its own
+    name, values = (happened.get("event"), happened) if isinstance(happened, Mapping) else (event.get("event"), event)
+    words = " ".join(f"{key}={value}" for key, value in values.items() if key not in _NOT_WORDS and value != "")
+    return LogLine(now, "EVENT", str(event.get("account") or "daemon"), f"{name} {words}".rstrip())
 
 
 def shortened(uri: str) -> str:

@@ -121,6 +121,12 @@ class Phone:
     def hang_up(self, call: CallView) -> None:
         self.perform("reject" if call.rings_here else "hangup", call=call.id)
 
+    def decide_transfer(self, call: CallView, *, accept: bool) -> None:
+        """The other side wants us to talk to somebody else."""
+        call.transfer_to = None
+        self.model.changed(Part.CALLS)
+        self.perform("transfer-accept" if accept else "transfer-refuse", call=call.id)
+
     def record_or_stop(self, call: CallView) -> None:
         """Into a file of its own in the recordings' directory."""
         if call.recording is not None:

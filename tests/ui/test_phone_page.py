@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from softphone.calls.call import CallState
-from tests.ui.support import SIZES, drive, opened
+from softphone.calls.call import Call, CallState
+from softphone.errors import CallError
+from softphone.phone import Softphone
+from tests.softphone.support import FakeMedia, account
+from tests.ui.support import SIZES, Screen, drive, opened
 from ui.pages.phone import PhonePage
 from ui.widgets.target import TargetInput
 
@@ -81,5 +85,58 @@ def test_errors_of_the_daemon_are_told_in_words(tmp_path: Path) -> None:
             await screen.press("enter")
             await screen.is_told("URI")
             assert isinstance(screen.app.screen, PhonePage)
+
+    drive(work)
+
+
+async def answered_call(screen: Screen) -> Call:
+    call = await screen.bob.dial(screen.alice_uri)
+    await screen.sees("Refuse")
+    await screen.press("ctrl+y")
+    await call.answered(5)
+    await screen.sees_no("Refuse")
+    return call
+
+
+@pytest.mark.parametrize(("key", "words"), [("ctrl+y", "accepted"), ("ctrl+x", "refused")])
+def test_a_transfer_that_the_other_side_wants_is_asked_about(tmp_path: Path, key: str, words: str) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as screen, Softphone(account("carol"), media=FakeMedia.factory([])) as carol:
+            call = await answered_call(screen)
+            await screen.types("12")
+            wanted = asyncio.create_task(call.transfer(f"sip:carol@[::1]:{carol.port}"))
+            await screen.sees("wants to connect you with", "carol@[::1]", "Accept", "Stay")
+            assert screen.app.screen.query_one(TargetInput).text == "12"
+            await screen.press(key)
+            if words == "accepted":
+                await (await anext(carol.incoming())).answer()
+                await wanted
+            else:
+                with pytest.raises(CallError):
+                    await wanted
+            await screen.sees_no("wants to connect you with")
+
+    drive(work)
+
+
+def test_two_calls_are_connected_with_each_other(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with (
+            opened(tmp_path, (120, 36)) as screen,
+            Softphone(account("carol"), media=FakeMedia.factory([])) as carol,
+        ):
+            first = await answered_call(screen)
+            await screen.paste(f"sip:carol@[::1]:{carol.port}")
+            await screen.press("enter")
+            await (await anext(carol.incoming())).answer()
+            await screen.until(lambda: sum(call.established for call in screen.app.model.live_calls) == 2)
+            await screen.press("ctrl+t")
+            await screen.sees("or connect with the call to")
+            await screen.press("tab", "enter")
+            await screen.until(lambda: first.transfer_request is not None)
+            assert first.transfer_request is not None
+            talking = await first.transfer_request.accept()
+            await talking.answered(5)  # by Replaces: Carol's phone does not ring again
+            await screen.until(lambda: not screen.app.model.live_calls)
 
     drive(work)

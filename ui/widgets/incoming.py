@@ -22,14 +22,14 @@ class IncomingOverlay(Watching):
 
     def show_model(self) -> None:
         app = cast("RoamphoneApp", self.app)
-        self.display = app.model.ringing is not None
+        self.display = app.model.ringing is not None or app.model.asks is not None
         self.refresh()
 
     def render(self) -> Content:
         app = cast("RoamphoneApp", self.app)
         call = app.model.ringing
         if call is None:
-            return Content("")
+            return self._transfer(app)
         others = sum(other.rings_here for other in app.model.calls.values()) - 1
         address = shortened(call.remote) if call.who != shortened(call.remote) else ""
         account = app.model.accounts.get(call.account)
@@ -40,8 +40,26 @@ class IncomingOverlay(Watching):
                 (account.address.removeprefix("sip:") if account is not None else call.account, ""),
                 (f", and {others} more" if others else "", "$warning"),
             ),
-            clickable(f" {app.key_of('call.answer')} Answer ", "app.answer", "bold $background on $success")
-            + Content("  ")
-            + clickable(f" {app.key_of('call.refuse')} Refuse ", "app.refuse", "bold $background on $error"),
+            _choice(app, "Answer", "Refuse"),
         ]  # fmt: skip
         return Content("\n").join(lines)
+
+    @staticmethod
+    def _transfer(app: RoamphoneApp) -> Content:
+        """The other side of a call wants us to talk to somebody else."""
+        if (call := app.model.asks) is None:
+            return Content("")
+        return Content.assemble(
+            ("↷  ", "$accent"), (call.who, "bold"), " wants to connect you with\n   ",
+            (shortened(call.transfer_to or ""), "bold"), "\n",
+        ) + _choice(app, "Accept", "Stay")  # fmt: skip
+
+
+def _choice(app: RoamphoneApp, yes: str, no: str) -> Content:
+    good, bad = "bold $background on $success", "bold $background on $error"
+    return Content("  ").join(
+        [
+            clickable(f" {app.key_of('call.answer')} {yes} ", "app.answer", good),
+            clickable(f" {app.key_of('call.refuse')} {no} ", "app.refuse", bad),
+        ]
+    )
