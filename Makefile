@@ -6,7 +6,7 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo) env PYTHONDONTWRITEBYTECODE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check root-tests bench soak fuzz man screenshots clean
+.PHONY: help setup demo test check root-tests bench soak matrix fuzz man screenshots clean
 
 help:
 	@echo 'make demo [ARGS="--handovers 2"]  a call with a change of network in the middle (root or sudo)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make docs                         the documentation as HTML in docs/_build, warnings are errors (part of make check)'
 	@echo 'make bench [SECTION=data_plane]   benchmarks; results go to bench/report.json (root or sudo)'
 	@echo 'make soak [SECONDS=300] [SEED=7]   calls one after the other while everything goes wrong; a seed repeats it (root or sudo)'
+	@echo 'make matrix [ARGS="--only TLS"]   calls with other phones, in every way there is; all of them go to docs/matrix.md'
 	@echo 'make fuzz [TARGET=mh] [SECONDS=60] bad input for every target, or one, under atheris (which it installs)'
 	@echo 'make man                          manual pages, in packaging/man'
 	@echo 'make setup                        Debian packages and .venv, where missing'
@@ -52,6 +53,10 @@ bench: setup
 
 soak: setup
 	$(AS_ROOT) $(BIN)/python -m sip_test_env.soak --seconds $(or $(SECONDS),300) $(addprefix --seed ,$(SEED))
+
+# sipp plays digits with raw sockets.
+matrix: setup
+	$(AS_ROOT) $(BIN)/python -m tests.interop.matrix $(or $(ARGS),--write docs/matrix.md)
 
 # Apache-2.0, so for developers only and no part of `dev`.
 fuzz: setup

@@ -79,8 +79,8 @@ class KeyDescriptions:
         self._keys: dict[Suite, CryptoLine] = {}
         "Our key for every suite; a new offer in the same call keeps it."
         self._certificate: Certificate | None = None
-        self._client: bool | None = None
-        "Our part in the DTLS association that there is; it stays (RFC 8842 section 5.3)."
+        self._association: DtlsPeer | None = None
+        "The DTLS association that there is; our part in it stays (RFC 8842 section 5.3)."
 
     @property
     def certificate(self) -> Certificate:
@@ -120,11 +120,15 @@ class KeyDescriptions:
         if ours.has("crypto") and theirs.has("crypto"):
             return self._answered_crypto(ours, theirs)
         if ours.has("fingerprint") and (fingerprints := _fingerprints(theirs, session)):
+            if self._association is not None and fingerprints == self._association.fingerprints:
+                # Still the same. Answers in mid call often misstate the parts: baresip with actpass, linphone with
+                # the one that it does not have.
+                return Keys(dtls=self._association)
             setup = _attribute("setup", theirs, session) or "active"
             if setup not in ("active", "passive"):
                 raise NotAcceptable(f"the answer has a=setup:{setup[:20]} instead of active or passive")
-            self._client = setup == "passive"
-            return Keys(dtls=DtlsPeer(fingerprints, self._client))
+            self._association = DtlsPeer(fingerprints, setup == "passive")
+            return Keys(dtls=self._association)
         if self.mode is SrtpMode.MANDATORY:
             raise NotAcceptable("SRTP was offered, but the answer has no key for it")
         return Keys()
@@ -176,7 +180,7 @@ class KeyDescriptions:
                 own = self._own(found.suite, found.tag)
                 return Keys(send=own, receive=found), [Attribute("crypto", str(own))]
             case DtlsPeer():
-                self._client = found.client
+                self._association = found
                 return Keys(dtls=found), self._dtls_attributes("active" if found.client else "passive")
             case None:
                 return Keys(), []
@@ -202,7 +206,7 @@ class KeyDescriptions:
         match setup:
             case "actpass":
                 # Active is quicker: our first packet goes with the answer (RFC 5763 section 5).
-                client = True if self._client is None else self._client
+                client = self._association is None or self._association.client
             case "active" | "passive":
                 client = setup == "passive"
             case _:

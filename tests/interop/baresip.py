@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from roamphone_pytest.server import DOMAIN, SipProxy
+from roamphone_pytest.server import DOMAIN, SipServer
 from sip_test_env.network import Account
 from softphone.calls.call import Call
 from softphone.phone import Softphone
-from tests.interop.loopback import answered, free_port, heard
+from softphone.sip.transport import Transport
+from tests.interop.loopback import answered, at_host, free_port, heard
 
 MODULES = ("g711", "srtp", "dtls_srtp", "ice", "ausine", "aufile")
 "For calls on loopback."
@@ -69,23 +70,28 @@ class Baresip:
 
 
 @asynccontextmanager
-async def baresip(proxy: SipProxy, folder: Path, media: str = "") -> AsyncIterator[Baresip]:
-    """It has registered."""
+async def baresip(
+    server: SipServer, folder: Path, account: str = "", *, host: str = "::1", transport: Transport = Transport.UDP,
+    modules: Iterable[str] = MODULES, more: str = "",
+) -> AsyncIterator[Baresip]:  # fmt: skip
+    """It has registered. ``account``: parameters of it, each with a semicolon in front; ``more`` of ``config``."""
     control = free_port()
+    here = at_host(host)
+    port = server.sips_port if transport is Transport.TLS else server.sip_port
     settings = write_settings(
         folder,
-        MODULES,
-        f"module_app ctrl_tcp.so\nctrl_tcp_listen [::1]:{control}\nsip_listen [::1]:{free_port()}\n"
-        "net_interface ::1\nnet_af ipv6\n",
-        f"<sip:bob@{DOMAIN};transport=udp>;auth_user=bob;auth_pass=secret-bob;regint=300;audio_codecs=PCMU/8000/1"
-        f';outbound="sip:[::1]:{proxy.server.sip_port}"{media}',
+        modules,
+        f"module_app ctrl_tcp.so\nctrl_tcp_listen {here}:{control}\nsip_listen {here}:{free_port()}\n"
+        f"net_interface {host}\nnet_af {'ipv6' if ':' in host else 'ipv4'}\nsip_cafile {server.ca_file}\n{more}",
+        f"<sip:bob@{DOMAIN};transport={transport}>;auth_user=bob;auth_pass={server.password('bob')};regint=300"
+        f';audio_codecs=PCMU/8000/1;outbound="sip:{here}:{port};transport={transport}"{account}',
     )
     with (folder / "log").open("wb") as log:
         program = await asyncio.create_subprocess_exec(
             "baresip", "-f", str(settings), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
         )
         try:
-            made = Baresip(*await connected(control))
+            made = Baresip(*await connected(host, control))
             try:
                 # Its control socket may be there too late to tell.
                 await says(folder / "log", "200 OK (kamailio)")
@@ -108,11 +114,11 @@ def said(log: Path, text: str) -> bool:
     return text in log.read_text("utf-8", "replace")
 
 
-async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connected(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     async with asyncio.timeout(10):
         while True:
             try:
-                return await asyncio.open_connection("::1", port)
+                return await asyncio.open_connection(host, port)
             except ConnectionRefusedError:
                 await asyncio.sleep(0.05)
 

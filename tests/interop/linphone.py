@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from roamphone_pytest.server import DOMAIN, SipProxy
+from roamphone_pytest.server import DOMAIN, SipServer
 from softphone.calls.call import Call
 from softphone.phone import Softphone
-from tests.interop.loopback import answered, free_port
+from softphone.sip.transport import Transport
+from tests.interop.loopback import answered, at_host, free_port
 
 PROMPT = "daemon-linphone>"
 
@@ -49,19 +50,26 @@ class Linphone:
                 self.do("register-status ALL")
 
 
-def write_linphone(folder: Path, proxy: SipProxy, *, secure: bool) -> Path:
+def write_linphone(folder: Path, server: SipServer, encryption: str, host: str, transport: Transport) -> Path:
     """Its home directory. Without these folders its core would never start, and say nothing of it."""
     home = folder / "linphone"
     (home / ".config/linphone").mkdir(parents=True)
     (home / ".local/share/linphone").mkdir(parents=True)
+    (home / "certificates").mkdir()
     port = free_port()
-    server = f"sip:[::1]:{proxy.server.sip_port};transport=udp"
+    tls = transport is Transport.TLS
+    here = at_host(host)
+    route = f"sip:{here}:{server.sips_port if tls else server.sip_port};transport={transport}"
     (home / "linphonerc").write_text(
-        f"[sip]\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port=0\nbind_address=::1\nguess_hostname=0\n"
-        f"contact=sip:bob@[::1]\nmedia_encryption={'srtp' if secure else 'none'}\ndefault_proxy=0\n"
-        f"[proxy_0]\nreg_proxy=<{server}>\nreg_route=<{server};lr>\nreg_identity=sip:bob@{DOMAIN}\nreg_expires=300\n"
+        f"[sip]\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port={free_port() if tls else 0}\nbind_address={host}\n"
+        # It does not find numeric addresses in certificates.
+        "verify_server_cn=0\n"
+        f"guess_hostname=0\ncontact=sip:bob@{here}\nuse_ipv6={int(':' in host)}\nroot_ca={server.ca_file}\n"
+        f"media_encryption={encryption}\nmedia_encryption_mandatory={int(encryption != 'none')}\ndefault_proxy=0\n"
+        f"[misc]\nuser_certificates_path={home}/certificates\n"
+        f"[proxy_0]\nreg_proxy=<{route}>\nreg_route=<{route};lr>\nreg_identity=sip:bob@{DOMAIN}\nreg_expires=300\n"
         "reg_sendregister=1\n"
-        f"[auth_info_0]\nusername=bob\npasswd=secret-bob\nrealm={DOMAIN}\ndomain={DOMAIN}\n"
+        f"[auth_info_0]\nusername=bob\npasswd={server.password('bob')}\nrealm={DOMAIN}\ndomain={DOMAIN}\n"
         f"[rtp]\naudio_rtp_port={free_port()}\n"
         "[sound]\nuse_files=1\n"
     )
@@ -69,9 +77,11 @@ def write_linphone(folder: Path, proxy: SipProxy, *, secure: bool) -> Path:
 
 
 @asynccontextmanager
-async def linphone(proxy: SipProxy, folder: Path, *, secure: bool) -> AsyncIterator[Linphone]:
-    """It has registered."""
-    home = write_linphone(folder, proxy, secure=secure)
+async def linphone(
+    server: SipServer, folder: Path, *, encryption: str, host: str = "::1", transport: Transport = Transport.UDP
+) -> AsyncIterator[Linphone]:
+    """It has registered. ``encryption``: ``none``, ``srtp`` or ``dtls``."""
+    home = write_linphone(folder, server, encryption, host, transport)
     pipe = asyncio.subprocess.PIPE
     program = await asyncio.create_subprocess_exec(
         "linphone-daemon",

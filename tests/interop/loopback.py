@@ -19,6 +19,11 @@ def free_port() -> int:
     return port
 
 
+def at_host(host: str) -> str:
+    """A numeric address as URIs have it."""
+    return f"[{host}]" if ":" in host else host
+
+
 async def answered(phone: Softphone) -> Call:
     """The next call that comes in, answered."""
     async with asyncio.timeout(10):

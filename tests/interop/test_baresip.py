@@ -25,7 +25,7 @@ def test_hold_and_digits(sip_proxy: SipProxy, tmp_path: Path, by_bob: bool, secu
         srtp = SrtpMode.MANDATORY if secure else SrtpMode.OFF
         async with (
             sip_proxy.phone("alice", srtp=srtp) as alice,
-            baresip(sip_proxy, tmp_path, ";mediaenc=srtp-mand" if secure else "") as bob,
+            baresip(sip_proxy.server, tmp_path, ";mediaenc=srtp-mand" if secure else "") as bob,
         ):
             await alice.registered(5)
             events = alice.events()
@@ -70,7 +70,7 @@ def test_baresip_is_transferred(sip_proxy: SipProxy, tmp_path: Path, by_bob: boo
         async with (
             sip_proxy.phone("alice", srtp=off) as alice,
             sip_proxy.phone("carol", srtp=off) as carol,
-            baresip(sip_proxy, tmp_path) as bob,
+            baresip(sip_proxy.server, tmp_path) as bob,
         ):
             await alice.registered(5)
             await carol.registered(5)
@@ -92,7 +92,7 @@ def test_baresip_transfers_the_phone(sip_proxy: SipProxy, tmp_path: Path) -> Non
         async with (
             sip_proxy.phone("alice", srtp=off, transfers=Consent.ACCEPT) as alice,
             sip_proxy.phone("carol", srtp=off) as carol,
-            baresip(sip_proxy, tmp_path) as bob,
+            baresip(sip_proxy.server, tmp_path) as bob,
         ):
             await alice.registered(5)
             await carol.registered(5)

@@ -25,7 +25,10 @@ def test_sound_digits_and_hold(sip_proxy: SipProxy, tmp_path: Path, by_bob: bool
 
     async def work() -> None:
         srtp = SrtpMode.MANDATORY if secure else SrtpMode.OFF
-        async with sip_proxy.phone("alice", srtp=srtp) as alice, linphone(sip_proxy, tmp_path, secure=secure) as bob:
+        async with (
+            sip_proxy.phone("alice", srtp=srtp) as alice,
+            linphone(sip_proxy.server, tmp_path, encryption="srtp" if secure else "none") as bob,
+        ):
             await alice.registered(5)
             events = alice.events()
             call = await called(alice, bob, by_bob=by_bob)
@@ -75,7 +78,7 @@ def test_linphone_mixes(sip_proxy: SipProxy, tmp_path: Path, secure: bool) -> No
         async with (
             sip_proxy.phone("alice", srtp=srtp) as alice,
             sip_proxy.phone("carol", srtp=srtp) as carol,
-            linphone(sip_proxy, tmp_path, secure=secure) as bob,
+            linphone(sip_proxy.server, tmp_path, encryption="srtp" if secure else "none") as bob,
         ):
             await alice.registered(5)
             await carol.registered(5)

@@ -37,7 +37,8 @@ def has_tone(samples: Samples, hertz: int, rate: int) -> bool:
     """Whether a quarter of a second of it is the tone."""
     window = rate // 4
     return any(
-        is_tone(samples[start : start + window], hertz, rate) for start in range(0, len(samples) - window + 1, window)
+        is_tone(samples[start : start + window], hertz, rate)
+        for start in range(0, len(samples) - window + 1, window // 4)
     )
 
 

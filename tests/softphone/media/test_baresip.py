@@ -37,7 +37,7 @@ def test_keys_by_dtls(sip_proxy: SipProxy, tmp_path: Path, by_bob: bool) -> None
     async def work() -> None:
         async with (
             sip_proxy.phone("alice", **DTLS) as alice,
-            baresip(sip_proxy, tmp_path, ";mediaenc=dtls_srtp") as bob,
+            baresip(sip_proxy.server, tmp_path, ";mediaenc=dtls_srtp") as bob,
         ):
             await alice.registered(5)
             call = await called(alice, bob, by_bob=by_bob)

@@ -92,6 +92,18 @@ def test_an_answer_without_a_key_ends_a_mandatory_offer() -> None:
         negotiation.accept(an_offer("m=audio 6000 RTP/SAVP 0\r\n" + DTLS))
 
 
+@pytest.mark.parametrize("setup", ["actpass", "active", "passive"])
+def test_what_an_answer_in_mid_call_says_of_the_parts_changes_none(setup: str) -> None:
+    negotiation = side()
+    negotiation.answer(an_offer("m=audio 6000 UDP/TLS/RTP/SAVP 0\r\n" + DTLS))
+    before = negotiation.result
+    negotiation.offer()
+    negotiation.accept(an_offer("m=audio 6000 UDP/TLS/RTP/SAVP 0\r\n" + DTLS.replace("actpass", setup)))
+    assert before is not None
+    assert negotiation.result is not None
+    assert negotiation.result.dtls == before.dtls
+
+
 def test_a_fingerprint_of_the_session_counts_for_its_media() -> None:
     negotiation = side()
     negotiation.answer(an_offer(DTLS + "m=audio 6000 UDP/TLS/RTP/SAVP 0\r\n"))

@@ -1,0 +1,11 @@
+"""The foreign programs of the matrix, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.interop.matrix.baresip import BaresipProgram
+from tests.interop.matrix.cells import Program
+from tests.interop.matrix.linphone import LinphoneProgram
+
+PROGRAMS: Mapping[str, Program] = {program.name: program for program in (BaresipProgram(), LinphoneProgram())}
