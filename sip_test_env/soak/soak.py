@@ -30,6 +30,7 @@ from sip_test_env.soak import strangers
 from sip_test_env.soak.faults import WIRES, BadWire, Fault, Flap, Kill, Move, Strangers, faults
 from sip_test_env.soak.memory import Holdings
 from sip_test_env.speech import speak
+from softphone.media.drops import Drop
 
 DISTURBED = 9.0
 "Seconds of a call in which faults come."
@@ -37,6 +38,8 @@ SETTLING = 4.0
 "Seconds without any, after which all has to be well."
 PEACE = 1.5
 "Seconds in which nothing may be lost."
+_TWICE = (Drop.DUPLICATE, Drop.SRTP_REPLAYED)
+"What the phone drops because it has come before; the mobility layer should not have let it through."
 _SPEECH = DISTURBED + SETTLING + PEACE + 20.0
 
 
@@ -80,7 +83,6 @@ class Soak:
 
     async def run(self) -> None:
         """Raises `EnvironmentFailure`: the network cannot be built, or a call not be made."""
-        until = time.monotonic() + self._seconds
         async with AsyncExitStack() as stack:
             network = stack.enter_context(self._network)
             self._nodes = nodes = MobilityNodes(network, self._tunnel)
@@ -95,6 +97,7 @@ class Soak:
                 phone = PhoneProcess(f"phone-{role}", network.directory / f"phone-{role}.log")
                 self._phones[role] = await stack.enter_async_context(phone)
                 await registered(phone, user, nodes, role)
+            until = time.monotonic() + self._seconds
             while time.monotonic() < until and not self.report.complaints:
                 await self._call()
             self.report.complaints += self._holdings.complaints()
@@ -157,8 +160,9 @@ class Soak:
             packets = stream(logs[sender], logs[receiver], end)
             report.sent += len(packets.sent)
             report.lost += packets.lost()
-            if packets.duplicates():
-                complaints.append(f"call {number}, {direction}: {packets.duplicates()} packets were accepted twice")
+            twice = packets.duplicates() + sum(logs[receiver]["drops"].get(drop, 0) for drop in _TWICE)
+            if twice:
+                complaints.append(f"call {number}, {direction}: {twice} packets were accepted twice by IPsec")
             if lost := packets.lost(peace, end):
                 complaints.append(f"call {number}, {direction}: {lost} packets lost in peace")
             if sum(peace <= at < end for at, _ in packets.sent) < 0.5 * (end - peace) / 0.02:

@@ -33,7 +33,7 @@ def packets(plan: Plan, care_of: IPv6Address, dice: Random) -> list[bytes]:
         for spi in _SPIS:
             esp = spi.to_bytes(4) + dice.getrandbits(32).to_bytes(4) + dice.randbytes(dice.randrange(24, 200, 4))
             found.append(ip6.packet(here, to, ip6.ESP, esp))
-        found.append(ip6.packet(here, to, dice.randrange(256), dice.randbytes(dice.randrange(100))))
+        found.append(ip6.packet(here, to, dice.randrange(256), dice.randbytes(dice.randrange(1, 100))))
     for packet in list(found):
         changed = bytearray(packet)
         changed[dice.randrange(40, len(changed))] ^= 1 << dice.randrange(8)

@@ -47,6 +47,7 @@ def test_strangers_address_everybody_and_repeat_themselves() -> None:
     assert {IPv6(packet).dst for packet in made[: len(made) // 2]} == {
         str(address) for address in (plan.home_agent, plan.cn, care_of)
     }
+    assert {len(strangers.packets(plan, care_of, Random(seed))) for seed in range(200)} == {len(made)}
 
 
 def test_growth_is_told_and_nothing_else() -> None:
