@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import formats, gateways, keys, nodes, texts
+from tests.fuzz import formats, gateways, keys, negotiated, nodes, texts
 from tests.softphone.media import fuzzing as media
 from tests.softphone.sip import fuzzing
 
@@ -23,6 +23,7 @@ TARGETS: dict[str, Target] = {
     "ike-payloads": keys.message,
     "ike-endpoint": keys.endpoint,
     "ike-peer": keys.peer,
+    "ike-nodes": negotiated.nodes,
     **nodes.TARGETS,
     "translation": gateways.gateways,
     "configuration": texts.configuration,

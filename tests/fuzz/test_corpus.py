@@ -64,3 +64,17 @@ def test_sequences_of_packets_with_other_values_lengths_and_ends(role: str, data
 @given(data=st.binary(max_size=300))
 def test_any_bytes(name: str, data: bytes) -> None:
     TARGETS[name](data)
+
+
+_SPOKEN = st.builds(
+    lambda kind, number, edits: bytes((kind, number, len(edits))) + b"".join(edits),
+    _U8,
+    _U8,
+    st.lists(_EDIT, max_size=2),
+)
+
+
+@settings(max_examples=40)
+@given(data=st.builds(lambda kind, spoken: bytes((kind,)) + b"".join(spoken), _U8, st.lists(_SPOKEN, max_size=20)))
+def test_negotiated_keys_go_on_whoever_repeats_and_changes_what_was_said(data: bytes) -> None:
+    TARGETS["ike-nodes"](data)
