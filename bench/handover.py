@@ -79,7 +79,7 @@ async def _changes(lab: Laboratory) -> dict[str, object]:
     lab.network.impair("hotspot", HOTSPOT)
     proofs: list[float] = []
     async with ControlClient(lab.nodes.runtime("mn") / "control.sock") as control:
-        with TwoWays(lab.nodes, SPEECH) as packets:
+        with TwoWays.between(lab.nodes, SPEECH) as packets:
             await asyncio.sleep(1.0)
             for number in range(HANDOVERS):
                 begin = time.monotonic()
@@ -123,7 +123,7 @@ async def _moves(lab: Laboratory, delay_ms: float, interface: str = INTERFACE) -
     await asyncio.sleep(0.5 + delay_ms / 100)
     seen = len(lab.movements.seen)
     moves = []
-    with TwoWays(lab.nodes, INTERVAL) as packets:
+    with TwoWays.between(lab.nodes, INTERVAL) as packets:
         await asyncio.sleep(0.5 + delay_ms / 500)
         for number in range(MOVES):
             move = lab.network.move("visited-b" if number % 2 == 0 else "visited-a", interface)

@@ -83,7 +83,7 @@ def _domain(
 
 async def _moves(lab: Laboratory, registered: str, finished: str) -> dict[str, float]:
     moves, trips = [], []
-    with TwoWays(lab.nodes, INTERVAL) as packets:
+    with TwoWays.between(lab.nodes, INTERVAL) as packets:
         await asyncio.sleep(1.0)
         for number in range(MOVES):
             move = lab.network.move(DOMAIN[(number + 1) % len(DOMAIN)].name)
@@ -112,7 +112,7 @@ async def _moves(lab: Laboratory, registered: str, finished: str) -> dict[str, f
 async def _changes(lab: Laboratory, event: str) -> dict[str, float]:
     proofs: list[float] = []
     async with ControlClient(lab.nodes.runtime("mn") / "control.sock") as control:
-        with TwoWays(lab.nodes, SPEECH) as packets:
+        with TwoWays.between(lab.nodes, SPEECH) as packets:
             await asyncio.sleep(1.0)
             for number in range(CHANGES):
                 began = time.monotonic()

@@ -21,8 +21,9 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
+from bench.laboratory import data_plane
 from bench.phone import processor_seconds
-from mobility.client import ControlClient, wait_ready
+from mobility.client import wait_ready
 from mobility.ipsec.algorithms import Algorithm
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import INTERFACE, Plan
@@ -62,7 +63,7 @@ def _measure(network: TestNetwork) -> dict[str, object]:
     ) as crowd:
         try:
             _answer(crowd)
-            pid = asyncio.run(_data_plane(folder))
+            pid = asyncio.run(data_plane(folder))
             memory = {"unbound": _resident(pid)}
             registration = _timed(crowd, agent.pid, {"register": 1})
             refresh = _timed(crowd, agent.pid, {"register": 2})
@@ -135,12 +136,6 @@ def _secret(path: Path, text: str) -> Path:
     path.touch(mode=0o600)
     path.write_text(text)
     return path
-
-
-async def _data_plane(runtime: Path) -> int:
-    async with ControlClient(runtime / "control.sock") as client:
-        status: dict[str, Any] = await client.status()
-    return int(status["process"]["pid"])
 
 
 def _resident(pid: int) -> float:

@@ -7,7 +7,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mobility.client import ControlClient
 from sip_test_env.mobility_nodes import MobilityNodes, Terminal
 from sip_test_env.movements import Movements, bound
 from sip_test_env.network import TestNetwork
@@ -51,6 +53,13 @@ async def laboratory(
         async with Movements.follow(control) as movements:
             yield Laboratory(network, nodes, movements)
             nodes.stop()
+
+
+async def data_plane(runtime: Path) -> int:
+    """Id of the process that packets of a running role pass."""
+    async with ControlClient(runtime / "control.sock") as client:
+        status: dict[str, Any] = await client.status()
+    return int(status["process"]["pid"])
 
 
 def _add(configuration: Path, table: str, line: str) -> None:

@@ -66,7 +66,7 @@ async def _both_ways(lab: Laboratory, wires: Mapping[str, float]) -> dict[str, o
     async with ControlClient(lab.nodes.runtime("mn") / "control.sock") as control:
         with (
             namespace.run_in(lab.network.plan.namespace("links"), open_tap) as wire,
-            TwoWays(lab.nodes, SPEECH, octets.SPEECH) as packets,
+            TwoWays.between(lab.nodes, SPEECH, octets.SPEECH) as packets,
         ):
             await asyncio.sleep(SETTLING)
             began = time.monotonic()

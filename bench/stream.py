@@ -1,6 +1,8 @@
-"""Numbered packets both ways between the host OS of the terminal and that of the correspondent, logged at both ends.
+"""Numbered packets both ways between the terminal's programs and those of the correspondent, logged at both ends.
 
-    python -m bench.stream MN_HOST_SOCK MN_ADDRESS CN_HOST_SOCK CN_ADDRESS INTERVAL SIZE
+    python -m bench.stream MN_PLACE MN_ADDRESS CN_PLACE CN_ADDRESS INTERVAL SIZE
+
+A place is the ``host.sock`` of a host OS, or the name of a network namespace.
 
 A process of its own, with nothing in it but two sockets, so that measuring disturbs little. Arrivals are the kernel's
 timestamps: what programs in the host OS would see, not when this one got to look. It says ``{}`` when it sends, and
@@ -17,11 +19,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv6Address
 from types import TracebackType
 from typing import Self
 
 from mobility.client import HostClient
 from mobility.net.loop import prefer_this_process, settle_memory
+from sip_test_env import namespace
 from sip_test_env.mobility_nodes import MobilityNodes
 from sip_test_env.report import DIRECTIONS, Stream
 
@@ -33,16 +38,40 @@ _TIMESTAMP = struct.Struct("qq")
 _BUFFER = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where programs are."""
+
+    place: str
+    "``host.sock`` of a host OS, or the name of a network namespace."
+    address: IPv6Address
+
+    def socket(self) -> socket.socket:
+        """For the packets; non-blocking. Raises OSError, MobilityError, EnvironmentFailure."""
+        if "/" in self.place:
+            return HostClient(self.place).socket(bind=(str(self.address), PORT))
+        made = namespace.run_in(self.place, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        made.bind((str(self.address), PORT))
+        made.setblocking(False)
+        return made
+
+
 class TwoWays:
     """The process, as a context manager; `stop` gives what it has seen."""
 
-    def __init__(self, nodes: MobilityNodes, interval: float, size: int = 160) -> None:
+    def __init__(self, terminal: End, correspondent: End, interval: float, size: int = 160) -> None:
         """``interval``: seconds between two packets of one direction; ``size``: octets of UDP payload."""
-        plan = nodes.network.plan
-        ends = ((nodes.runtime("mn"), plan.home_address), (nodes.runtime("cn"), plan.cn))
-        arguments = [text for runtime, address in ends for text in (str(runtime / "host.sock"), str(address))]
+        arguments = [text for end in (terminal, correspondent) for text in (end.place, str(end.address))]
         self._command = [sys.executable, "-m", "bench.stream", *arguments, str(interval), str(size)]
         self._process: subprocess.Popen[str] | None = None
+
+    @classmethod
+    def between(cls, nodes: MobilityNodes, interval: float, size: int = 160) -> Self:
+        """Between the host OS of the terminal and that of the correspondent."""
+        plan = nodes.network.plan
+        ends = (("mn", plan.home_address), ("cn", plan.cn))
+        terminal, correspondent = (End(str(nodes.runtime(role) / "host.sock"), address) for role, address in ends)
+        return cls(terminal, correspondent, interval, size)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -112,10 +141,10 @@ def _take(receiver: socket.socket, log: list[tuple[float, int]], behind: float) 
 
 
 def main() -> None:
-    mn_path, mn_address, cn_path, cn_address, interval, size = sys.argv[1:]
+    mn_place, mn_address, cn_place, cn_address, interval, size = sys.argv[1:]
     with (
-        HostClient(mn_path).socket(bind=(mn_address, PORT)) as mn,
-        HostClient(cn_path).socket(bind=(cn_address, PORT)) as cn,
+        End(mn_place, IPv6Address(mn_address)).socket() as mn,
+        End(cn_place, IPv6Address(cn_address)).socket() as cn,
     ):
         for opened in (mn, cn):
             opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
