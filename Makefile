@@ -14,7 +14,7 @@ help:
 	@echo 'make test                         everything that is checked: make check, and the tests on real networks (root or sudo)'
 	@echo 'make check                        format, lint, types, import contracts, unit tests'
 	@echo 'make docs                         the documentation as HTML in docs/_build, warnings are errors (part of make check)'
-	@echo 'make bench [SECTION=data_plane]   benchmarks; results go to bench/report.json (root or sudo)'
+	@echo 'make bench [SECTION=data_plane]   benchmarks; bench/report.md and report.json (root or sudo)'
 	@echo 'make soak [SECONDS=300] [SEED=7]   calls one after the other while everything goes wrong; a seed repeats it (root or sudo)'
 	@echo 'make matrix [ARGS="--only TLS"]   calls with other phones, in every way there is; all of them go to docs/matrix.md'
 	@echo 'make fuzz [TARGET=mh] [SECONDS=60] bad input for every target, or one, under atheris (which it installs)'
