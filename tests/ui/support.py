@@ -29,8 +29,14 @@ PATIENCE = 10.0
 class Screen:
     """The program at one size, with what a test asks and does."""
 
-    def __init__(self, app: RoamphoneApp, pilot: Pilot[None], daemon: Daemon, bob: Softphone) -> None:
-        self.app, self.pilot, self.daemon, self.bob = app, pilot, daemon, bob
+    def __init__(self, app: RoamphoneApp, pilot: Pilot[None], daemon: Daemon, bob: Softphone | None) -> None:
+        self.app, self.pilot, self.daemon, self._bob = app, pilot, daemon, bob
+
+    @property
+    def bob(self) -> Softphone:
+        """Whom Alice calls."""
+        assert self._bob is not None
+        return self._bob
 
     @property
     def bob_uri(self) -> str:
