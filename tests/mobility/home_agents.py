@@ -46,9 +46,12 @@ class Call:
 class HomeAgents:
     """A terminal abroad and a correspondent, and home agents that can be disturbed."""
 
-    def __init__(self, network: TestNetwork, extra: str = "", keys: str = "", *, second: bool = False) -> None:
-        """``extra``: tables for the configuration of the home agents; ``keys``: lines of [home_agent]."""
-        self.nodes = MobilityNodes(network, "esp")
+    def __init__(
+        self, network: TestNetwork, extra: str = "", keys: str = "", *, second: bool = False, negotiate: bool = False
+    ) -> None:
+        """``extra``: tables for the configuration of the home agents; ``keys``: lines of [home_agent]; ``negotiate``:
+        the terminal has a token in place of keys."""
+        self.nodes = MobilityNodes(network, "esp", negotiate=negotiate)
         self.namespaces = {FIRST: network.plan.namespace("ha")}
         self.directories = {FIRST: self.nodes.runtime(FIRST)}
         self.configurations = {FIRST: self.nodes.configurations[FIRST]}
@@ -249,11 +252,13 @@ class EspWatch:
 
 
 @contextlib.contextmanager
-def home_agents(extra: str = "", keys: str = "", *, second: bool = False) -> Iterator[tuple[HomeAgents, EspWatch]]:
+def home_agents(
+    extra: str = "", keys: str = "", *, second: bool = False, negotiate: bool = False
+) -> Iterator[tuple[HomeAgents, EspWatch]]:
     """The network with the terminal on a visited link, and the home agents (not started yet)."""
     with TestNetwork(f"opx-{os.getpid()}-{secrets.token_hex(2)}") as network:
         network.move("visited-a")
-        made, watch = HomeAgents(network, extra, keys, second=second), EspWatch(network)
+        made, watch = HomeAgents(network, extra, keys, second=second, negotiate=negotiate), EspWatch(network)
         try:
             yield made, watch
         finally:

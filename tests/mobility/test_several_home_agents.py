@@ -236,3 +236,21 @@ def test_a_wrong_password_is_told_and_nothing_is_served(tmp_path: Path) -> None:
             assert "WRONGPASS" in str(agents.shared(FIRST)["store"])
     finally:
         server.stop()
+
+
+def test_keys_that_were_negotiated_with_the_one_that_died_are_negotiated_with_the_other(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        redis = RedisServer(tmp_path)
+        stack.callback(redis.stop)
+        store = f'\n[store]\nkind = "redis"\nurl = "{redis.url}"\n'
+        agents, _ = stack.enter_context(home_agents(store, second=True, negotiate=True))
+        agents.start(FIRST, SECOND)
+        agents.begin()
+        time.sleep(1.5)  # until the standby has followed
+        active = one_that_serves(agents)
+        (before,) = agents.ask("mn", "node")["ike"]
+        call = agents.call(4.0, disturb=lambda: agents.kill(active))
+        assert one_that_serves(agents) == other(active)
+        assert call.longest_pause < 2.0, call.pauses
+        (after,) = agents.ask("mn", "node")["ike"]
+        assert after["ike"] != before["ike"]
