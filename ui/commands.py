@@ -20,7 +20,9 @@ CLASSES = (
     "ui.app:RoamphoneApp",
     "ui.widgets.target:TargetInput",
     "ui.widgets.table:Rows",
+    "ui.widgets.line_list:LineList",
     "ui.dialogs.account:AccountDialog",
+    "ui.dialogs.sip_message:SipMessageDialog",
 )
 "What has keys with names, beside the pages."
 

@@ -140,7 +140,7 @@ class LiveTerminal:
         self._stream = PacketStream(network.terminal, self._server.offer, time.time)
         self.trace.subscribe(self._server.publish)
         self.directory.mkdir(exist_ok=True)
-        self._server.open()
+        self.serve()
         self._host = listen(self.host_socket, socket.SOCK_SEQPACKET)
         self._loop.watch(self._host, self._accept)
         self._thread.start()
@@ -160,6 +160,14 @@ class LiveTerminal:
         future: Future[object] = Future()
         self._wishes.put((action, future))
         return future.result(5)
+
+    def serve(self) -> None:
+        """Clients can connect."""
+        self._server.open()
+
+    def stop_serving(self) -> None:
+        """As if the process had died; the network goes on."""
+        self._server.close()
 
     def plug_second(self) -> None:
         """Another interface is in another network."""

@@ -1,6 +1,6 @@
 """Every screen with the same content every time: for snapshots and for the pictures of the documentation.
 
-    python -m tests.ui.still        # writes both anew: tests/ui/snapshots, docs/screens
+    python -m tests.ui.still        # writes both anew: tests/ui/snapshots, docs/screens; or only those that are named
 
 The daemon is one that knows its answers by heart, and the clock stands still.
 """
@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from softphone.daemon.link import DaemonLink, LinkState
+from tests.ui.mobile import CALL, MOMENT, NETWORK_STATUS, packet_events
 from tests.ui.support import SIZES, shown
 from ui.app import RoamphoneApp
 
-NOW = 1_764_331_200.0
+NOW = MOMENT
 "Seconds since 1970: the moment of all pictures, 28 November 2025, 12:00 UTC."
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PICTURES = Path(__file__).parents[2] / "docs" / "screens"
@@ -103,6 +104,8 @@ ANSWERS: dict[str, Any] = {
              "state": {"open": False, "note": "", "activities": []}},
         ]
     },
+    "mobility": NETWORK_STATUS,
+    "sip-messages": {"messages": CALL},
     "messages": {
         "messages": [
             text(9000, True, "the minutes are in your mail", CAROL, "Carol Schmidt"),
@@ -292,11 +295,21 @@ async def _log(screen: Still) -> None:
     await screen.press("f10")
 
 
+async def _packets(screen: Still) -> None:
+    await screen.press("f4")
+    screen.tell(*packet_events())
+    await screen.settle()
+    await screen.press("up", "up", "up")
+
+
 SCENES: dict[str, tuple[Scene, bool]] = {
     "phone": (_nothing, True),
     "dialling": (_completing, False),
     "transfer": (keys("ctrl+t"), True),
     "keypad": (keys("ctrl+k"), True),
+    "mobility": (keys("f3"), False),
+    "packets": (_packets, False),
+    "sip": (keys("f5", "home", "enter", "down"), False),
     "history": (keys("f6"), False),
     "contacts": (keys("f7"), False),
     "messages": (keys("f8"), False),
@@ -345,7 +358,7 @@ def in_utc() -> None:
 
 
 async def _write() -> None:
-    for name in NAMES:
+    for name in sys.argv[1:] or NAMES:
         for size in SIZES:
             async with on_screen(name, size) as app:
                 path_of(name, size).write_text(snapshot(app))

@@ -11,6 +11,7 @@ import pytest
 from textual.widgets import Input, Select, Static
 
 from softphone.calls.call import Call, CallState
+from tests.ui import test_mobility_page, test_packets_page, test_sip_page
 from tests.ui.support import SIZES, Screen, drive, opened
 from ui.commands import all_names
 from ui.dialogs.account import AccountDialog
@@ -399,4 +400,5 @@ def test_keys(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
 
 def test_there_is_a_test_for_every_key() -> None:
     tested = [key for _, keys in SCENES.values() for key in keys]
+    tested += [*test_mobility_page.KEYS, *test_packets_page.KEYS, *test_sip_page.KEYS]
     assert sorted(tested) == sorted(all_names())

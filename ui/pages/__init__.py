@@ -28,6 +28,11 @@ class PageEntry:
 
 PAGES: tuple[PageEntry, ...] = (
     PageEntry("phone", "Phone", "f2", "ui.pages.phone:PhonePage", "accounts, dialling, calls"),
+    PageEntry("mobility", "Mobility", "f3", "ui.pages.mobility:MobilityPage", "networks, tunnel, bindings, handovers"),
+    PageEntry(
+        "packets", "Packets", "f4", "ui.pages.packets:PacketsPage", "what passes, with both layers of IPsec opened"
+    ),
+    PageEntry("sip", "SIP", "f5", "ui.pages.sip:SipPage", "calls as ladders of their messages"),
     PageEntry("history", "History", "f6", "ui.pages.history:HistoryPage", "the calls that were"),
     PageEntry("contacts", "Contacts", "f7", "ui.pages.contacts:ContactsPage", "the address book, and who is there"),
     PageEntry("messages", "Messages", "f8", "ui.pages.messages:MessagesPage", "texts"),
