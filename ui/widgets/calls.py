@@ -225,6 +225,6 @@ def _no_calls(app: RoamphoneApp) -> Content:
     dim = "$foreground 60%"
     return Content.assemble(
         ("No calls.\n\n", "bold"), ("Type a number, a name or an address and press ", dim), ("Enter", "bold $accent"),
-        (".\nWho calls you is shown on top, whatever you do; ", dim), (app.key_of("call.answer"), "bold $accent"),
+        (".\nWho calls you is shown over every screen; ", dim), (app.key_of("call.answer"), "bold $accent"),
         (" answers.\n", dim), (app.key_of("app.palette"), "bold $accent"), (" finds every command.", dim),
     )  # fmt: skip
