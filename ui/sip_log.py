@@ -178,13 +178,14 @@ def heading(call: SipCall, width: int) -> Content:
     """The names above the posts of the ladder."""
     names = parties(call)
     at = _posts(len(names), width)
-    line = [" "] * width
     room = max(4, at[1] - at[0] - 2)
-    for number, (name, place) in enumerate(zip(names, at, strict=True)):
-        text = f"we {name}" if number == 0 else name
-        text = text if len(text) <= room else text[: room - 1] + "…"
-        begin = max(0, min(place - len(text) // 2, width - len(text)))
-        line[begin : begin + len(text)] = text[: width - begin]
+    labels = [f"we {names[0]}", *names[1:]]
+    labels = [label if len(label) <= room else label[: room - 1] + "…" for label in labels]
+    begins = [max(0, min(place - len(label) // 2, width - len(label))) for place, label in zip(at, labels, strict=True)]
+    line = [" "] * width
+    for label, begin, limit in zip(labels, begins, [*(begin - 1 for begin in begins[1:]), width], strict=True):
+        label = label if begin + len(label) <= limit else label[: max(0, limit - begin - 1)] + "…"
+        line[begin : begin + len(label)] = label
     return Content.styled("".join(line[:width]), "bold $primary")
 
 
