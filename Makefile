@@ -41,12 +41,13 @@ check: setup
 docs: setup
 	$(BIN)/sphinx-build -q -W --keep-going -j auto docs docs/_build
 
-# One after the other, also under `make -j`: the tests on real networks measure times.
+# One after the other, also under `make -j`: many tests on real networks judge times.
 test: check
 	$(MAKE) --no-print-directory root-tests
 
 root-tests: setup
-	$(AS_ROOT) $(BIN)/python -m pytest -q -m "root or interop" -p no:cacheprovider
+	$(AS_ROOT) $(BIN)/python -m pytest -q -m "(root or interop) and not alone" -p no:cacheprovider -n 2 --dist=loadfile
+	$(AS_ROOT) $(BIN)/python -m pytest -q -m "(root or interop) and alone" -p no:cacheprovider
 
 bench: setup
 	$(AS_ROOT) $(BIN)/python -m bench $(addprefix --section ,$(SECTION))

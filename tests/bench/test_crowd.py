@@ -92,6 +92,7 @@ def test_the_home_agents_file_is_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.alone
 @pytest.mark.interop
 def test_a_small_crowd_is_served_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("TERMINALS", 20), ("CALLS", 4), ("SECONDS", 1.0)):

@@ -8,7 +8,7 @@ import pytest
 
 from bench import handover
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 
 def test_a_few_handovers_of_both_kinds(monkeypatch: pytest.MonkeyPatch) -> None:

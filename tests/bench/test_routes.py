@@ -60,6 +60,7 @@ def test_overtaken_is_what_comes_after_a_later_one() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.alone
 @pytest.mark.interop
 def test_the_detour_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "SECONDS", 1.5)

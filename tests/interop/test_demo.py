@@ -18,7 +18,7 @@ from sip_test_env.capture import dissect
 from sip_test_env.plan import Plan
 from tests.interop.judges import no_complaints, scapy_reads
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 PLAN = Plan("test-demo")
 LAYERS = {

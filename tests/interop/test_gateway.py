@@ -27,7 +27,7 @@ from sip_test_env.network import TestNetwork
 from sip_test_env.plan import Plan
 from tests.interop.judges import no_complaints
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 PLAN = Plan("test-gateway-demo")
 

@@ -12,7 +12,7 @@ from sip_test_env.extensions.hmip import DOMAIN, MAP
 from tests.interop.judges import no_complaints, scapy_reads
 from tests.interop.test_demo import PLAN, demo
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 HOME = "ipv6:esp:ipv6:esp:udp:rtp"
 """The home agent's tunnel with the application's ESP in it."""

@@ -34,7 +34,7 @@ from tests.interop.baresip import write_baresip
 from tests.interop.judges import no_complaints, scapy_reads
 from tests.interop.test_demo import demo
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 PLAN = Plan("test-nemo", NEMO)
 TALK = 5.0

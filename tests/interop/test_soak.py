@@ -10,7 +10,7 @@ import pytest
 
 from sip_test_env.state import Store
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 
 def test_half_a_minute_of_everything() -> None:

@@ -23,7 +23,7 @@ from sip_test_env.network import TestNetwork
 
 from .test_trace import tshark
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 
 class Nodes:

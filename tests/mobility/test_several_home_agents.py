@@ -19,7 +19,7 @@ from mobility.net import namespace
 from .home_agents import FIRST, SECOND, EspWatch, HomeAgents, eventually, home_agents
 from .store.support import RedisServer
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 TO_TERMINAL = 0x2002
 "SPI of the tunnel from the home agent."

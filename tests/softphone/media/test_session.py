@@ -453,6 +453,7 @@ def scores(speech: Path) -> dict[str, Score]:
 
 
 @pytest.mark.interop
+@pytest.mark.alone
 @pytest.mark.parametrize("codec", CODECS, ids=str)
 def test_speech_arrives_as_good_as_the_codec_allows(scores: dict[str, Score], codec: Codec) -> None:
     heard, alone, concealed = scores[codec.name]
@@ -461,6 +462,7 @@ def test_speech_arrives_as_good_as_the_codec_allows(scores: dict[str, Score], co
 
 
 @pytest.mark.interop
+@pytest.mark.alone
 @pytest.mark.parametrize("codec", [OPUS, PCMU], ids=str)
 def test_a_few_lost_packets_cost_little(scores: dict[str, Score], codec: Codec) -> None:
     heard, alone, concealed = scores[f"{codec.name} with loss"]
