@@ -118,6 +118,7 @@ class PhoneService:
         accounts = [
             {
                 "account": name, "address": str(phone.account.aor), "registered": phone.is_registered,
+                "register": phone.account.register,
                 "host": phone.host, "port": phone.port, "do_not_disturb": phone.do_not_disturb,
                 "network": str(entries[name].network if name in entries else Network.DIRECT),
                 "voicemail": phone.voicemail,

@@ -20,7 +20,7 @@ from ui.widgets.target import TargetInput
 def test_a_call_from_dialling_to_hanging_up(tmp_path: Path, size: tuple[int, int]) -> None:
     async def work() -> None:
         async with opened(tmp_path, size) as screen:
-            await screen.sees("Accounts", "work", "alice@example.org", "No calls")
+            await screen.sees("Accounts", "work", "alice@example.org", "direct calls", "No calls")
             await screen.paste(screen.bob_uri)
             await screen.press("enter")
             call = await anext(screen.bob.incoming())
