@@ -7,5 +7,7 @@ from collections.abc import Mapping
 from tests.interop.matrix.baresip import BaresipProgram
 from tests.interop.matrix.cells import Program
 from tests.interop.matrix.linphone import LinphoneProgram
+from tests.interop.matrix.pjsua import PjsuaProgram
 
-PROGRAMS: Mapping[str, Program] = {program.name: program for program in (BaresipProgram(), LinphoneProgram())}
+_ALL: tuple[Program, ...] = (PjsuaProgram(), BaresipProgram(), LinphoneProgram())
+PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}
