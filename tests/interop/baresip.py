@@ -11,10 +11,8 @@ from typing import Any
 
 from roamphone_pytest.server import DOMAIN, SipServer
 from sip_test_env.network import Account
-from softphone.calls.call import Call
-from softphone.phone import Softphone
 from softphone.sip.transport import Transport
-from tests.interop.loopback import answered, at_host, free_port, heard
+from tests.interop.loopback import at_host, free_port
 
 MODULES = ("g711", "srtp", "dtls_srtp", "ice", "ausine", "aufile")
 "For calls on loopback."
@@ -121,18 +119,3 @@ async def connected(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio
                 return await asyncio.open_connection(host, port)
             except ConnectionRefusedError:
                 await asyncio.sleep(0.05)
-
-
-async def called(alice: Softphone, bob: Baresip, *, by_bob: bool) -> Call:
-    """Alice and Bob talk."""
-    if by_bob:
-        bob.do("dial", "alice")
-        call: Call = await answered(alice)
-    else:
-        call = await alice.dial("bob")
-        await bob.until("CALL_INCOMING")
-        bob.do("accept")
-        await call.answered(5)
-    await bob.until("CALL_ESTABLISHED")
-    await heard(call)
-    return call

@@ -9,10 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from roamphone_pytest.server import DOMAIN, SipServer
-from softphone.calls.call import Call
-from softphone.phone import Softphone
 from softphone.sip.transport import Transport
-from tests.interop.loopback import answered, at_host, free_port
+from tests.interop.loopback import at_host, free_port
 
 PROMPT = "daemon-linphone>"
 
@@ -106,15 +104,3 @@ async def linphone(
         if program.returncode is None:
             program.kill()
             await program.communicate()
-
-
-async def called(alice: Softphone, bob: Linphone, *, by_bob: bool) -> Call:
-    """Alice and Bob talk."""
-    if by_bob:
-        bob.do("call", f"sip:alice@{DOMAIN}")
-        call: Call = await answered(alice)
-    else:
-        call = await alice.dial("bob")
-        await call.answered(5)
-    await bob.until("Event", "LinphoneCallStreamsRunning")
-    return call

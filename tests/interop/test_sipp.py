@@ -20,12 +20,10 @@ from softphone.media.offer_answer import SrtpMode
 from softphone.phone import Softphone
 from softphone.sip import session_timer
 from softphone.sip.transport import Transport
-from tests.interop.loopback import free_port
+from tests.interop.sipp_process import SECONDS, Sipp
 
 pytestmark = pytest.mark.interop
 SCENARIOS = Path(__file__).with_name("sipp")
-SECONDS = 12
-"For one scenario; the longest takes 6."
 
 
 def phone(host: str = "::1", **settings: Any) -> Softphone:
@@ -37,70 +35,13 @@ def phone(host: str = "::1", **settings: Any) -> Softphone:
     )  # fmt: skip
 
 
-class Sipp:
-    """One sipp that plays one scenario."""
-
-    def __init__(self, folder: Path, scenario: str, host: str, transport: Transport) -> None:
-        self.port = free_port()
-        self.host = host
-        self.log = folder / f"{scenario}-{self.port}"
-        self._transport = transport
-        self._scenario = scenario
-        self._process: asyncio.subprocess.Process
-
-    @property
-    def uri(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"sip:sipp@{host}:{self.port};transport={self._transport}"
-
-    async def start(self, to: str | None, *more: str) -> None:
-        command = [
-            "sipp", "-sf", str(SCENARIOS / f"{self._scenario}.xml"), "-i", self.host, "-mi", self.host,
-            "-p", str(self.port), "-t", "t1" if self._transport is Transport.TCP else "u1", "-nostdin",
-            "-timeout", f"{SECONDS}s", "-timeout_error", "-trace_err", "-error_file", f"{self.log}.errors",
-            "-trace_msg", "-message_file", f"{self.log}.messages", *more, *([] if to is None else [to]),
-        ]  # fmt: skip
-        if "-m" not in more:
-            command += ["-m", "1"]
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL, cwd=self.log.parent,
-        )  # fmt: skip
-        if to is None:
-            await self._listening()
-
-    async def _listening(self) -> None:
-        async with asyncio.timeout(5):
-            while True:
-                if self._bound():
-                    return
-                await asyncio.sleep(0.01)
-
-    def _bound(self) -> bool:
-        table = Path(f"/proc/net/{self._transport}{'6' if ':' in self.host else ''}")
-        return f":{self.port:04X} " in table.read_text()
-
-    async def succeeded(self) -> None:
-        """Until the scenario is over. Asserts that all was as it says."""
-        status = await self._process.wait()
-        if status:
-            parts = [Path(f"{self.log}.{kind}") for kind in ("errors", "messages")]
-            said = "\n".join(part.read_text(errors="replace")[-8000:] for part in parts if part.exists())
-            pytest.fail(f"sipp says {status} about {self._scenario}:\n{said}")
-
-    async def stop(self) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-
 @asynccontextmanager
 async def playing(
     folder: Path, scenario: str, *more: str, to: str | None = None, host: str = "::1",
     transport: Transport = Transport.UDP,
 ) -> AsyncIterator[Sipp]:  # fmt: skip
     """A sipp that plays the scenario; when the block ends, it must have succeeded. ``to``: it calls."""
-    sipp = Sipp(folder, scenario, host, transport)
+    sipp = Sipp(folder, SCENARIOS / f"{scenario}.xml", host, transport)
     await sipp.start(to, *more)
     try:
         yield sipp

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from roamphone_pytest.server import DOMAIN
 from softphone.calls.call import Call
+from softphone.media.dtmf import DigitMethod
 from softphone.phone import Softphone
 from tests.interop.baresip import MODULES, Baresip, baresip
 from tests.interop.matrix.cells import Cell, Deed, Keys, Setting
@@ -24,7 +26,7 @@ class BaresipPhone:
     def __init__(self, program: Baresip, folder: Path) -> None:
         self._program, self._folder = program, folder
 
-    def dial(self, user: str) -> None:
+    async def dial(self, user: str) -> None:
         self._program.do("dial", user)
 
     async def talks(self) -> None:
@@ -39,6 +41,8 @@ class BaresipPhone:
     async def takes_digit(self, call: Call) -> None:
         await call.send_dtmf("4")
         await self._program.until("CALL_DTMF_START", "4")
+        await call.send_dtmf("#", DigitMethod.INFO)
+        await self._program.until("CALL_DTMF_START", "#")
 
     def send_digit(self) -> None:
         self._program.do("sndcode", "5")
@@ -72,6 +76,9 @@ class BaresipProgram:
 
     def limit(self, cell: Cell) -> str | None:
         return None
+
+    def settings(self, cell: Cell) -> Mapping[str, Any]:
+        return {}
 
     @asynccontextmanager
     async def running(self, setting: Setting) -> AsyncIterator[BaresipPhone]:

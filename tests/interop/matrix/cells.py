@@ -104,7 +104,7 @@ class Foreign(Protocol):
     quiet_on_hold: bool
     "It sends nothing while we hold it."
 
-    def dial(self, user: str) -> None: ...
+    async def dial(self, user: str) -> None: ...
 
     async def talks(self) -> None:
         """Until a call is answered and has its sound."""
@@ -150,6 +150,9 @@ class Program(Protocol):
 
     def limit(self, cell: Cell) -> str | None:
         """Why it cannot make this call; None: it can."""
+
+    def settings(self, cell: Cell) -> Mapping[str, Any]:
+        """Of our phones, beside what the cell says."""
 
     def running(self, setting: Setting) -> AbstractAsyncContextManager[Foreign]:
         """It has registered."""

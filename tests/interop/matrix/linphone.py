@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from roamphone_pytest.server import DOMAIN
 from roamphone_pytest.stage import IN_TIME
@@ -25,7 +26,7 @@ class LinphonePhone:
     def __init__(self, program: Linphone, setting: Setting) -> None:
         self._program, self._setting = program, setting
 
-    def dial(self, user: str) -> None:
+    async def dial(self, user: str) -> None:
         self._program.do("call", f"sip:{user}@{DOMAIN}")
 
     async def talks(self) -> None:
@@ -80,6 +81,9 @@ class LinphoneProgram:
 
     def limit(self, cell: Cell) -> str | None:
         return None
+
+    def settings(self, cell: Cell) -> Mapping[str, Any]:
+        return {}
 
     @asynccontextmanager
     async def running(self, setting: Setting) -> AsyncIterator[LinphonePhone]:

@@ -47,7 +47,7 @@ class PjsuaPhone:
                         return
         raise EOFError("pjsua has ended")
 
-    def dial(self, user: str) -> None:
+    async def dial(self, user: str) -> None:
         self._do("dial", f"sip:{user}@{DOMAIN}")
 
     async def talks(self) -> None:
@@ -96,6 +96,9 @@ class PjsuaProgram:
         if cell.version == 6:
             return "the wheel was compiled without IPv6"
         return "the wheel was compiled without DTLS-SRTP" if cell.keys is Keys.DTLS else None
+
+    def settings(self, cell: Cell) -> Mapping[str, Any]:
+        return {}
 
     @asynccontextmanager
     async def running(self, setting: Setting) -> AsyncIterator[PjsuaPhone]:

@@ -8,6 +8,7 @@ from tests.interop.matrix.baresip import BaresipProgram
 from tests.interop.matrix.cells import Program
 from tests.interop.matrix.linphone import LinphoneProgram
 from tests.interop.matrix.pjsua import PjsuaProgram
+from tests.interop.matrix.sipp import SippProgram
 
-_ALL: tuple[Program, ...] = (PjsuaProgram(), BaresipProgram(), LinphoneProgram())
+_ALL: tuple[Program, ...] = (PjsuaProgram(), BaresipProgram(), LinphoneProgram(), SippProgram())
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}

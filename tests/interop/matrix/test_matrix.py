@@ -15,11 +15,16 @@ from tests.interop.matrix.programs import PROGRAMS
 
 UDP, TCP, TLS = Transport.UDP, Transport.TCP, Transport.TLS
 CELLS = (
-    Cell("baresip", UDP, Keys.OFF, 6, calls_us=True),
+    Cell("pjsua2", UDP, Keys.OFF, 4, calls_us=False),
+    Cell("pjsua2", TLS, Keys.SDES, 4, calls_us=True),
+    Cell("baresip", UDP, Keys.OFF, 6, calls_us=False),
     Cell("baresip", TCP, Keys.SDES, 4, calls_us=False),
     Cell("baresip", TLS, Keys.DTLS, 6, calls_us=True),
     Cell("linphone", UDP, Keys.SDES, 6, calls_us=True),
+    Cell("linphone", TCP, Keys.DTLS, 6, calls_us=True),
     Cell("linphone", TLS, Keys.DTLS, 6, calls_us=False),
+    Cell("sipp", UDP, Keys.OFF, 6, calls_us=False),
+    Cell("sipp", TCP, Keys.OFF, 4, calls_us=True),
 )
 
 
