@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 import tempfile
 import time
@@ -34,7 +35,7 @@ def main() -> int:
         for program in PROGRAMS.values():
             outcomes = []
             for cell in all_cells(program.name):
-                if all(word in str(cell) for word in options.only):
+                if {*options.only} <= {*re.findall(r"\w+", str(cell))}:
                     began = time.monotonic()
                     with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
                         outcomes.append(asyncio.run(judge(program, cell, server, Path(folder))))

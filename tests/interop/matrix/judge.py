@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from roamphone_pytest.server import SipServer
@@ -12,6 +13,7 @@ from softphone.config import Consent
 from softphone.errors import SoftphoneError
 from softphone.events import CallDigit, CallTransferred
 from softphone.phone import Softphone
+from softphone.sip.transport import Transport
 from tests.interop.loopback import answered, heard, held, silent, statistics
 from tests.interop.matrix.cells import SONG, VOICE, Cell, Deed, Foreign, Keys, Outcome, Program, Setting
 from tests.interop.tones import tone_comes, write_tone
@@ -53,11 +55,20 @@ class Trial:
                 if phone.account.register:
                     await phone.registered(IN_TIME)
             async with self._program.running(self._setting) as bob:
+                if Deed.REGISTRATION not in self._program.without:
+                    self._registered()
                 await self._talk(alice, bob, carol)
                 if Deed.TRANSFER not in self._program.without:
                     await self._transfer(alice, bob, carol)
             strange = {name: count for name, count in alice.counters.items() if name not in HARMLESS}
             assert not strange, f"counted {strange}"
+
+    def _registered(self) -> None:
+        """The registrar knows the foreign phone, by this transport and no other."""
+        known = self._setting.server.rpc("ul.lookup", "location", "bob")
+        received = re.findall(r"Received: (.*)", known)
+        transports = {Transport.UDP if at == "[not set]" else at.rpartition("transport=")[2] for at in received}
+        assert transports == {self._cell.transport}, f"it registered by {', '.join(transports)}"
 
     def _phone(self, user: str) -> Softphone:
         cell = self._cell
