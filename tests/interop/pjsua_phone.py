@@ -97,33 +97,42 @@ class PhoneAccount(pj.Account):  # type: ignore[misc]
 def steer(endpoint: pj.Endpoint, account: PhoneAccount, suffix: str) -> None:
     """Lines: ``dial URI``, ``hold``, ``resume``, ``digit D``, ``transfer URI``, ``hangup``; until their end."""
     os.set_blocking(sys.stdin.fileno(), False)
+    waiting: list[str] = []
     while True:
         endpoint.libHandleEvents(10)
-        if not select.select([sys.stdin], [], [], 0)[0]:
-            continue
-        text = sys.stdin.read()
-        if not text:
-            return
-        for line in text.splitlines():
-            command, _, argument = line.partition(" ")
-            call = account.call
-            if command == "dial":
-                account.call = PhoneCall(account, account.orders)
-                account.call.makeCall(argument + suffix, pj.CallOpParam(True))
-            elif call is None:
-                raise ValueError(f"{line}: there is no call")
-            elif command == "hold":
-                call.setHold(pj.CallOpParam())
-            elif command == "resume":
-                resume = pj.CallOpParam(True)
-                resume.opt.flag = pj.PJSUA_CALL_UNHOLD
-                call.reinvite(resume)
-            elif command == "digit":
-                call.dialDtmf(argument)
-            elif command == "transfer":
-                call.xfer(argument, pj.CallOpParam())
-            elif command == "hangup":
-                call.hangup(pj.CallOpParam())
+        if select.select([sys.stdin], [], [], 0)[0]:
+            text = sys.stdin.read()
+            if not text:
+                return
+            waiting += text.splitlines()
+        while waiting:
+            try:
+                obey(waiting[0], account, suffix)
+            except pj.Error:
+                break  # a change of the call is still under way: again in a moment
+            waiting.pop(0)
+
+
+def obey(line: str, account: PhoneAccount, suffix: str) -> None:
+    command, _, argument = line.partition(" ")
+    call = account.call
+    if command == "dial":
+        account.call = PhoneCall(account, account.orders)
+        account.call.makeCall(argument + suffix, pj.CallOpParam(True))
+    elif call is None:
+        raise ValueError(f"{line}: there is no call")
+    elif command == "hold":
+        call.setHold(pj.CallOpParam())
+    elif command == "resume":
+        resume = pj.CallOpParam(True)
+        resume.opt.flag = pj.PJSUA_CALL_UNHOLD
+        call.reinvite(resume)
+    elif command == "digit":
+        call.dialDtmf(argument)
+    elif command == "transfer":
+        call.xfer(argument, pj.CallOpParam())
+    elif command == "hangup":
+        call.hangup(pj.CallOpParam())
 
 
 def main() -> None:

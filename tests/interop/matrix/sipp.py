@@ -197,12 +197,18 @@ class SippProgram:
     def limit(self, cell: Cell) -> str | None:
         if cell.transport is Transport.TLS:
             return "Debian's sipp was compiled without TLS"
-        return None if cell.keys is Keys.OFF else "Debian's sipp was compiled without SRTP"
+        if cell.keys is not Keys.OFF:
+            return "Debian's sipp was compiled without SRTP"
+        if (cell.transport, cell.version, cell.calls_us) == (Transport.UDP, 4, False):
+            return (
+                "our hold with its credentials is so long that Kamailio sends it over TCP, where sipp does not listen"
+            )
+        return None
 
     def settings(self, cell: Cell) -> Mapping[str, Any]:
-        # Kamailio sends over TCP what is long, and sipp listens for one transport: few codecs, and credentials for
-        # the proxy alone.
-        return {"codecs": ("PCMU",), "register": cell.calls_us}
+        # Kamailio sends over TCP what is long, and sipp listens for one transport: few codecs, no timer, and
+        # credentials for the proxy alone.
+        return {"codecs": ("PCMU",), "register": cell.calls_us, "session_expires": 0}
 
     @asynccontextmanager
     async def running(self, setting: Setting) -> AsyncIterator[SippPhone]:
