@@ -22,6 +22,7 @@ class BaresipPhone:
     uri = "bob"
     tone = 440
     quiet_on_hold = True
+    hears_last = False
 
     def __init__(self, program: Baresip, folder: Path) -> None:
         self._program, self._folder = program, folder

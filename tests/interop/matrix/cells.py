@@ -104,6 +104,9 @@ class Foreign(Protocol):
     quiet_on_hold: bool
     "It sends nothing while we hold it."
 
+    hears_last: bool
+    "Nothing but the end can come after `hears`."
+
     async def dial(self, user: str) -> None: ...
 
     async def talks(self) -> None:
@@ -113,10 +116,7 @@ class Foreign(Protocol):
         """Begin to send the tone."""
 
     async def hears(self, call: Call, tone: int, third: Softphone) -> None:
-        """Until it has heard this tone, which we send in the call. ``third``: somebody whom it may connect us with.
-
-        The last thing in a call.
-        """
+        """Until it has heard this tone, which we send in the call. ``third``: somebody whom it may connect us with."""
 
     async def takes_digit(self, call: Call) -> None:
         """We send a digit; until it has told which."""
@@ -167,6 +167,8 @@ class Outcome:
     "Why it was not tried."
     failed: str | None = None
     "At what, and how."
+    before: str | None = None
+    "How it failed before that; None: this was the first attempt."
 
     @property
     def passed(self) -> bool:

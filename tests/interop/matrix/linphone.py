@@ -22,6 +22,7 @@ class LinphonePhone:
     uri = "bob"
     tone = SONG
     quiet_on_hold = False
+    hears_last = True
 
     def __init__(self, program: Linphone, setting: Setting) -> None:
         self._program, self._setting = program, setting

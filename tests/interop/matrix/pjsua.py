@@ -28,6 +28,7 @@ class PjsuaPhone:
     uri = "bob"
     tone = SONG
     quiet_on_hold = True
+    hears_last = False
 
     def __init__(self, program: asyncio.subprocess.Process, folder: Path) -> None:
         self._program, self._folder = program, folder

@@ -14,8 +14,7 @@ What `make matrix` found on {day}: our phone and others call each other through 
 In each cell all phones register, over that transport, and make two calls. **Passed** means: in the first call a tone
 came to us, one of ours came to the other phone, a digit went each way, each side held the other and resumed, and the
 caller hung up. In the second call the other phone was transferred by us where we called, and transferred us where it
-called, to a third phone, and sound came there.
-
+called, to a third phone, and sound came there. What fails is tried once more.
 """
 COLUMNS = ((6, False), (6, True), (4, False), (4, True))
 
@@ -47,10 +46,14 @@ def _section(program: Program, outcomes: Iterable[Outcome]) -> str:
 
 
 def _verdict(outcome: Outcome, notes: list[str]) -> str:
-    if outcome.passed:
+    if outcome.impossible is not None:
+        word, note = "–", outcome.impossible
+    elif outcome.failed is not None:
+        word, note = "**failed**", outcome.failed
+    elif outcome.before is not None:
+        word, note = "passed", f"at the second attempt; the first ended at {outcome.before}"
+    else:
         return "passed"
-    word, note = ("–", outcome.impossible) if outcome.impossible is not None else ("**failed**", outcome.failed)
-    assert note is not None
     if note not in notes:
         notes.append(note)
     return f"{word} ({notes.index(note) + 1})"

@@ -135,6 +135,7 @@ class Scenario:
 class SippPhone:
     tone = VOICE
     quiet_on_hold = False
+    hears_last = True
 
     def __init__(self, program: Sipp, setting: Setting) -> None:
         self.program, self._setting = program, setting
