@@ -44,7 +44,6 @@ class AgentKeys:
         self._address = engine.settings.address
         self._renewals: dict[str, Renewal] = {}
         self._homes: dict[str, IPv6Address] = {}
-        self.failures = Failures()
         self._random = random
         self._bereft: dict[IPv6Address, tuple[float, float]] = {}
         "Terminals that have keys which we do not have: when they are told again, and after which interval."
@@ -60,6 +59,7 @@ class AgentKeys:
             utc=utc,
             esp_spi=lambda: esp_spi(random, engine.security.knows),
         )
+        self.failures = Failures(self.ike.established)
         self.reconfigure(terminals, 0.0)
 
     def reconfigure(self, terminals: Iterable[AuthorisedTerminal], now: float) -> list[Output]:

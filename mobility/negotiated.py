@@ -220,12 +220,16 @@ def says_no_keys(message: bytes) -> bool:
 class Failures:
     """Why nothing came of attempts, the last reason of each peer."""
 
-    def __init__(self) -> None:
+    def __init__(self, established: Callable[[str], bool]) -> None:
+        """``established``: whether there is an IKE SA with a peer; then the end of another one is no failure."""
+        self._established = established
         self._reasons: dict[str, str] = {}
 
     def note(self, output: object) -> None:
         """What IKE said."""
         match output:
+            case IkeDown(peer=peer) if self._established(peer):
+                pass
             case IkeFailed(peer=peer, reason=reason) | IkeDown(peer=peer, reason=reason):
                 self._put(peer, reason)
             case ChildFailed(peer=peer, reason=reason):

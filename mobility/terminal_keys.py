@@ -82,8 +82,8 @@ class TerminalKeys:
             utc=utc,
             esp_spi=lambda: esp_spi(random, security.knows),
         )
+        self.failures = Failures(self.ike.established)
         self.renewal = Renewal(known, self._learn, self._forget)
-        self.failures = Failures()
         self.changed = False
         "Something has other keys, or none, since this was looked at."
         self.ready = False

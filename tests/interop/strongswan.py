@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from mobility.ipsec.ike.certificates import Credential
 from tests.mobility.ipsec.ike.authority import Authority
 
-OURS, NAT, THEIRS = "test-ike-ours", "test-ike-nat", "test-ike-swan"
+OURS, NAT, THEIRS = (f"ike-{name}-{os.getpid()}" for name in ("ours", "nat", "swan"))
 OUR_ADDRESS, THEIR_ADDRESS = "2001:db8:1::1", "2001:db8:1::2"
 OUR_ADDRESS4, THEIR_ADDRESS4 = "192.168.77.2", "192.0.2.2"
 OUR_INNER, THEIR_INNER = "2001:db8:88::1", "2001:db8:99::1"

@@ -184,6 +184,8 @@ def test_a_home_agent_that_was_restarted_in_mid_call_is_noticed_at_once(restored
     late = [network.to_mn.sent[number] for number in network.to_mn.lost()]
     late += [network.to_cn.sent[number] for number in network.to_cn.lost()]
     assert max(late) < began + 1.6
+    for node in (network.terminal, network.agent):
+        assert node.snapshot(network.world.now)["ike_failures"] == []
     assert len(network.world.stations["mn"].events_of(IkeUp)) == 2
 
 

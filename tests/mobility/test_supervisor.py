@@ -315,7 +315,7 @@ def test_an_ordinary_user_gets_a_host_os_too(wire: Cable, tmp_path: Path) -> Non
     os.mknod(device, 0o020666, os.makedev(10, 200))
     device.chmod(0o666)
     os.chmod(tmp_path, 0o777)
-    for parent in list(tmp_path.parents)[:2]:
+    for parent in list(tmp_path.parents)[:3]:
         os.chmod(parent, 0o755)
     runtime = tmp_path / "user"
     runtime.mkdir()
