@@ -382,14 +382,8 @@ async def quitting(screen: Screen) -> None:
     await screen.until(lambda: not screen.app.is_running)
 
 
-SMALLEST = SIZES[0]
-EVERYWHERE = ("calls", "screens")
-"Scenes that depend on the layout; whether a table or a form does what its keys say does not."
-
-
-@pytest.mark.parametrize(
-    ("name", "size"), [(name, size) for name in SCENES for size in (SIZES if name in EVERYWHERE else [SMALLEST])]
-)
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", SCENES)
 def test_keys(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     async def work() -> None:
         async with opened(tmp_path, size) as screen:
