@@ -19,11 +19,8 @@ if TYPE_CHECKING:
     from ui.phone import Phone
 
 
-class Page(Screen[None]):
-    """A screen of the bar."""
-
-    TOPICS: ClassVar[frozenset[str]] = frozenset()
-    "Of the daemon: subscribed to while the page is visible."
+class _OfThePhone(Screen[ScreenResultType]):
+    """What pages and dialogs reach."""
 
     @property
     def roamphone(self) -> RoamphoneApp:
@@ -36,6 +33,13 @@ class Page(Screen[None]):
     @property
     def phone(self) -> Phone:
         return self.roamphone.phone
+
+
+class Page(_OfThePhone[None]):
+    """A screen of the bar."""
+
+    TOPICS: ClassVar[frozenset[str]] = frozenset()
+    "Of the daemon: subscribed to while the page is visible."
 
     def compose(self) -> ComposeResult:
         yield Bar()
@@ -72,22 +76,10 @@ class Page(Screen[None]):
         """Draw what ``take_event`` kept."""
 
 
-class Dialog(ModalScreen[ScreenResultType]):
+class Dialog(_OfThePhone[ScreenResultType], ModalScreen[ScreenResultType]):
     """A question in front of a page. Calls that come in are seen above it, too."""
 
     BINDINGS: ClassVar = [("escape", "leave", "Close")]
-
-    @property
-    def roamphone(self) -> RoamphoneApp:
-        return cast("RoamphoneApp", self.app)
-
-    @property
-    def model(self) -> Model:
-        return self.roamphone.model
-
-    @property
-    def phone(self) -> Phone:
-        return self.roamphone.phone
 
     def compose(self) -> ComposeResult:
         with Container(id="dialog"):
