@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from softphone.accounts import interface
-from softphone.accounts.settings import Check, command, number, text, truth
+from softphone.accounts.interface import truth
+from softphone.accounts.settings import Check, command, number, text
 from softphone.accounts.toml_file import Table
 
 
@@ -65,7 +66,7 @@ PREFERENCES: tuple[Preference, ...] = (
         meaning="colours of the user interface: roamphone-dark, roamphone-light, or a theme of Textual",
     ),
     Preference(
-        name="ui.bell", check=interface.truth, default=UI.bell, kind="truth",
+        name="ui.bell", check=truth, default=UI.bell, kind="truth",
         meaning="the terminal's bell rings while a call comes in",
     ),
     Preference(

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
+from softphone.accounts.interface import truth
 from softphone.accounts.passwords import (
     CommandPassword,
     EnvironmentPassword,
@@ -41,13 +42,6 @@ def text(value: object) -> str:
 def any_text(value: object) -> str:
     """a text"""
     if not isinstance(value, str):
-        raise ValueError
-    return value
-
-
-def truth(value: object) -> bool:
-    """true or false"""
-    if not isinstance(value, bool):
         raise ValueError
     return value
 

@@ -142,6 +142,14 @@ class CallRecorder:
         self.ended = RecordingEnded(self.path, frames * PACKET_TIME, self._lost, why)
 
 
+def succession(present: CallRecorder | None, successor: CallRecorder | None) -> CallRecorder | None:
+    """What records once ``successor`` is wanted; None: nothing. The present one is let go of when it has ended."""
+    if present is None or present is successor:
+        return successor
+    present.finish()
+    return present if successor is None else successor
+
+
 class _Leg:
     """One side at the rate of the file; the codec of a call may change."""
 

@@ -35,7 +35,7 @@ from softphone.media.ice_description import IceDescription
 from softphone.media.levels import LevelMeter
 from softphone.media.monitor import AudioRestored, MediaTimeout, OneWayAudio, Quality
 from softphone.media.offer_answer import Agreed, Direction, LocalStream, Negotiation
-from softphone.media.recorder import CallRecorder, RecordingEnded
+from softphone.media.recorder import CallRecorder, RecordingEnded, succession
 from softphone.media.rtp import Address, is_rtcp
 from softphone.media.settings import MediaSettings, MediaStatistics
 from softphone.media.sockets import UdpSockets, open_pair, received, stamp_arrivals
@@ -269,11 +269,7 @@ class MediaSession:
 
     def record_call(self, recorder: CallRecorder | None) -> None:
         """Record both sides from now on; None: end it. `RecordingEnded` tells when the file is complete."""
-        if self._recorder is not None and self._recorder is not recorder:
-            self._recorder.finish()
-            if recorder is None:
-                return  # it is let go of when it has ended
-        self._recorder = recorder
+        self._recorder = succession(self._recorder, recorder)
 
     def send_dtmf(self, digits: str, method: DigitMethod | None = None, duration: float = DURATION) -> DigitMethod:
         """Send digits of the keypad one after the other; how they go. ``method`` None: telephone events (RFC 4733)

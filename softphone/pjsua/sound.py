@@ -15,7 +15,7 @@ from softphone.media.audio import AudioSink, AudioSource, Drain, Feed
 from softphone.media.codecs import PACKET_TIME, Samples
 from softphone.media.dtmf import DURATION, DigitMethod, checked
 from softphone.media.events import AudioFailed, MediaEvent, PlaybackEnded, PlaybackStarted
-from softphone.media.recorder import CallRecorder
+from softphone.media.recorder import CallRecorder, succession
 from softphone.media.settings import MediaStatistics
 from softphone.pjsua.wire import FRAME, RATE
 
@@ -69,11 +69,7 @@ class PjsuaSound:
             self._drain = Drain(sink, RATE)
 
     def record_call(self, recorder: CallRecorder | None) -> None:
-        if self._recorder is not None and self._recorder is not recorder:
-            self._recorder.finish()
-            if recorder is None:
-                return  # it is let go of when it has ended
-        self._recorder = recorder
+        self._recorder = succession(self._recorder, recorder)
 
     def send_dtmf(self, digits: str, method: DigitMethod | None = None, duration: float = DURATION) -> DigitMethod:
         """As telephone events, of the length that the engine gives them. Raises ValueError, Unsupported."""
