@@ -1,12 +1,14 @@
-"""How one terminal and its home agent come to keys, where they are not in the configuration."""
+"""How two ends come to keys, where they are not in the configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import IPv6Address
 
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.authentication import Belief, Proof
+from mobility.ipsec.ike.certificates import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,22 @@ class KeySource:
     "Of ESP."
     lifetime: float = 3600.0
     "Seconds, of the keys of ESP; those of IKE last four times as long."
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationKeySettings:
+    """How the application's keys with other ends are come by (`mobility.application_keys`)."""
+
+    credential: Credential | None = field(default=None, repr=False)
+    "Our self-signed certificate, whose fingerprint calls carry; None: no keys for calls."
+    peers: tuple[tuple[IPv6Address, KeySource], ...] = ()
+    "Other ends that keys are negotiated with as soon as a packet wants it, calls or not."
+    calls: bool = True
+    "Whether calls may bring peers; only with a credential."
+    algorithm: Algorithm = Algorithm.AES_GCM_16
+    "Of ESP, with the peers of calls; both ends have to have the same one."
+    lifetime: float = 3600.0
+    "Seconds, as in `KeySource`; for the peers of calls."
 
 
 def no_clock() -> datetime:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from mobility.ipsec.ike.certificates import Credential, Distrusted, PrivateKey, PublicKey, Trust
+from mobility.ipsec.ike.fingerprint import Fingerprints
 from mobility.ipsec.ike.keying import shared_key_mic
 from mobility.ipsec.ike.numbers import AuthMethod, HashAlgorithm, Notification, Prf
 from mobility.ipsec.ike.payloads import AuthPayload, Identity, NotifyPayload
@@ -40,7 +41,7 @@ class SharedKey:
 
 Proof = SharedKey | Credential
 "How we show who we are."
-Belief = SharedKey | Trust
+Belief = SharedKey | Trust | Fingerprints
 "How the other end has to."
 
 

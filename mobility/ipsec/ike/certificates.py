@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from itertools import pairwise
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -69,10 +70,7 @@ class Trust:
         self._check_revocation(path, at)
         if not names(leaf, identity):
             raise Distrusted(f"the certificate is not of {identity}: it names {_all_names(leaf)}")
-        key = leaf.public_key()
-        if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
-            raise Distrusted(f"the certificate of {identity} has a key of a kind that is not used here")
-        return key
+        return signing_key(leaf, identity)
 
     def _check_revocation(self, path: list[x509.Certificate], at: datetime) -> None:
         for certificate, issuer in pairwise(path):
@@ -85,6 +83,22 @@ class Trust:
                         f"the certificate {certificate.subject.rfc4514_string()} was revoked on"
                         f" {found.revocation_date_utc:%Y-%m-%d}"
                     )
+
+
+def leaf_of(chain: Iterable[bytes]) -> x509.Certificate:
+    """The first certificate (DER), that of the other end itself. Raises `Distrusted`."""
+    return _parsed(chain)[0]
+
+
+def signing_key(certificate: x509.Certificate, identity: Identity) -> PublicKey:
+    """The public key of ``identity``. Raises `Distrusted`: of a kind that is not used here, or one that is broken."""
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise Distrusted(f"the certificate of {identity} has a key that cannot be read") from None
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        raise Distrusted(f"the certificate of {identity} has a key of a kind that is not used here")
+    return key
 
 
 def _is_authority(_policy: object, _certificate: object, constraints: x509.BasicConstraints) -> None:
