@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from ipaddress import IPv6Address, IPv6Network
@@ -12,7 +13,7 @@ from mobility.client import MobilityError, wait_ready
 from mobility.ipsec.algorithms import Algorithm
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.extensions.nemo import HOMES, INSIDE, OUTSIDE, ROUTERS
-from sip_test_env.mobility_nodes import Keyring, MobilityNodes
+from sip_test_env.mobility_nodes import Keyring, MobilityNodes, negotiated_with
 
 MODES = {"mr1": "implicit", "mr2": "explicit"}
 "One of each."
@@ -29,7 +30,7 @@ class MobileRouters:
         self.configurations: dict[str, Path] = {}
         self.processes: dict[str, subprocess.Popen[Any]] = {}
         for number, (name, prefix) in enumerate(ROUTERS.items(), 5):
-            self._write(name, HOMES[name], prefix, Keyring(algorithm), number << 12)
+            self._write(name, HOMES[name], prefix, algorithm, number << 12)
 
     def runtime(self, name: str) -> Path:
         """Directory with the sockets of a router."""
@@ -69,22 +70,11 @@ class MobileRouters:
 
     def esp_sa(self, path: Path) -> None:
         """Adds the keys of both to a table of Wireshark's."""
-        for configuration in self.configurations.values():
-            done = subprocess.run(
-                [sys.executable, "-m", "mobility", "esp-sa", "--config", str(configuration)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise EnvironmentFailure(f"mobility esp-sa failed: {done.stderr.strip()}")
-            with path.open("a") as table:
-                table.write(done.stdout)
+        for name, configuration in self.configurations.items():
+            self.nodes.add_keys(path, configuration, self.runtime(name))
 
-    def _write(self, name: str, home: IPv6Address, prefix: IPv6Network, ring: Keyring, spis: int) -> None:
+    def _write(self, name: str, home: IPv6Address, prefix: IPv6Network, algorithm: Algorithm, spis: int) -> None:
         plan, tunnel = self.network.plan, self.nodes.tunnel
-        kinds = {"signalling": spis + 1} if tunnel == "plain" else {"signalling": spis + 1, "tunnel": spis + 3}
-        keys = {kind: (ring.association(spi), ring.association(spi + 1)) for kind, spi in kinds.items()}
         folder = self.runtime(name)
         router = (
             f'[node]\nrole = "router"\nruntime = "{folder}"\nstate = "{folder / "state"}"\n\n'
@@ -97,9 +87,17 @@ class MobileRouters:
             f'[[home_agent.terminal]]\nname = "{name}"\nhome_address = "{home}"\ntunnel = "{tunnel}"\n'
             f'mobile_networks = ["{prefix}"]\n\n'
         )
-        for kind, (up, down) in keys.items():
-            router += ring.pair(kind, plan.home_agent, up, down)
-            agent += ring.pair(kind, home, down, up, name=f"{kind}-{name}")
+        if self.nodes.negotiate:
+            token = secrets.token_hex(32)
+            router += negotiated_with(plan.home_agent, token, algorithm)
+            agent += negotiated_with(home, token, algorithm)
+        else:
+            ring = Keyring(algorithm)
+            kinds = {"signalling": spis + 1} if tunnel == "plain" else {"signalling": spis + 1, "tunnel": spis + 3}
+            for kind, spi in kinds.items():
+                up, down = ring.association(spi), ring.association(spi + 1)
+                router += ring.pair(kind, plan.home_agent, up, down)
+                agent += ring.pair(kind, home, down, up, name=f"{kind}-{name}")
         self.configurations[name] = _file(folder / "router.toml", router)
         terminals = self.nodes.configurations["ha"].with_suffix(".d")
         _file(terminals / f"{name}.toml", agent)

@@ -63,6 +63,11 @@ class Keyring:
         )
 
 
+def negotiated_with(peer: object, token: str, algorithm: Algorithm) -> str:
+    """In place of associations: they are negotiated with a peer that has the same token."""
+    return f'[[ike]]\npeer = "{peer}"\ntoken = "{token}"\nalgorithm = "{algorithm.value}"\n\n'
+
+
 def write_configurations(
     network: TestNetwork, tunnel: str, algorithm: Algorithm, terminal: Terminal, *, negotiate: bool = False
 ) -> dict[str, Path]:
@@ -112,7 +117,7 @@ def write_configurations(
         ("mn", plan.home_agent, ((to_ha, to_mn), (up, down))),
     ):
         if negotiate:
-            texts[role] += f'[[ike]]\npeer = "{peer}"\ntoken = "{token}"\nalgorithm = "{algorithm.value}"\n'
+            texts[role] += negotiated_with(peer, token, algorithm)
         else:
             texts[role] += ring.pair("signalling", peer, *ours[0]) + ring.pair(protected, peer, *ours[1])
     paths = {}
@@ -216,22 +221,42 @@ class MobilityNodes:
 
         Where keys are negotiated, FILE.ikev2_decryption_table beside FILE.esp_sa is for what IKE says from now on.
         """
+        for table in (path, _of_ike(path)):
+            table.unlink(missing_ok=True)
         # The terminal has a share in every association.
-        text = self._mobility("esp-sa", "--config", str(self.configurations["mn"]))
-        path.unlink(missing_ok=True)
-        if self.negotiate:
-            beside = path.with_name(path.name.removesuffix(".esp_sa"))
-            self._mobility("ike", "keys", str(beside), "--runtime", str(self.runtime("mn")))
-        path.touch(mode=0o600)
-        with path.open("a") as table:
-            table.write(text)
+        self.add_keys(path, self.configurations["mn"], self.runtime("mn"))
 
-    @staticmethod
-    def _mobility(*words: str) -> str:
-        """What a command says. Raises `EnvironmentFailure`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "mobility", *words], capture_output=True, text=True, check=False, timeout=30
-        )
-        if done.returncode:
-            raise EnvironmentFailure(f"mobility {' '.join(words)} failed: {done.stderr.strip()}")
-        return done.stdout
+    def add_keys(self, path: Path, configuration: Path, runtime: Path) -> None:
+        """Adds to such a table what one more node knows, which runs. Raises `EnvironmentFailure`."""
+        _append(path, _mobility("esp-sa", "--config", str(configuration)))
+        if not self.negotiate:
+            return
+        own = runtime / "keys"
+        _mobility("ike", "keys", str(own), "--runtime", str(runtime))
+        for suffix, table in ((".esp_sa", path), (_OF_IKE, _of_ike(path))):
+            written = own.with_name(own.name + suffix)
+            _append(table, written.read_text())
+            written.unlink()
+
+
+_OF_IKE = ".ikev2_decryption_table"
+
+
+def _of_ike(table: Path) -> Path:
+    return table.with_name(table.name.removesuffix(".esp_sa") + _OF_IKE)
+
+
+def _append(table: Path, text: str) -> None:
+    table.touch(mode=0o600)
+    with table.open("a") as file:
+        file.write(text)
+
+
+def _mobility(*words: str) -> str:
+    """What a command says. Raises `EnvironmentFailure`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mobility", *words], capture_output=True, text=True, check=False, timeout=30
+    )
+    if done.returncode:
+        raise EnvironmentFailure(f"mobility {' '.join(words)} failed: {done.stderr.strip()}")
+    return done.stdout
