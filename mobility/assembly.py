@@ -47,6 +47,7 @@ from mobility.settings import (
     Signalling,
     When,
 )
+from mobility.state_files import keep
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.translating import TranslatingTerminal
 from mobility.translation.translation import Translation
@@ -166,13 +167,8 @@ def identifier_secret(directory: Path) -> bytes:
     """
     path = directory / "identifier-secret"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists() or path.stat().st_size != _SECRET_SIZE:
-            new = path.with_suffix(".new")
-            new.unlink(missing_ok=True)
-            new.touch(mode=0o600)
-            new.write_bytes(os.urandom(_SECRET_SIZE))
-            new.replace(path)
+            keep(path, os.urandom(_SECRET_SIZE))
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be kept: {error.strerror}; see `state` in [node]") from error

@@ -12,7 +12,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
-from mobility import config_homes, config_security, hierarchy_config, values
+from mobility import config_homes, config_keys, config_security, hierarchy_config, values
 from mobility.gateway import configuration as gateway_tables
 from mobility.gateway.settings import GatewayAccess, GatewaySettings
 from mobility.links import MOBILITY_PORT
@@ -26,12 +26,14 @@ from mobility.settings import Access as Access
 from mobility.settings import AnchorPointSettings as AnchorPointSettings
 from mobility.settings import Association as Association
 from mobility.settings import AssociationPair as AssociationPair
+from mobility.settings import CallKeys as CallKeys
 from mobility.settings import Configuration as Configuration
 from mobility.settings import CorrespondentSettings as CorrespondentSettings
 from mobility.settings import HomeAgentSettings as HomeAgentSettings
 from mobility.settings import HostOsSettings as HostOsSettings
 from mobility.settings import KeyExchange as KeyExchange
 from mobility.settings import KeyLife as KeyLife
+from mobility.settings import KeyUse as KeyUse
 from mobility.settings import LogFormat as LogFormat
 from mobility.settings import MetricsSettings as MetricsSettings
 from mobility.settings import MobileNodeSettings as MobileNodeSettings
@@ -105,7 +107,9 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     else:
         gateway = gateway_tables.gateway(top.table("gateway"), path)
         metrics = _metrics(top.table("metrics")) if "metrics" in top else None
+    call_keys: CallKeys | None = None
     if mobile_node is not None or correspondent is not None:
+        call_keys = config_keys.call_keys(top.table("application_keys", missing={}), mobile_node)
         host_os = _host_os(top.table("host_os", missing={}), mobile_node)
     if role is Role.MOBILE_NODE and mobile_node is not None and host_os is not None and "translation" in top:
         translation = _translation(top.table("translation"), mobile_node, host_os)
@@ -117,7 +121,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     log = logging.optional("format", values.one_of(LogFormat), LogFormat.TEXT)
     logging.end()
     pairs = tuple(config_security.association_pair(table, mobile_node) for table in top.tables("association"))
-    exchanges = [config_security.key_exchange(table, mobile_node) for table in top.tables("ike")]
+    exchanges = [config_keys.key_exchange(table, mobile_node) for table in top.tables("ike")]
     policies = tuple(config_security.policy(table, pairs) for table in top.tables("policy"))
     top.end()
     configuration = Configuration(
@@ -140,6 +144,7 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
         gateways,
         router,
         (*exchanges, *further_exchanges),
+        call_keys,
     )
     config_security.check_whole(configuration)
     return configuration
@@ -259,7 +264,7 @@ def _home_agent(
         terminals += [_served_terminal(row) for row in agent.tables("terminal")]
         agent.end()
         pairs += [config_security.association_pair(row, None) for row in top.tables("association")]
-        exchanges += [config_security.key_exchange(row, None) for row in top.tables("ike")]
+        exchanges += [config_keys.key_exchange(row, None) for row in top.tables("ike")]
         top.end()
     settings = HomeAgentSettings(
         address=table.required("address", values.address_with_prefix),

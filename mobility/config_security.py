@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from ipaddress import IPv6Address, IPv6Network
-from pathlib import Path
 
-from mobility import config_homes, values
+from mobility import config_homes, config_keys, values
 from mobility.ipsec.algorithms import Algorithm, KeyingError, Keys
-from mobility.ipsec.ike.authentication import SHORTEST_SECRET
 from mobility.ipsec.spd import Action
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.settings import (
-    MOBILE_USES,
     Association,
     AssociationPair,
     Configuration,
-    KeyExchange,
     KeyLife,
-    MapChoice,
     MobileNodeSettings,
     PolicyRow,
     RegionalTerminal,
@@ -26,9 +21,6 @@ from mobility.settings import (
     Use,
 )
 from mobility.values import ConfigurationError, Table
-
-SHORTEST_LIFETIME = 60
-"Seconds of negotiated keys: both ends do more than rekey."
 
 
 def association_pair(table: Table, mobile_node: MobileNodeSettings | None) -> AssociationPair:
@@ -92,48 +84,6 @@ def _association(table: Table, session_keys: bool) -> Association:
     return Association(spi, algorithm, keys)
 
 
-def key_exchange(table: Table, mobile_node: MobileNodeSettings | None) -> KeyExchange:
-    """A table ``[[ike]]``. Raises ConfigurationError."""
-    if mobile_node is None or mobile_node.home_agent is None:
-        peer = table.required("peer", values.address)
-    else:
-        peer = table.optional("peer", values.address, mobile_node.home_agent)
-    token = table.optional("token", values.key_material, None)
-    certificate = table.optional("certificate", values.path, None)
-    private_key = table.optional("private_key", values.path, None)
-    nothing: tuple[str, ...] = ()
-    authorities = tuple(map(Path, table.optional("authorities", values.texts, nothing)))
-    revocations = tuple(map(Path, table.optional("revocations", values.texts, nothing)))
-    algorithm = table.optional("algorithm", values.algorithm, Algorithm.AES_GCM_16)
-    lifetime = table.optional("lifetime", values.seconds, 3600)
-    table.end()
-    if algorithm.is_for_ah:
-        raise table.error("algorithm", f"{algorithm.value} is for AH; IKE makes keys of ESP here")
-    if lifetime < SHORTEST_LIFETIME:
-        raise table.error("lifetime", f"has to be {SHORTEST_LIFETIME} seconds at least")
-    certified = (certificate, private_key, *authorities)
-    if token is not None and any(each is not None for each in certified):
-        raise table.error("token", "does not go with certificates; leave one of the two out")
-    if token is None and (certificate is None or private_key is None or not authorities):
-        raise table.error(
-            "token",
-            "is missing: write what `mobility add-terminal` has made, or certificate, private_key and authorities",
-        )
-    if token is not None and len(token) < SHORTEST_SECRET:
-        raise table.error("token", f"has to have {2 * SHORTEST_SECRET} hexadecimal digits at least, chosen at random")
-    return KeyExchange(
-        peer,
-        token,
-        None if certificate is None else table.beside(certificate),
-        None if private_key is None else table.beside(private_key),
-        tuple(map(table.beside, authorities)),
-        tuple(map(table.beside, revocations)),
-        algorithm,
-        lifetime,
-        table.where,
-    )
-
-
 def policy(table: Table, pairs: tuple[AssociationPair, ...]) -> PolicyRow:
     """A table ``[[policy]]``, which may name one of ``pairs``. Raises ConfigurationError."""
     names = {pair.name for pair in pairs if pair.use is Use.APPLICATION}
@@ -162,7 +112,7 @@ def check_whole(configuration: Configuration) -> None:
 
     Raises ConfigurationError.
     """
-    _check_key_exchanges(configuration)
+    config_keys.check(configuration)
     needs: dict[tuple[Use, IPv6Address, IPv6Address | None], str] = {}
     may: set[tuple[Use, IPv6Address, IPv6Address | None]] = set()
     node, agent = configuration.mobile_node, configuration.home_agent
@@ -179,8 +129,7 @@ def check_whole(configuration: Configuration) -> None:
         needs |= dict.fromkeys(_needs(terminal.home_address, terminal.tunnel, terminal.signalling), file)
         if isinstance(terminal, ServedTerminal):
             may |= _may(terminal.home_address, terminal.tunnel)
-    negotiated = {each.peer for each in configuration.key_exchanges}
-    needs = {need: file for need, file in needs.items() if need[1] not in negotiated}
+    needs = {need: file for need, file in needs.items() if configuration.key_exchange(need[1]) is None}
     for (use, peer, home), file in needs.items():
         if configuration.pair(use, peer, home) is None:
             protocol = "AH" if use is Use.SIGNALLING_AH else "ESP"
@@ -207,31 +156,6 @@ def check_whole(configuration: Configuration) -> None:
             raise ConfigurationError(f"{key}.inbound.spi: {pair.inbound.spi:#x} is taken already")
         names.add(pair.name)
         spis.add(spi)
-
-
-def _check_key_exchanges(configuration: Configuration) -> None:
-    node, agent = configuration.mobile_node, configuration.home_agent
-    known: set[IPv6Address] = set()
-    for each in configuration.key_exchanges:
-        terminal = None
-        if agent is not None:
-            terminal = next((row for row in agent.terminals if row.home_address == each.peer), None)
-        if terminal is None and (node is None or node.home_agent != each.peer):
-            whose = "terminal with this home address" if agent is not None else "home agent with this address"
-            raise ConfigurationError(f"{each.where}.peer: there is no {whose} here: {each.peer}")
-        if each.peer in known:
-            raise ConfigurationError(f"{each.where}.peer: there is an [[ike]] with {each.peer} already")
-        known.add(each.peer)
-        signalling = terminal.signalling if terminal is not None else None if node is None else node.signalling
-        if signalling is not Signalling.ESP:
-            raise ConfigurationError(f'{each.where}: IKE makes keys for signalling = "{Signalling.ESP}" only')
-        if node is not None and (node.further or node.maps.choice is not MapChoice.OFF):
-            raise ConfigurationError(f"{each.where}: IKE goes with one home address and without mobility anchor points")
-        pair = next(
-            (row for row in configuration.associations if row.peer == each.peer and row.use in MOBILE_USES), None
-        )
-        if pair is not None:
-            raise ConfigurationError(f"{pair.where}: the keys with {each.peer} come from IKE ({each.where})")
 
 
 def _may(

@@ -93,6 +93,15 @@ MOBILE_USES = (Use.SIGNALLING, Use.SIGNALLING_AH, Use.TUNNEL, Use.HOME_TEST)
 "What is between a terminal and its home agent."
 
 
+class KeyUse(StrEnum):
+    """What keys are negotiated for."""
+
+    MOBILE = "mobile"
+    "Between terminal and home agent."
+    APPLICATION = "application"
+    "With a correspondent."
+
+
 class KeyLife(StrEnum):
     """How long keys are used."""
 
@@ -129,10 +138,10 @@ class AssociationPair:
 
 @dataclass(frozen=True, slots=True)
 class KeyExchange:
-    """A table ``[[ike]]``: the associations with a home agent, or with a terminal, get their keys from IKE."""
+    """A table ``[[ike]]``: the associations with a peer get their keys from IKE."""
 
     peer: IPv6Address
-    "The home agent, or the home address of a terminal."
+    "The home agent, or the home address of a terminal; of the application: a correspondent."
     token: bytes | None = field(repr=False)
     "The secret of both ends; None: they have certificates."
     certificate: Path | None
@@ -142,8 +151,19 @@ class KeyExchange:
     algorithm: Algorithm
     lifetime: int
     "Seconds."
+    use: KeyUse = KeyUse.MOBILE
     where: str = field(default="", compare=False)
     "File and key, for messages."
+
+
+@dataclass(frozen=True, slots=True)
+class CallKeys:
+    """The keys that are negotiated for calls of phones (``[application_keys]``)."""
+
+    algorithm: Algorithm
+    "Of ESP."
+    lifetime: int
+    "Seconds."
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +447,8 @@ class Configuration:
     "Of a mobile router, which is a mobile node as well."
     key_exchanges: tuple[KeyExchange, ...] = ()
     "In place of associations."
+    call_keys: CallKeys | None = None
+    "None: phones get none from this node."
     _pairs: dict[tuple[Use, IPv6Address, IPv6Address | None], AssociationPair] = field(
         init=False, repr=False, compare=False
     )
@@ -436,7 +458,9 @@ class Configuration:
         # The first of a kind counts; a home agent looks up thousands.
         pairs = {(pair.use, pair.peer, pair.home): pair for pair in reversed(self.associations)}
         object.__setattr__(self, "_pairs", pairs)
-        object.__setattr__(self, "_key_exchanges", {each.peer: each for each in self.key_exchanges})
+        object.__setattr__(
+            self, "_key_exchanges", {each.peer: each for each in self.key_exchanges if each.use is KeyUse.MOBILE}
+        )
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -459,7 +483,7 @@ class Configuration:
         return None if self.correspondent is None else self.correspondent.address.ip
 
     def key_exchange(self, peer: IPv6Address) -> KeyExchange | None:
-        """How the associations with a peer get their keys; None: they are in the configuration."""
+        """How the associations with a home agent or a terminal get their keys; None: they are in the configuration."""
         return self._key_exchanges.get(peer)
 
     def pair(self, use: Use, peer: IPv6Address, home: IPv6Address | None = None) -> AssociationPair | None:

@@ -358,7 +358,7 @@ MISTAKES = {
     "unknown protocol": (MN + PAIRS + '[[policy]]\naction = "bypass"\nprotocol = "sctp"', "policy[0].protocol: 'sctp'"),
     "unknown table": (
         MN + PAIRS + "[mobil_node]\n",
-        "mobil_node: is not known here; there are association, gateway, host_os",
+        "mobil_node: is not known here; there are application_keys, association, gateway, host_os",
     ),
     "terminal twice": (
         HA + '[[home_agent.terminal]]\nhome_address = "2001:db8:1::100"\n',

@@ -1,0 +1,134 @@
+"""What a configuration says of keys that are negotiated: ``[[ike]]`` and ``[application_keys]``."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+from pathlib import Path
+
+from mobility import values
+from mobility.ipsec.algorithms import Algorithm
+from mobility.ipsec.ike.authentication import SHORTEST_SECRET
+from mobility.settings import (
+    MOBILE_USES,
+    CallKeys,
+    Configuration,
+    KeyExchange,
+    KeyUse,
+    MapChoice,
+    MobileNodeSettings,
+    Signalling,
+    Use,
+)
+from mobility.values import ConfigurationError, Table
+
+SHORTEST_LIFETIME = 60
+"Seconds of negotiated keys: both ends do more than rekey."
+ONE_HOME = "goes with one home address, and a home agent that is named"
+
+
+def key_exchange(table: Table, mobile_node: MobileNodeSettings | None) -> KeyExchange:
+    """A table ``[[ike]]``. Raises ConfigurationError."""
+    use = table.optional("use", values.one_of(KeyUse), KeyUse.MOBILE)
+    if use is KeyUse.APPLICATION or mobile_node is None or mobile_node.home_agent is None:
+        peer = table.required("peer", values.address)
+    else:
+        peer = table.optional("peer", values.address, mobile_node.home_agent)
+    token = table.optional("token", values.key_material, None)
+    certificate = table.optional("certificate", values.path, None)
+    private_key = table.optional("private_key", values.path, None)
+    nothing: tuple[str, ...] = ()
+    authorities = tuple(map(Path, table.optional("authorities", values.texts, nothing)))
+    revocations = tuple(map(Path, table.optional("revocations", values.texts, nothing)))
+    algorithm, lifetime = _algorithm_and_lifetime(table)
+    table.end()
+    certified = (certificate, private_key, *authorities)
+    if token is not None and any(each is not None for each in certified):
+        raise table.error("token", "does not go with certificates; leave one of the two out")
+    if token is None and (certificate is None or private_key is None or not authorities):
+        made = "`openssl rand -hex 32` makes" if use is KeyUse.APPLICATION else "`mobility add-terminal` has made"
+        raise table.error("token", f"is missing: write what {made}, or certificate, private_key and authorities")
+    if token is not None and len(token) < SHORTEST_SECRET:
+        raise table.error("token", f"has to have {2 * SHORTEST_SECRET} hexadecimal digits at least, chosen at random")
+    return KeyExchange(
+        peer,
+        token,
+        None if certificate is None else table.beside(certificate),
+        None if private_key is None else table.beside(private_key),
+        tuple(map(table.beside, authorities)),
+        tuple(map(table.beside, revocations)),
+        algorithm,
+        lifetime,
+        use,
+        table.where,
+    )
+
+
+def call_keys(table: Table, mobile_node: MobileNodeSettings | None) -> CallKeys | None:
+    """The table ``[application_keys]``; None: phones get no keys from this node. Raises ConfigurationError."""
+    possible = mobile_node is None or _one_home(mobile_node)
+    calls = table.optional("calls", values.truth, possible)
+    keys = CallKeys(*_algorithm_and_lifetime(table))
+    table.end()
+    if calls and not possible:
+        raise table.error("calls", ONE_HOME)
+    return keys if calls else None
+
+
+def _algorithm_and_lifetime(table: Table) -> tuple[Algorithm, int]:
+    algorithm = table.optional("algorithm", values.algorithm, Algorithm.AES_GCM_16)
+    lifetime = table.optional("lifetime", values.seconds, 3600)
+    if algorithm.is_for_ah:
+        raise table.error("algorithm", f"{algorithm.value} is for AH; IKE makes keys of ESP here")
+    if lifetime < SHORTEST_LIFETIME:
+        raise table.error("lifetime", f"has to be {SHORTEST_LIFETIME} seconds at least")
+    return algorithm, lifetime
+
+
+def _one_home(settings: MobileNodeSettings) -> bool:
+    return settings.home_agent is not None and not settings.further
+
+
+def check(configuration: Configuration) -> None:
+    """Whether what is negotiated suits the rest, once all tables are known. Raises ConfigurationError."""
+    known: set[tuple[KeyUse, IPv6Address]] = set()
+    for each in configuration.key_exchanges:
+        if (each.use, each.peer) in known:
+            raise ConfigurationError(f"{each.where}.peer: there is an [[ike]] with {each.peer} already")
+        known.add((each.use, each.peer))
+        if each.use is KeyUse.APPLICATION:
+            _check_application(configuration, each)
+            uses: tuple[Use, ...] = (Use.APPLICATION,)
+        else:
+            _check_mobile(configuration, each)
+            uses = MOBILE_USES
+        pair = next((row for row in configuration.associations if row.peer == each.peer and row.use in uses), None)
+        if pair is not None:
+            raise ConfigurationError(f"{pair.where}: the keys with {each.peer} come from IKE ({each.where})")
+
+
+def _check_mobile(configuration: Configuration, exchange: KeyExchange) -> None:
+    node, agent = configuration.mobile_node, configuration.home_agent
+    terminal = None
+    if agent is not None:
+        terminal = next((row for row in agent.terminals if row.home_address == exchange.peer), None)
+    if terminal is None and (node is None or node.home_agent != exchange.peer):
+        whose = "terminal with this home address" if agent is not None else "home agent with this address"
+        other = "" if configuration.host_os is None else f'; with a correspondent: use = "{KeyUse.APPLICATION}"'
+        raise ConfigurationError(f"{exchange.where}.peer: there is no {whose} here: {exchange.peer}{other}")
+    signalling = terminal.signalling if terminal is not None else None if node is None else node.signalling
+    if signalling is not Signalling.ESP:
+        raise ConfigurationError(f'{exchange.where}: IKE makes keys for signalling = "{Signalling.ESP}" only')
+    if node is not None and (node.further or node.maps.choice is not MapChoice.OFF):
+        raise ConfigurationError(f"{exchange.where}: IKE goes with one home address and without mobility anchor points")
+
+
+def _check_application(configuration: Configuration, exchange: KeyExchange) -> None:
+    node = configuration.mobile_node
+    if configuration.host_os is None:
+        raise ConfigurationError(f"{exchange.where}.use: a node of role {configuration.role} has no applications")
+    if node is not None and not _one_home(node):
+        raise ConfigurationError(f'{exchange.where}: use = "{KeyUse.APPLICATION}" {ONE_HOME}')
+    if exchange.peer == configuration.host_address:
+        raise ConfigurationError(f"{exchange.where}.peer: {exchange.peer} is this node itself")
+    if node is not None and exchange.peer == node.home_agent:
+        raise ConfigurationError(f'{exchange.where}.peer: is the home agent, which has use = "{KeyUse.MOBILE}"')
