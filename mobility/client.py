@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import array
-import asyncio
 import json
 import os
 import socket
@@ -23,6 +22,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
+
+from mobility.connection import Connection
 
 LARGEST_MESSAGE = 1 << 16
 MOST_DESCRIPTORS = 8
@@ -154,10 +155,8 @@ class HostClient:
         if answer.get("ok") is True:
             return answer
         number = answer.get("errno")
-        why = str(answer.get("error", "no reason given"))
-        if isinstance(number, int):
-            raise HostError(number, why)
-        raise CommandRefused(why)
+        refused = _refused(answer)
+        raise HostError(number, str(refused)) if isinstance(number, int) else refused
 
 
 class ControlClient:
@@ -169,12 +168,10 @@ class ControlClient:
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0) -> None:
         self._path = Path(path)
         self._timeout = timeout
-        self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._waiting: dict[int, asyncio.Future[object]] = {}
-        self._events: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()
+        self._connection = Connection(
+            path, longest=LONGEST_LINE, gone=lambda: _not_running(self._path), refused=_refused
+        )
         self._topics: frozenset[str] = frozenset()
-        self._number = 0
 
     async def __aenter__(self) -> ControlClient:
         await self.connect()
@@ -186,27 +183,15 @@ class ControlClient:
     async def connect(self) -> None:
         """Raises NotRunning, MobilityError."""
         try:
-            reader, self._writer = await asyncio.open_unix_connection(self._path, limit=LONGEST_LINE)
+            await self._connection.open()
         except (FileNotFoundError, ConnectionError) as error:
             raise _not_running(self._path) from error
         except OSError as error:
             raise MobilityError(f"cannot talk to the mobility process at {self._path}: {error.strerror}") from error
-        self._reading = asyncio.create_task(self._read(reader))
 
     async def close(self) -> None:
         """Ends the connection; `events` ends too. A second call does nothing."""
-        reading, self._reading = self._reading, None
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()  # before anything is awaited: whoever closes may be cancelled
-        if reading is not None:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        if writer is not None:
-            try:
-                await writer.wait_closed()
-            except OSError:
-                pass  # the other side was faster
+        await self._connection.close()
 
     async def status(self) -> dict[str, object]:
         """All tables and counters of the node. Raises MobilityError."""
@@ -247,53 +232,15 @@ class ControlClient:
         """
         if not self._topics:
             await self.subscribe()
-        while (event := await self._events.get()) is not None:
+        async for event in self._connection.events():
             yield event
-        self._events.put_nowait(None)  # for the next caller: the connection has ended
 
     async def request(self, operation: str, **arguments: object) -> object:
         """One request; returns its result. Raises CommandRefused, NotRunning, MobilityError."""
-        if self._writer is None or self._reading is None or self._reading.done():
-            raise _not_running(self._path)
-        self._number += 1
-        number = self._number
-        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
         try:
-            self._writer.write(json.dumps({**arguments, "id": number, "op": operation}).encode() + b"\n")
-            await self._writer.drain()
-            return await asyncio.wait_for(answer, self._timeout)
+            return await self._connection.request(operation, arguments, self._timeout)
         except TimeoutError as error:
             raise MobilityError(f"the mobility process at {self._path} does not answer") from error
-        except ConnectionError as error:
-            raise _not_running(self._path) from error
-        finally:
-            self._waiting.pop(number, None)
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        try:
-            while line := await reader.readline():
-                self._take(_decode(line, self._path))
-        except (OSError, ValueError, ProtocolError):
-            pass  # a broken connection and one that speaks nonsense end the same way: as no connection
-        finally:
-            for answer in self._waiting.values():
-                if not answer.done():
-                    answer.set_exception(_not_running(self._path))
-            self._events.put_nowait(None)
-
-    def _take(self, message: dict[str, object]) -> None:
-        if "event" in message:
-            self._events.put_nowait(message)
-            return
-        number = message.get("id")
-        answer = self._waiting.get(number) if isinstance(number, int) else None
-        if answer is None or answer.done():
-            return
-        if message.get("ok") is True:
-            answer.set_result(message.get("result"))
-        else:
-            answer.set_exception(CommandRefused(str(message.get("error", "no reason given"))))
 
 
 def wait_ready(runtime: str | os.PathLike[str], *, timeout: float = 10.0) -> None:
@@ -325,6 +272,10 @@ def _not_running(path: Path) -> NotRunning:
         f"no mobility process serves {path}: start one with `mobility mn --config FILE` (its runtime directory is"
         f" `runtime` in that file), or look into its log"
     )
+
+
+def _refused(answer: Mapping[str, object]) -> CommandRefused:
+    return CommandRefused(str(answer.get("error", "no reason given")))
 
 
 def _decode(data: bytes, path: Path) -> dict[str, object]:

@@ -178,7 +178,7 @@ def test_events_reach_subscribers_only(server: Server) -> None:
             seen.append((await anext(stream))["number"])
             await control.status()  # requests go on beside the stream
             seen.append((await anext(stream))["number"])
-            assert idle._events.empty()
+            assert idle._connection._events.empty()
             server.loop.stop()
             server.wake.send(b"!")
             server.thread.join()
