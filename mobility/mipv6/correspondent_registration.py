@@ -15,6 +15,7 @@ from enum import Enum, auto
 from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
+from mobility.mipv6.address_tests import AddressTests
 from mobility.mipv6.again_direct import heard_in, heard_option
 from mobility.mipv6.registration import RoundTrip, SequenceNumbers, status_name
 from mobility.mipv6.return_routability import (
@@ -39,10 +40,6 @@ REFRESH_AT = 0.8
 "Fraction of the lifetime after which a binding that is in use is renewed."
 HOME_TEST_RETRY = 10.0
 "Seconds until a home test of a binding that holds is asked for again."
-HOME_TOKEN_RENEWED_AFTER = 160.0
-"Seconds; a good home token makes a handover cost one round trip less."
-FRESH = 5.0
-"Seconds that a token must be good for when it is used."
 FIRST_HOLD, LONGEST_HOLD = 10.0, 600.0
 "Seconds until the next attempt after one that failed; doubled each time."
 REFUSED_HOLD = 600.0
@@ -107,13 +104,8 @@ class CorrespondentRegistration:
         self._believed_until = 0.0
         "Until then the correspondent may have a binding, of this place or an earlier one."
         self._refresh_at = 0.0
-        self._home = home_address
-        self._random = random
+        self._tests = AddressTests(home_address, correspondent, random)
         self._heard = heard
-        self._home_token: KeygenToken | None = None
-        self._care_of_token: KeygenToken | None = None
-        self._home_cookie: tuple[bytes, float] | None = None
-        self._care_of_cookie: tuple[bytes, IPv6Address, float] | None = None
         self._numbers = SequenceNumbers(int.from_bytes(random(2)))
         self._sent: dict[int, _Sent] = {}
         self._updates: deque[float] = deque(maxlen=MAX_UPDATE_RATE)
@@ -137,12 +129,11 @@ class CorrespondentRegistration:
 
     def expects(self, cookie: bytes) -> bool:
         """Whether a test with this cookie is under way."""
-        asked = (self._home_cookie, self._care_of_cookie)
-        return self.stage is Stage.TESTING and any(each is not None and each[0] == cookie for each in asked)
+        return self.stage is Stage.TESTING and self._tests.expects(cookie)
 
     def needs_home(self, now: float) -> bool:
         """Whether a home test has to come first, which needs the tunnel."""
-        return not self._usable(self._home_token, now)
+        return self._tests.home_token(now) is None
 
     @property
     def bound(self) -> bool:
@@ -169,15 +160,15 @@ class CorrespondentRegistration:
         was_bound = self.bound_until is not None
         outputs: list[Output] = self._ended("moved") if was_bound else []
         self.care_of = care_of
-        self._care_of_cookie = None
+        self._tests.moved()
         self._lost = self._lost or (lost and was_bound)
         self._sent.clear()
         self.stage, self.timer, self.told_end = Stage.REST, None, False
         if self._held_by_place:
             self.hold_until, self._hold = 0.0, FIRST_HOLD
         elsewhere = self._lost and now < self._believed_until
-        if elsewhere and care_of is not None and self._usable(self._home_token, now):
-            outputs += self._say_ended(Way.WITH_HOME_ADDRESS, now)
+        if elsewhere and care_of is not None and (token := self._tests.home_token(now)) is not None:
+            outputs += self._say_ended(token, Way.WITH_HOME_ADDRESS, now)
         return outputs
 
     def end(self, why: str, now: float) -> list[Output]:
@@ -198,7 +189,7 @@ class CorrespondentRegistration:
         """Ask for a care-of test, only to see whether anything comes through."""
         if self.care_of is None or self.stage is not Stage.REST:
             return []
-        return [self._care_of_init(now)]
+        return [self._tests.care_of_init(self.care_of, now)]
 
     def refresh(self, now: float) -> list[Output]:
         """Renew the binding now; the correspondent asked for it."""
@@ -210,22 +201,14 @@ class CorrespondentRegistration:
 
     def home_test(self, message: mh.HomeTest, now: float) -> list[Output]:
         """Came through the tunnel (section 11.6.2). Raises `Discard`."""
-        if self._home_cookie is None or message.cookie != self._home_cookie[0]:
-            raise Discard(Reason.COOKIE_WRONG, f"home test of {self.correspondent}")
-        self._home_cookie = None
-        self._home_token = KeygenToken(message.nonce_index, message.token, now, self._home.packed)
+        self._tests.home_test(message, now)
         if self.stage is Stage.ENDING:
             return self._send_end(now)
         return self._tested(now)
 
     def care_of_test(self, message: mh.CareOfTest, to: bytes, now: float) -> list[Output]:
         """Came to the care-of address ``to`` (section 11.6.2). Raises `Discard`."""
-        asked = self._care_of_cookie
-        if asked is None or message.cookie != asked[0] or to != asked[1].packed:
-            raise Discard(Reason.COOKIE_WRONG, f"care-of test of {self.correspondent}")
-        self._care_of_cookie = None
-        self._care_of_token = KeygenToken(message.nonce_index, message.token, now, to)
-        self.round_trip.measured(now - asked[2])
+        self.round_trip.measured(self._tests.care_of_test(message, to, now))
         return self._tested(now)
 
     def acknowledged(self, message: mh.BindingAcknowledgement, header: bytes, now: float) -> list[Output]:
@@ -334,11 +317,11 @@ class CorrespondentRegistration:
 
     def _answers_directly(self, now: float) -> bool:
         """Whether there is a binding, not in doubt, and only the home test was not answered."""
-        return self.bound_until is not None and not self.suspended and self._fits_place(now)
+        return self.bound_until is not None and not self.suspended and self._care_of_token(now) is not None
 
     def _rest(self, now: float) -> None:
         """Bound, and nothing is under way: wait until the binding or the home token has to be renewed."""
-        self.timer = max(min(self._refresh_at, self._home_token_due(now)), now)
+        self.timer = max(min(self._refresh_at, self._tests.home_due(now)), now)
 
     def _renew(self, in_use: bool, now: float) -> list[Output]:
         if not in_use:
@@ -346,11 +329,11 @@ class CorrespondentRegistration:
             return []
         if now >= self._refresh_at:
             return self._again(now)
-        if self._home_token_due(now) > now:
+        if self._tests.home_due(now) > now:
             self._rest(now)
             return []
         self.timer = min(self._refresh_at, now + HOME_TEST_RETRY)
-        return [self._home_init(now)]
+        return [self._tests.home_init()]
 
     # ------------------------------------------------------------ tests
 
@@ -371,43 +354,27 @@ class CorrespondentRegistration:
         self.timer = now + self._timeout()
         self._transmissions += 1
         outputs: list[Output] = []
-        if not self._usable(self._home_token, now):
-            outputs.append(self._home_init(now))
-        if not self._fits_place(now):
-            outputs.append(self._care_of_init(now))
+        if self._tests.home_token(now) is None:
+            outputs.append(self._tests.home_init())
+        if self._care_of_token(now) is None:
+            outputs.append(self._tests.care_of_init(self.care_of, now))
         return outputs
 
-    def _home_init(self, now: float) -> Say:
-        self._home_cookie = self._random(8), now
-        return Say(mh.HomeTestInit(self._home_cookie[0]), Way.HOME)
-
-    def _care_of_init(self, now: float) -> Say:
-        care_of = self._present()
-        self._care_of_cookie = self._random(8), care_of, now
-        return Say(mh.CareOfTestInit(self._care_of_cookie[0]), Way.DIRECT)
-
     def _tested(self, now: float) -> list[Output]:
-        if self.stage is not Stage.TESTING or not self._usable(self._home_token, now) or not self._fits_place(now):
+        if self.stage is not Stage.TESTING or self._tests.home_token(now) is None or self._care_of_token(now) is None:
             return []
         self.stage = Stage.UPDATING
         self._transmissions = 0
         return self._send_update(now)
 
-    def _usable(self, token: KeygenToken | None, now: float) -> bool:
-        return token is not None and token.usable(now, FRESH)
-
-    def _fits_place(self, now: float) -> bool:
-        token = self._care_of_token
-        return self._usable(token, now) and token is not None and token.address == self._present().packed
-
-    def _home_token_due(self, now: float) -> float:
-        return now if self._home_token is None else self._home_token.received + HOME_TOKEN_RENEWED_AFTER
+    def _care_of_token(self, now: float) -> KeygenToken | None:
+        return self._tests.care_of_token(self.care_of, now)
 
     # ------------------------------------------------------------ updates
 
     def _send_update(self, now: float) -> list[Output]:
-        home, care_of = self._home_token, self._care_of_token
-        if home is None or care_of is None or not self._fits_place(now) or not self._usable(home, now):
+        home, care_of = self._tests.home_token(now), self._care_of_token(now)
+        if home is None or care_of is None:
             return self._test(now)
         wait = self._until_rate_allows(now)
         if wait > now:
@@ -429,13 +396,11 @@ class CorrespondentRegistration:
             return []
         self.timer = now + self._timeout()
         self._transmissions += 1
-        if not self._usable(self._home_token, now):
-            return [self._home_init(now)]
-        return self._say_ended(Way.HOME, now)
+        token = self._tests.home_token(now)
+        return [self._tests.home_init()] if token is None else self._say_ended(token, Way.HOME, now)
 
-    def _say_ended(self, way: Way, now: float) -> list[Output]:
-        token = self._home_token
-        if token is None or self._until_rate_allows(now) > now:
+    def _say_ended(self, token: KeygenToken, way: Way, now: float) -> list[Output]:
+        if self._until_rate_allows(now) > now:
             return []
         key = binding_key(token.token)
         return [Say(self._update(0, mh.NonceIndices(token.index, 0), key, token.address, now), way)]
@@ -474,9 +439,9 @@ class CorrespondentRegistration:
     def _retest(self, status: int, now: float) -> list[Output]:
         """The correspondent does not know the nonces any more: tests anew."""
         if status != mh.Status.EXPIRED_CARE_OF_NONCE_INDEX:
-            self._home_token = None
+            self._tests.home = None
         if status != mh.Status.EXPIRED_HOME_NONCE_INDEX:
-            self._care_of_token = None
+            self._tests.care_of = None
         if self._too_often():
             return self._fail("knows no nonce for long", now, None)
         match self.stage:
@@ -484,8 +449,8 @@ class CorrespondentRegistration:
                 return self._test(now)
             case Stage.ENDING:
                 return self._send_end(now)
-            case Stage.TESTING if self._home_token is None:
-                return [self._home_init(now)]
+            case Stage.TESTING if self._tests.home is None:
+                return [self._tests.home_init()]
             case _:
                 return []
 
@@ -525,11 +490,6 @@ class CorrespondentRegistration:
             first = min(max(2 * smoothed + 4 * self.round_trip.variation, SHORTEST_TIMEOUT), FIRST_TIMEOUT)
         return first * 2.0**self._transmissions
 
-    def _present(self) -> IPv6Address:
-        if self.care_of is None:
-            raise RuntimeError("no care-of address: call moved() before anything is tested or updated")
-        return self.care_of
-
     @property
     def _peer(self) -> bytes:
         return self.correspondent.packed
@@ -542,8 +502,8 @@ class CorrespondentRegistration:
             "stage": self.stage.name.lower(),
             "remaining": None if self.bound_until is None else round(max(self.bound_until - now, 0.0), 3),
             "sequence": self._numbers.last,
-            "home_token": _age(self._home_token, now),
-            "care_of_token": _age(self._care_of_token, now),
+            "home_token": _age(self._tests.home, now),
+            "care_of_token": _age(self._tests.care_of, now),
             "round_trip": None if self.round_trip.smoothed is None else round(self.round_trip.smoothed, 4),
             "held_for": round(max(self.hold_until - now, 0.0), 3),
             "held_because": self.hold_reason if self.hold_until > now else "",

@@ -10,7 +10,6 @@ terminal's own; never through UDP.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from mobility.discards import Discard, Reason
@@ -20,11 +19,13 @@ from mobility.mipv6.again_direct import SentDirectly
 from mobility.mipv6.binding_update_list import ListEntry
 from mobility.mipv6.correspondent_node import routable
 from mobility.mipv6.correspondent_registration import CorrespondentRegistration, Stage
-from mobility.mipv6.liveness import Liveness, Verdict
+from mobility.mipv6.direct_peer import UNDECIDED as UNDECIDED
+from mobility.mipv6.direct_peer import DirectPeer
+from mobility.mipv6.direct_peer import Route as Route
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.return_routability import MAX_RR_BINDING_LIFETIME
 from mobility.mipv6.route_events import Granted, NotHeard, RouteEnded, RouteOptimized, RouteRefused, Say, Way
-from mobility.mipv6.route_rules import RoutePolicy as RoutePolicy
+from mobility.mipv6.route_rules import RouteChoice, RoutePolicy
 from mobility.mipv6.route_rules import RouteRules as RouteRules
 from mobility.mipv6.signalling import UNPROTECTED, from_terminal, message_of
 from mobility.outputs import Discarded, Output
@@ -35,54 +36,14 @@ from mobility.scenario.translation import TRANSLATING
 from mobility.wire import icmp6, ip6, mh
 from mobility.wire.errors import WireError
 
-ENOUGH = 4
-"Packets to a correspondent within `LATELY` that make it worth six messages; a question of DNS does not."
-LATELY = 4.0
-"Seconds."
 LIMIT = 256
 "Correspondents with a registration; the one that was idle for longest makes room."
-NOTICED_LIMIT = 1024
-"Destinations whose packets are counted, and destinations with a way that is known."
-CONFIRMED_EVERY = 2.0
-"Seconds after which a correspondent that packets are sent to is asked whether anything arrives, whatever it sends."
+WAYS_LIMIT = 1024
+"Destinations with a way that is known."
 REQUEST_INTERVAL = 10.0
 "Seconds between binding refresh requests of one correspondent that are followed: they are not authenticated."
 WHERE = "route-optimization"
 _ACCEPTED = mh.BindingAcknowledgement(mh.Status.ACCEPTED, 0, 4)
-
-
-class Route:
-    """All that a packet needs to go directly while nothing changes, and what came and went."""
-
-    __slots__ = ("care_of", "correspondent", "heard", "sent")
-
-    def __init__(self, correspondent: bytes, care_of: bytes) -> None:
-        self.correspondent = correspondent
-        self.care_of = care_of
-        self.sent = 0
-        self.heard = 0
-
-
-UNDECIDED = Route(b"", b"")
-"Stands for the way to a destination that nothing is known of."
-
-
-@dataclass(slots=True)
-class _Peer:
-    """One correspondent that packets go to directly, or shall."""
-
-    registration: CorrespondentRegistration
-    hearing: Liveness = field(default_factory=Liveness)
-    "Whether anything comes directly."
-    reaching: Liveness = field(default_factory=lambda: Liveness(CONFIRMED_EVERY))
-    "Whether anything arrives there: only answers count, for what comes does not show it."
-    route: Route | None = None
-    heard: int = -1
-    "Packets that had come by the route at the last answer: when none came since, silence is nothing new."
-    used: int = 0
-    "Packets of routes up to the last look at whether it is in use."
-    wanted: bool = True
-    "To be begun anew at the next place."
 
 
 class RouteOptimization:
@@ -118,10 +79,8 @@ class RouteOptimization:
         self._send_again = send_again
         self._heard = heard
         self._random = random
-        self._peers: dict[bytes, _Peer] = {}
-        self._asked: set[bytes] = set()
-        self._dismissed: set[bytes] = set()
-        self._noticed: dict[bytes, tuple[int, float]] = {}
+        self._peers: dict[bytes, DirectPeer] = {}
+        self._choice = RouteChoice(rules, (self._agent, self._home))
         self._begins = TokenBucket(2.0, 16.0)
         self._errors = TokenBucket()
         self._place: Attachment | None = None
@@ -136,15 +95,8 @@ class RouteOptimization:
 
     def ask(self, correspondent: IPv6Address, now: float) -> list[Output]:
         """The user wants packets to go directly. Raises `ValueError`: the rules forbid it, or it makes no sense."""
+        self._choice.ask(correspondent)
         address = correspondent.packed
-        if self.rules.of(correspondent) is RoutePolicy.NEVER:
-            raise ValueError(f"route optimization with {correspondent} is configured as never; change [mobile_node]")
-        if not routable(address) or address in (self._agent, self._home):
-            raise ValueError(f"{correspondent} is no correspondent; name the address of a host that you talk to")
-        if len(self._asked) >= LIMIT:
-            raise ValueError(f"{LIMIT} correspondents are optimized on demand; give one back with tunnel ADDRESS")
-        self._asked.add(address)
-        self._dismissed.discard(address)
         self.ways.pop(address, None)
         peer = self._peers.get(address)
         if peer is not None:
@@ -153,42 +105,24 @@ class RouteOptimization:
 
     def dismiss(self, correspondent: IPv6Address, now: float) -> list[Output]:
         """The user wants packets to go through the tunnel, until `ask`. Raises `ValueError`: too many of them."""
-        address = correspondent.packed
-        if len(self._dismissed) >= LIMIT:
-            raise ValueError(f"{LIMIT} correspondents are kept in the tunnel; give one back with optimize ADDRESS")
-        self._asked.discard(address)
-        self._dismissed.add(address)
-        peer = self._peers.get(address)
+        self._choice.dismiss(correspondent)
+        peer = self._peers.get(correspondent.packed)
         if peer is None:
             return []
         return self._stop(peer, "the user wants the tunnel", now)
 
     def noticed(self, destination: bytes, now: float) -> list[Output]:
         """A packet goes through the tunnel to a destination that is not in `ways`: worth a direct way?"""
-        if not self._may_ever(destination):
+        if not self._choice.may(destination):
             self._decided(destination)
             return []
-        count, since = self._noticed.get(destination, (0, now))
-        if now - since > LATELY:
-            count, since = 0, now
-        count += 1
-        if count < ENOUGH and destination not in self._asked:
-            if len(self._noticed) >= NOTICED_LIMIT:
-                self._noticed.clear()
-            self._noticed[destination] = count, since
+        if not self._choice.worth(destination, now):
             return []
-        self._noticed.pop(destination, None)
         self._decided(destination)
         return self._begin(destination, now)
 
-    def _may_ever(self, destination: bytes) -> bool:
-        if destination in (self._agent, self._home) or destination in self._dismissed or not routable(destination):
-            return False
-        policy = self.rules.of(IPv6Address(destination))
-        return policy is RoutePolicy.ALWAYS or (policy is RoutePolicy.ASKED and destination in self._asked)
-
     def _decided(self, destination: bytes) -> None:
-        if len(self.ways) >= NOTICED_LIMIT:
+        if len(self.ways) >= WAYS_LIMIT:
             for to in [to for to, route in self.ways.items() if route is None]:
                 del self.ways[to]
         self.ways[destination] = None
@@ -211,14 +145,14 @@ class RouteOptimization:
         registration.care_of = None if self._place is None else self._place.address
         return self._carry_out(peer, registration.begin(self._longest(now), now), now)
 
-    def _new_peer(self, destination: bytes) -> _Peer:
+    def _new_peer(self, destination: bytes) -> DirectPeer:
         if len(self._peers) >= LIMIT:
             self._forget(next((at for at, peer in self._peers.items() if peer.route is None), next(iter(self._peers))))
         correspondent = IPv6Address(destination)
         registration = CorrespondentRegistration(
             self._home_address, correspondent, self._random, lambda: self._heard(destination)
         )
-        peer = self._peers[destination] = _Peer(registration)
+        peer = self._peers[destination] = DirectPeer(registration)
         return peer
 
     def _forget(self, destination: bytes) -> None:
@@ -322,7 +256,7 @@ class RouteOptimization:
             return []
         return self._again(peer, now)
 
-    def _again(self, peer: _Peer, now: float) -> list[Output]:
+    def _again(self, peer: DirectPeer, now: float) -> list[Output]:
         """The doubt about a binding is over: it is there."""
         registration = peer.registration
         if registration.care_of is None or registration.bound_until is None:
@@ -332,15 +266,8 @@ class RouteOptimization:
         self._use(peer, registration.care_of, now)
         return [RouteOptimized(registration.correspondent, registration.care_of, entry.lifetime, 0.0)]
 
-    def _use(self, peer: _Peer, care_of: IPv6Address, now: float) -> None:
-        correspondent = peer.registration.correspondent.packed
-        route = peer.route = Route(correspondent, care_of.packed)
-        peer.used, peer.heard = 0, -1
-        self.ways[correspondent] = route
-        peer.hearing, peer.reaching = Liveness(), Liveness(CONFIRMED_EVERY)
-        for liveness in (peer.hearing, peer.reaching):
-            liveness.round_trip = peer.registration.round_trip.smoothed
-            liveness.begin("", 0.0, now, 0, 0)
+    def _use(self, peer: DirectPeer, care_of: IPv6Address, now: float) -> None:
+        self.ways[peer.registration.correspondent.packed] = peer.use(care_of, now)
 
     # ------------------------------------------------------------ messages
 
@@ -366,9 +293,7 @@ class RouteOptimization:
                 return self._carry_out(peer, peer.registration.home_test(message, now), now)
             case mh.CareOfTest() if not (home or tunnelled):
                 outputs = self._carry_out(peer, peer.registration.care_of_test(message, packet[24:40], now), now)
-                for liveness in (peer.hearing, peer.reaching):
-                    liveness.reply(liveness.sequence, now)
-                peer.heard = -1 if peer.route is None else peer.route.heard
+                peer.answered(now)
                 return outputs
             case mh.BindingAcknowledgement() if home:
                 return self._acknowledged(peer, message, plain[ip6.HEADER_SIZE :], now)
@@ -382,7 +307,9 @@ class RouteOptimization:
             case _:
                 raise Discard(Reason.MESSAGE_UNEXPECTED, f"{_name(message)} of {IPv6Address(source)}")
 
-    def _acknowledged(self, peer: _Peer, message: mh.BindingAcknowledgement, header: bytes, now: float) -> list[Output]:
+    def _acknowledged(
+        self, peer: DirectPeer, message: mh.BindingAcknowledgement, header: bytes, now: float
+    ) -> list[Output]:
         """Steps 75, 76, and what scenario processing makes of it (steps 61 to 67, 83, 84)."""
         registration = peer.registration
         outputs = registration.acknowledged(message, header, now)
@@ -413,7 +340,7 @@ class RouteOptimization:
             self._use(peer, granted.care_of_address, now)
         return self._carry_out(peer, outputs, now) + processed
 
-    def _entry(self, peer: _Peer, care_of: IPv6Address, sequence: int, expires: float, now: float) -> ListEntry:
+    def _entry(self, peer: DirectPeer, care_of: IPv6Address, sequence: int, expires: float, now: float) -> ListEntry:
         return ListEntry(
             peer.registration.correspondent,
             self._home_address,
@@ -427,7 +354,7 @@ class RouteOptimization:
             link="" if self._place is None else self._place.link,
         )
 
-    def _error(self, peer: _Peer, message: mh.BindingError, now: float) -> list[Output]:
+    def _error(self, peer: DirectPeer, message: mh.BindingError, now: float) -> list[Output]:
         registration = peer.registration
         if message.status == mh.ErrorStatus.UNRECOGNIZED_TYPE:
             if registration.stage is not Stage.TESTING or registration.bound:
@@ -481,72 +408,38 @@ class RouteOptimization:
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        earliest: float | None = None
-        for peer in self._peers.values():
-            registration = peer.registration
-            times = [registration.due, self._retry_at(peer)]
-            if peer.route is not None:
-                times += [peer.hearing.timer, peer.reaching.timer]
-            for time in times:
-                if time is not None and (earliest is None or time < earliest):
-                    earliest = time
-        return earliest
-
-    def _retry_at(self, peer: _Peer) -> float | None:
-        registration = peer.registration
-        held = peer.wanted and registration.hold_until and registration.stage is Stage.REST and not registration.bound
-        return registration.hold_until if held else None
+        times = (peer.due for peer in self._peers.values())
+        return min((time for time in times if time is not None), default=None)
 
     def handle_timer(self, now: float) -> list[Output]:
         """Tests, updates and refreshes that are due; routes on which nothing comes any more."""
         outputs: list[Output] = []
         for destination, peer in list(self._peers.items()):
-            registration, route = peer.registration, peer.route
+            registration = peer.registration
             if registration.due is not None and registration.due <= now:
-                used = 0 if route is None else route.sent + route.heard
-                outputs += self._carry_out(peer, registration.handle_timer(now, in_use=used != peer.used), now)
-                peer.used = used
-                if registration.stage is Stage.REST and not registration.bound and registration.hold_until <= now:
+                outputs += self._carry_out(peer, peer.renew(now), now)
+                if peer.at_rest and registration.hold_until <= now:
                     # It was not in use any more; the next packets begin it anew.
                     peer.wanted = False
                     self.ways.pop(destination, None)
-            if peer.route is not None:
-                outputs += self._look(peer, peer.route, now)
-            retry_at = self._retry_at(peer)
+            outputs += self._carry_out(peer, peer.look(now), now)
+            retry_at = peer.retry_at
             if retry_at is not None and retry_at <= now:
                 # The next packets begin it anew, if there are any.
                 registration.hold_until, peer.wanted = 0.0, False
                 self.ways.pop(destination, None)
         return outputs
 
-    def _look(self, peer: _Peer, route: Route, now: float) -> list[Output]:
-        """Silence while packets are sent: is anybody there?"""
-        registration = peer.registration
-        if registration.stage is not Stage.REST:
-            # Its answers, or their absence, say the same.
-            peer.hearing.begin("", 0.0, now, route.sent, route.heard)
-            peer.reaching.begin("", 0.0, now, route.sent, 0)
-            return []
-        if route.heard == peer.heard:
-            peer.hearing.begin("", 0.0, now, route.sent, route.heard)
-        verdicts = (peer.hearing.look(now, route.sent, route.heard), peer.reaching.look(now, route.sent, 0))
-        if Verdict.DEAD in verdicts:
-            why = "nothing comes directly any more" if verdicts[0] is Verdict.DEAD else "nothing arrives directly"
-            return self._carry_out(peer, registration.silent(why, now), now)
-        if Verdict.ASK in verdicts:
-            return self._carry_out(peer, registration.probe(now), now)
-        return []
-
     # ------------------------------------------------------------ carrying out
 
-    def _stop(self, peer: _Peer, why: str, now: float) -> list[Output]:
+    def _stop(self, peer: DirectPeer, why: str, now: float) -> list[Output]:
         peer.wanted = False
         registration = peer.registration
         if registration.bound or registration.may_send_elsewhere(now):
             return self._carry_out(peer, registration.end(why, now), now)
         return self._carry_out(peer, registration.abandon(why), now)
 
-    def _carry_out(self, peer: _Peer, wanted: list[Output], now: float) -> list[Output]:
+    def _carry_out(self, peer: DirectPeer, wanted: list[Output], now: float) -> list[Output]:
         """Sends what is to be said; keeps list and routes as the events say; passes them on."""
         outputs: list[Output] = []
         registration = peer.registration

@@ -14,7 +14,8 @@ from mobility.mipv6 import direct
 from mobility.mipv6.registration import Bound
 from mobility.mipv6.return_routability import authorized
 from mobility.mipv6.route_events import RouteEnded
-from mobility.mipv6.route_optimization import LIMIT, NOTICED_LIMIT
+from mobility.mipv6.route_optimization import LIMIT, WAYS_LIMIT
+from mobility.mipv6.route_rules import COUNTED_LIMIT
 from mobility.mipv6.signalling import UNPROTECTED, to_terminal
 from mobility.mipv6.tunnel import TunnelForm, encapsulate
 from mobility.outputs import Deliver, Discarded, Output, Transmit
@@ -325,8 +326,8 @@ def test_flood_of_destinations_fills_no_table_and_asks_few() -> None:
     inits = [frame.packet for frame in network.core.frames if frame.packet[6] == ip6.MOBILITY]
     network.run(1)
     assert len(inits) <= 20
-    assert len(network.optimization.ways) <= NOTICED_LIMIT
-    assert len(network.optimization._noticed) <= NOTICED_LIMIT
+    assert len(network.optimization.ways) <= WAYS_LIMIT
+    assert len(network.optimization._choice._counted) <= COUNTED_LIMIT
     assert len(network.optimization._peers) <= 20 <= LIMIT
     assert network.is_direct()
 
