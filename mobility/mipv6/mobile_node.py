@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from zlib import crc32
 
 from mobility.discards import Discard, Reason
 from mobility.mipv6.again import Loss, Progress, progress_in
@@ -32,6 +31,7 @@ from mobility.mipv6.place_binding import (
     identifier_in,
     update_options,
 )
+from mobility.mipv6.place_bindings import PlaceBindings
 from mobility.mipv6.refusals import why_refused, why_refused4
 from mobility.mipv6.registration import (
     BindingRequested,
@@ -56,8 +56,6 @@ WITHDRAWALS = 3
 "Binding updates that take an old binding away; after so many without an answer its lifetime has to end it."
 CLOSE_ENOUGH = 0.01
 "Seconds that make no difference to a lifetime."
-STRAGGLERS = 2.0
-"Seconds in which packets may still come by a place whose binding was taken away."
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +111,9 @@ class MobileNode:
         self._received = received
         self._lasts = lasts
         self._idle = Registration(settings.home_agent, settings.lifetime, self._numbers)
-        self._current: PlaceBinding | None = None
-        "The place in use."
-        self._candidate: PlaceBinding | None = None
-        "The place that is to be next, while the present one works."
-        self._former: PlaceBinding | None = None
-        "The place that was left, until its binding is taken away."
-        self._leave_at: float | None = None
-        self._stragglers_until = 0.0
-        self._multiple = True
-        "The home agent knows RFC 5648, as far as is known."
+        self._bindings = PlaceBindings(
+            settings.home_address, settings.home_agent, updates, self._register, several=settings.overlap > 0
+        )
         self._handover: Handover | None = None
         self.loss: Loss | None = None
         "Of the last care-of address that was lost."
@@ -145,27 +136,29 @@ class MobileNode:
     @property
     def places(self) -> list[Attachment]:
         """The place in use, and the one that is to be next."""
-        return [each.place for each in (self._current, self._candidate) if each is not None]
+        return [each.place for each in (self._bindings.current, self._bindings.candidate) if each is not None]
 
     @property
     def registration(self) -> Registration:
         """Of the place in use."""
-        return self._idle if self._current is None else self._current.registration
+        current = self._bindings.current
+        return self._idle if current is None else current.registration
 
     @property
     def nat(self) -> mh.NatDetection | None:
         """What the home agent said of a NAT on the way from the place in use."""
-        return None if self._current is None else self._current.nat
+        current = self._bindings.current
+        return None if current is None else current.nat
 
     def overlapping(self, now: float) -> bool:
         """Whether the same packet may come by two places, or may have been on its way by a place that was left."""
-        return self._candidate is not None or self._former is not None or now < self._stragglers_until
+        return self._bindings.overlapping(now)
 
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = [binding.registration.timer for binding in self._bindings()]
-        times += [self.updates.timer, self._leave_at, self.movement.timer, self._patience()]
+        times = [binding.registration.timer for binding in self._bindings.all()]
+        times += [self.updates.timer, self._bindings.leave_at, self.movement.timer, self._patience()]
         return min((time for time in times if time is not None), default=None)
 
     # ------------------------------------------------------------ moving
@@ -187,8 +180,7 @@ class MobileNode:
 
     def _can_make_before_break(self, old: Attachment, new: Attachment) -> bool:
         return (
-            self.settings.overlap > 0
-            and self._multiple
+            self._bindings.several
             and old.link != new.link
             and not (old.at_home or new.at_home)
             and not self.movement.is_lost(old)
@@ -197,25 +189,24 @@ class MobileNode:
 
     def _stay(self, now: float) -> list[Output]:
         """The present place is the best (again)."""
-        if self._candidate is None:
+        if self._bindings.candidate is None:
             return []
-        outputs = self._give_up(self._candidate, "the old place is better again", now)
-        self._candidate = None
+        outputs = self._give_up(self._bindings.candidate, "the old place is better again", now)
         # The home agent may have begun to send to the other place.
         return outputs + self.refresh(now)
 
     def _begin_beside(self, old: Attachment, new: Attachment, now: float) -> list[Output]:
         """Make before break: the new place is registered beside the old one."""
-        if self._candidate is not None:
-            if self._candidate.place == new:
+        outputs: list[Output] = []
+        beside = self._bindings.candidate
+        if beside is not None:
+            if beside.place == new:
                 return []
-            outputs = self._give_up(self._candidate, f"{new.link} is better", now)
-        else:
-            outputs = []
+            outputs = self._give_up(beside, f"{new.link} is better", now)
         self._handover = Handover(old, now, make_before_break=True, updated=now)
         outputs.append(HandoverStarted(old.link, old.address, new.link, make_before_break=True))
-        self._candidate = self._binding(new, now)
-        return outputs + self._carry_out(self._candidate, self._candidate.registration.bind(new.address, now), now)
+        candidate = self._bindings.begin_beside(new, now)
+        return outputs + self._carry_out(candidate, candidate.registration.bind(new.address, now), now)
 
     def _replace(self, old: Attachment | None, new: Attachment | None, now: float) -> list[Output]:
         """Break before make, and everything that concerns the home link."""
@@ -239,90 +230,52 @@ class MobileNode:
                 new is not None and new.at_home,
             )
         )
-        former = self._current
-        self._forget(self._former)
-        self._former, self._leave_at = None, None
-        if new is None:
-            self._forget(self._candidate)
-            self._candidate = None
-            if former is not None:
-                former.registration.abandon()
-                self._write_list(former, now)
+        current = self._bindings.replace(new, now)
+        if current is None or new is None:
             return outputs
         if self._handover is not None:
             self._handover.updated = now
-        if self._candidate is not None and self._candidate.place == new:
-            self._forget(former)
-            self._current = self._candidate
-        else:
-            self._forget(self._candidate)
-            if former is not None and former.place.link == new.link and not new.at_home and not former.place.at_home:
-                former.place, former.nat, former.proven, former.since = new, None, False, now
-                self._current = former
-            else:
-                self._forget(former)
-                self._current = self._binding(new, now)
-        self._candidate = None
         if new.at_home:
-            requests = self._current.registration.release(self.settings.home_address, now)
+            requests = current.registration.release(self.settings.home_address, now)
         else:
-            requests = self._current.registration.bind(new.address, now)
-        return outputs + self._carry_out(self._current, requests, now)
+            requests = current.registration.bind(new.address, now)
+        return outputs + self._carry_out(current, requests, now)
 
-    def _binding(self, place: Attachment, now: float) -> PlaceBinding:
-        settings = self.settings
+    def _register(self, link: str) -> Registration:
         lasts = self._lasts
-        registration = Registration(
-            settings.home_agent,
-            settings.lifetime,
+        return Registration(
+            self.settings.home_agent,
+            self.settings.lifetime,
             self._numbers,
             round_trip=self._round_trip,
-            lasts=None if lasts is None else lambda now: lasts(place.link, now),
+            lasts=None if lasts is None else lambda now: lasts(link, now),
         )
-        return PlaceBinding(place, self._identifier(place), registration, now)
-
-    def _identifier(self, place: Attachment) -> int:
-        """The same for the same link, whenever and however often the terminal is started."""
-        if self.settings.overlap <= 0 or not self._multiple or place.at_home:
-            return 0
-        taken = {each.identifier for each in self._bindings() if each.place.link != place.link}
-        identifier = crc32(place.link.encode()) % 0xFFFF + 1
-        while identifier in taken:
-            identifier = identifier % 0xFFFF + 1
-        return identifier
-
-    def _bindings(self) -> list[PlaceBinding]:
-        return [each for each in (self._current, self._candidate, self._former) if each is not None]
-
-    def _forget(self, binding: PlaceBinding | None) -> None:
-        if binding is not None:
-            binding.registration.abandon()
-            self.updates.delete(self.settings.home_agent, binding.identifier)
 
     def _give_up(self, binding: PlaceBinding, why: str, now: float) -> list[Output]:
         """A place that was to be the next one is not."""
-        present = self.movement.present
-        self._handover = None
-        event = HandoverAbandoned("" if present is None else present.link, binding.place.link, why)
+        event = self._abandoned(binding, why)
         return [event, *self._leave(binding, now)]
+
+    def _abandoned(self, candidate: PlaceBinding, why: str) -> HandoverAbandoned:
+        present = self.movement.present
+        self._handover, self._bindings.candidate = None, None
+        return HandoverAbandoned("" if present is None else present.link, candidate.place.link, why)
 
     def _leave(self, binding: PlaceBinding, now: float) -> list[Output]:
         """Takes the binding of a place away at the home agent, by the place in use."""
-        if self._former is not None and self._former is not binding:
-            self._forget(self._former)
-        self._former, self._leave_at = binding, None
+        self._bindings.leave(binding)
         return self._carry_out(binding, binding.registration.withdraw(now), now)
 
     # ------------------------------------------------------------ time
 
     def refresh(self, now: float) -> list[Output]:
         """Register again now; the user asks for it, or the path is in doubt."""
-        current = self._current
+        current = self._bindings.current
         return [] if current is None else self._carry_out(current, current.registration.refresh(now), now)
 
     def outlasted(self, now: float) -> list[Output]:
         """An address may last less long than was said before: then the binding must not, either."""
-        current, lasts = self._current, self._lasts
+        current, lasts = self._bindings.current, self._lasts
         if current is None or lasts is None or current.place.at_home or not current.registration.bound:
             return []
         expires, until = current.registration.expires, now + lasts(current.place.link, now)
@@ -331,16 +284,15 @@ class MobileNode:
     def handle_timer(self, now: float) -> list[Output]:
         """Refresh, retransmit; leave old places; give up new ones that do not work; forget what has expired."""
         outputs: list[Output] = []
-        for binding in self._bindings():
-            if binding.registration.expire(now):
-                self.updates.delete(self.settings.home_agent, binding.identifier)
+        bindings = self._bindings
+        for binding in bindings.all():
+            bindings.expire(binding, now)
             outputs += self._carry_out(binding, binding.registration.handle_timer(now), now)
-        former = self._former
-        if self._leave_at is not None and self._leave_at <= now and former is not None:
+        former = bindings.former
+        if bindings.leave_at is not None and bindings.leave_at <= now and former is not None:
             outputs += self._leave(former, now)
         elif former is not None and former.registration.unanswered_for > WITHDRAWALS:
-            self._forget(former)
-            self._former = None
+            bindings.forget_former()
         patience = self._patience()
         if patience is not None and patience <= now:
             outputs += self._out_of_patience(now)
@@ -351,21 +303,20 @@ class MobileNode:
 
     def _patience(self) -> float | None:
         """When a place counts as one where nothing comes through."""
-        if self._candidate is not None:
-            return self._candidate.since + CANDIDATE_PATIENCE
-        current = self._current
+        current, candidate = self._bindings.current, self._bindings.candidate
+        if candidate is not None:
+            return candidate.since + CANDIDATE_PATIENCE
         if current is None or current.proven or current.place.at_home or not self.movement.alternatives(current.place):
             return None
         return current.since + CANDIDATE_PATIENCE
 
     def _out_of_patience(self, now: float) -> list[Output]:
-        binding = self._candidate or self._current
+        binding = self._bindings.candidate or self._bindings.current
         if binding is None:
             return []
         binding.since = now
         outputs: list[Output] = [self.movement.dead(binding.place.link, now)]
-        if binding is self._candidate:
-            self._candidate = None
+        if binding is self._bindings.candidate:
             outputs += self._give_up(binding, "the home agent does not answer through it", now)
         self.undecided = True
         return outputs
@@ -406,7 +357,7 @@ class MobileNode:
     def settle(self, now: float, sent_again: int = 0, received_again: int = 0) -> list[Output]:
         """The forwarding follows the present place: the handover, if there was one, is over."""
         present, handover = self.movement.present, self._handover
-        if present is None or handover is None or self._candidate is not None:
+        if present is None or handover is None or self._bindings.candidate is not None:
             return []
         self._handover = None
         since_update = now - (handover.noticed if handover.updated is None else handover.updated)
@@ -430,8 +381,8 @@ class MobileNode:
         if self.settings.router and acknowledgement.accepted and not acknowledgement.flags & mh.AckFlag.MOBILE_ROUTER:
             # Nothing would be sent to the networks behind us (RFC 3963 section 5.3): as good as a refusal.
             acknowledgement = replace(acknowledgement, status=int(mh.Status.MOBILE_ROUTER_NOT_PERMITTED))
-        binding = self._meant(acknowledgement)
-        via = binding if binding is not self._former else self._current
+        binding = self._bindings.meant(acknowledgement)
+        via = self._bindings.via(binding)
         if via is None:
             raise Discard(Reason.ACKNOWLEDGEMENT_UNEXPECTED, "the terminal is nowhere")
         if via.place.udp:
@@ -465,65 +416,36 @@ class MobileNode:
                 outputs.append(self._scenarios.none_fits(discard.detail))
             return outputs, None
 
-    def _meant(self, acknowledgement: mh.BindingAcknowledgement) -> PlaceBinding:
-        """Which of the bindings an acknowledgement is about. Raises `Discard`."""
-        bindings = self._bindings()
-        for binding in bindings:
-            if binding.registration.answers(acknowledgement):
-                return binding
-        named = identifier_in(acknowledgement)
-        for binding in bindings:
-            if named is None or named.identifier == binding.identifier:
-                return binding
-        raise Discard(Reason.ACKNOWLEDGEMENT_UNEXPECTED, "no such binding is under way")
-
     def _settled(
         self, binding: PlaceBinding, acknowledgement: mh.BindingAcknowledgement, received: Received, now: float
     ) -> list[Output]:
         """What an answer says beside the state of the registration."""
         outputs: list[Output] = []
-        if binding is self._former:
-            self._former = None
-            self._stragglers_until = now + STRAGGLERS
+        bindings = self._bindings
+        if binding is bindings.former:
+            bindings.left(now)
             return outputs
         if acknowledgement.accepted:
             binding.proven = True
             self.movement.proven(binding.place.link)
             if binding.identifier and identifier_in(acknowledgement) is None:
-                self._multiple = False  # the home agent has replaced all bindings by this one
-                self.updates.delete(self.settings.home_agent, binding.identifier)
-                binding.identifier = 0
-            if binding is not self._candidate:
+                bindings.only_one(binding)
+            if binding is not bindings.candidate:
                 self._heard_of_progress(acknowledgement, received)
             outputs += self._options(binding, acknowledgement)
-        if binding is self._candidate:
-            self._candidate = None
+        if binding is bindings.candidate:
             if not acknowledgement.accepted:
                 outputs.append(self.movement.dead(binding.place.link, now))
-                self._handover = None
                 binding.registration.abandon()
-                present = self.movement.present
                 why = f"the home agent refuses it: {why_refused(acknowledgement.status)}"
-                return [
-                    *outputs,
-                    HandoverAbandoned("" if present is None else present.link, binding.place.link, why),
-                ]
-            outputs += self._change_over(binding, now)
+                return [*outputs, self._abandoned(binding, why)]
+            # The new place works: it is the present one from now on, and the old one is left a little later.
+            self.movement.present = binding.place
+            old = bindings.change_over(now + self.settings.overlap)
+            if old is not None:
+                place = binding.place
+                outputs.append(CareOfAddressChanged(place.link, place.address, old.place.address, False))
         return outputs
-
-    def _change_over(self, binding: PlaceBinding, now: float) -> list[Output]:
-        """The new place works: it is the present one from now on, and the old one is left a little later."""
-        old = self._current
-        self._current = binding
-        self.movement.present = binding.place
-        if self._former is not None:
-            self._forget(self._former)
-        self._former, self._leave_at = (old, now + self.settings.overlap) if self._multiple else (None, None)
-        if old is not None:
-            if not self._multiple:
-                self._forget(old)
-            return [CareOfAddressChanged(binding.place.link, binding.place.address, old.place.address, False)]
-        return []
 
     def _options(self, binding: PlaceBinding, acknowledgement: mh.BindingAcknowledgement) -> list[Output]:
         outputs: list[Output] = []
@@ -562,11 +484,11 @@ class MobileNode:
             outputs.append(event)
             if isinstance(event, BindingRequested):
                 outputs += self._send_update(binding, event, now)
-        self._write_list(binding, now)
+        self._bindings.write_down(binding, now)
         return outputs
 
     def _send_update(self, binding: PlaceBinding, request: BindingRequested, now: float) -> list[Output]:
-        via = self._current if binding is self._former else binding
+        via = self._bindings.via(binding)
         if via is None:
             return []
         settings = self.settings
@@ -575,7 +497,7 @@ class MobileNode:
             flags |= mh.UpdateFlag.KEY_MANAGEMENT
         if settings.router:
             flags |= mh.UpdateFlag.MOBILE_ROUTER
-        used = binding is self._current
+        used = binding is self._bindings.current
         options = update_options(
             request,
             binding.identifier,
@@ -597,23 +519,15 @@ class MobileNode:
         """The IPv4 home address to ask for: the one that was handed out, if there is one already."""
         return self.settings.home_address4 if self.home_address4 is None else self.home_address4
 
-    def _write_list(self, binding: PlaceBinding, now: float) -> None:
-        entry = binding.entry(self.settings.home_address, now)
-        if entry is not None:
-            self.updates.put(entry)
-        elif binding.registration.care_of_address is not None:
-            self.updates.delete(self.settings.home_agent, binding.identifier)
-
     def snapshot(self, now: float) -> dict[str, object]:
         """For people, JSON-ready."""
-        roles = (("in use", self._current), ("next", self._candidate), ("former", self._former))
         return {
             "home_address": str(self.settings.home_address),
             "home_address4": None if self.home_address4 is None else str(self.home_address4),
             "movement": self.movement.snapshot(now),
             "registration": self.registration.snapshot(now),
-            "places": [binding.snapshot(role, now) for role, binding in roles if binding is not None],
-            "several_bindings": self._multiple and self.settings.overlap > 0,
+            "places": self._bindings.snapshot(now),
+            "several_bindings": self._bindings.several,
             "binding_update_list": self.updates.snapshot(now),
             "handover_under_way": self._handover is not None,
         }
