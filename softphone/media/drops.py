@@ -48,7 +48,7 @@ class Drop(StrEnum):
     NOT_READY = "not-ready"
     "Arrived before the sessions were negotiated, or their keys made."
     SEND_FAILED = "send-failed"
-    "The socket refused an outgoing packet (no route, queue full)."
+    "The socket refused an outgoing packet (no route, queue full), or there was no way for it yet."
 
 
 DropCounter = Counter[Drop]

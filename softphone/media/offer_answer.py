@@ -1,6 +1,6 @@
-"""Agreement on one audio stream (RFC 3264) with its codecs, addresses and SRTP keys (RFC 4568). Sans-IO.
+"""Agreement on one audio stream (RFC 3264) with its codecs, addresses and keys: SRTP (RFC 4568), IPsec (RFC 6193).
 
-`Negotiation` belongs to one call. It makes and reads the session descriptions and says in `result` what was agreed; of
+Sans-IO. `Negotiation` belongs to one call. It makes and reads the session descriptions and says in `result` what was agreed; of
 sockets it only knows the numbers of their ports.
 """
 
@@ -15,6 +15,7 @@ from softphone.media.comfort_noise import CLOCK_RATE as NOISE_CLOCK_RATE
 from softphone.media.comfort_noise import PAYLOAD_TYPE as NOISE_PAYLOAD_TYPE
 from softphone.media.dtls import Certificate, DtlsPeer
 from softphone.media.ice_description import IceDescription
+from softphone.media.ike_description import IkeDescriptions, IkeEnd, IkePeer, IpsecMode
 from softphone.media.keying import PROFILES, KeyDescriptions, Keying, Keys, NotAcceptable, SrtpMode, secure
 from softphone.media.sdp import Attribute, Connection, Media, Origin, SdpError, SessionDescription
 from softphone.media.srtp import CryptoLine, Random, Suite, offered_suites
@@ -72,6 +73,9 @@ class LocalStream:
     opus_parameters: str = OPUS.parameters
     "Our ``fmtp`` of Opus (RFC 7587 section 6.1)."
     ice: IceDescription | None = None
+    ipsec: IpsecMode = IpsecMode.OPTIONAL
+    ike: IkeEnd | None = None
+    "Who makes the keys of IPsec for us; None: nobody."
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ class Agreed:
     "The other side's, where both use it."
     reports: bool = False
     "The other side reads extended reports with VoIP metrics (RFC 3611 section 5)."
+    ike: IkePeer | None = None
+    "With whom all packets to `remote_address` are to be protected by IPsec; None: they are not."
 
     @property
     def send_key(self) -> CryptoLine | None:
@@ -150,6 +156,7 @@ class Negotiation:
         "The body that we sent last, to know whether the version must grow (RFC 3264 section 8)."
         self._offered: SessionDescription | None = None
         self._keys = KeyDescriptions(local.srtp, local.suites, local.keying, local.offered_keying, random)
+        self._ike = IkeDescriptions(local.ipsec, local.ike)
         self._remote: SessionDescription | None = None
         self._place = 0
         "Where among the m-lines our stream stands."
@@ -158,6 +165,15 @@ class Negotiation:
     def certificate(self) -> Certificate:
         """Ours for DTLS; its fingerprint stands in our descriptions."""
         return self._keys.certificate
+
+    @property
+    def ike_refusal(self) -> str:
+        """Why the other side's section for IKE could not be used; empty: it could, or there was none."""
+        return self._ike.refusal
+
+    def give_up_ike(self) -> None:
+        """The descriptions that follow want no IPsec."""
+        self._ike.give_up()
 
     # -- offering -----------------------------------------------------------------------------------------------------
 
@@ -177,11 +193,16 @@ class Negotiation:
         audio = self._stream(
             protocol, numbered, events, attributes, direction, self.local.rtcp_mux, noise, self.local.ice
         )
-        media = [audio]
-        if self._remote is not None:
+        ike = self._ike.offer()
+        if self._remote is None:
+            media = [audio] if ike is None else [audio, ike]
+        else:
             # A changed offer keeps the m-lines of the session in their places (RFC 3264 section 8).
             media = [_refused(m) for m in self._remote.media]
             media[self._place] = audio
+            place = self._ike.place(self._remote)
+            if place is not None and ike is not None and agreed is not None and agreed.ike is not None:
+                media[place] = ike
         self._offered = self._describe(media)
         return str(self._offered)
 
@@ -193,7 +214,9 @@ class Negotiation:
         if self._offered is None:
             raise SdpError("an answer, but nothing was offered")
         remote = SessionDescription.parse(answer)
-        if len(remote.media) != len(self._offered.media):
+        ike_place = self._ike.place(self._offered)
+        # Phones that know nothing of IKE may leave its section out, instead of refusing it.
+        if len(remote.media) != len(self._offered.media) and len(remote.media) != ike_place:
             raise SdpError(f"the answer has {len(remote.media)} media, the offer {len(self._offered.media)}")
         ours, theirs = self._offered.media[self._place], remote.media[self._place]
         if theirs.kind != ours.kind:
@@ -204,7 +227,12 @@ class Negotiation:
         direction = _direction(ours, self._offered)
         offered = {codec.payload_type: codec for codec in self.local.codecs}
         mux = ours.has("rtcp-mux") and theirs.has("rtcp-mux")
-        self.result = self._agree(remote, theirs, offered, _events(ours), keys, direction, mux)
+        agreed = self._agree(remote, theirs, offered, _events(ours), keys, direction, mux)
+        section = None
+        if ike_place is not None and self._offered.media[ike_place].port and ike_place < len(remote.media):
+            section = remote.media[ike_place]
+        ike = self._ike.answered(section, remote, agreed.remote_address, self._ike_before)
+        self.result = replace(agreed, ike=ike)
         self._remote = remote
 
     # -- answering ----------------------------------------------------------------------------------------------------
@@ -221,9 +249,15 @@ class Negotiation:
         events = {rate: pt for pt, rate in _events(theirs).items() if rate == chosen[0].codec.clock_rate}
         receive = {n.payload_type: n.codec for n in chosen}
         agreed = self._agree(remote, theirs, receive, {p: r for r, p in events.items()}, keys, ours_direction, mux)
+        ike_place = self._ike.place(remote)
+        section = None if ike_place is None else remote.media[ike_place]
+        ike, ours = self._ike.taken(section, remote, agreed.remote_address, self._ike_before)
+        agreed = replace(agreed, ike=ike)
         ice = self.local.ice if agreed.ice is not None else None
         audio = self._stream(theirs.protocol, chosen, events, attributes, ours_direction, mux, agreed.noise, ice)
         media = [audio if n == place else _refused(m) for n, m in enumerate(remote.media)]
+        if ike_place is not None and ours is not None:
+            media[ike_place] = ours
         self.result, self._remote, self._place = agreed, remote, place
         return str(self._describe(media))
 
@@ -252,6 +286,10 @@ class Negotiation:
                 else:
                     return place
         raise NotAcceptable(why)
+
+    @property
+    def _ike_before(self) -> IkePeer | None:
+        return None if self.result is None else self.result.ike
 
     # -- pieces of descriptions ---------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from softphone.media.events import (
 )
 from softphone.media.ice import IceAgent
 from softphone.media.ice_description import IceDescription
+from softphone.media.ike_description import IkePeer
 from softphone.media.levels import LevelMeter
 from softphone.media.monitor import AudioRestored, MediaTimeout, OneWayAudio, Quality
 from softphone.media.offer_answer import Agreed, Direction, LocalStream, Negotiation
@@ -112,10 +113,16 @@ class MediaSession:
                 comfort_noise=settings.comfort_noise,
                 opus_parameters=settings.opus_parameters,
                 ice=described,
+                ipsec=settings.ipsec,
+                ike=settings.ike_of(host),
             ),
             settings.random,
         )
         self._ice = ice
+        self._cleared: IkePeer | None = None
+        "With whom IPsec is in force; None: packets go as they are."
+        self._held_back = False
+        "It was agreed on, but is not in force: nothing may go."
         self._early: deque[tuple[bytes, float]] = deque(maxlen=_EARLY)
         "Datagrams of DTLS from an other side that found the way (ICE) before us."
         self._offered_first = False
@@ -185,9 +192,30 @@ class MediaSession:
         """What was agreed; None: nothing yet."""
         return self._negotiation.result
 
+    @property
+    def ike(self) -> IkePeer | None:
+        """With whom IPsec was agreed on for all packets of this call; they wait until `let_flow` is called for it."""
+        return None if self.agreed is None else self.agreed.ike
+
+    @property
+    def ike_refusal(self) -> str:
+        """Why the other side's section for IKE could not be used; empty: it could, or there was none."""
+        return self._negotiation.ike_refusal
+
+    def give_up_ike(self) -> None:
+        """The descriptions that follow want no IPsec."""
+        self._negotiation.give_up_ike()
+
+    def let_flow(self, peer: IkePeer | None) -> None:
+        """What was agreed on with this peer is in force now: nothing goes to it in clear. None: it may."""
+        self._cleared = peer
+        self._held_back = self.ike != peer
+        self._way_found()
+
     def _agreed(self) -> None:
         result = self._negotiation.result
         assert result is not None
+        self._held_back = result.ike != self._cleared
         now = asyncio.get_running_loop().time()
         if self._stream is None:
             self._stream = Stream(result, self.settings, self._drops, now, time.time() - time.monotonic() + _NTP_EPOCH)
@@ -209,7 +237,7 @@ class MediaSession:
         self._loop = asyncio.get_running_loop()
         if self._ice is not None and stream.agreed.ice is not None:
             self._ice.on_failure = self._fail
-            self._ice.on_connected = self._ice_connected
+            self._ice.on_connected = self._way_found
             self._ice.connect(stream.agreed.ice, controlling=self._offered_first, on_data=self._by_ice)
         else:
             if self._ice is not None:
@@ -413,8 +441,8 @@ class MediaSession:
 
     @property
     def _has_way(self) -> bool:
-        """ICE has found a pair, or is not used."""
-        return self._ice is None or self._ice.connected
+        """ICE has found a pair, or is not used; and what IPsec has to protect it does protect."""
+        return (self._ice is None or self._ice.connected) and not self._held_back
 
     def _transmit(self, stream: Stream, packet: bytes, *, rtcp: bool = False) -> None:
         try:
@@ -428,6 +456,9 @@ class MediaSession:
 
     def _dispatch(self, stream: Stream, data: bytes, *, rtcp: bool) -> None:
         """Send bytes as they are."""
+        if self._held_back:
+            self._drops[Drop.SEND_FAILED] += 1
+            return
         if self._ice is not None:
             if not self._ice.send(data):
                 self._drops[Drop.SEND_FAILED] += 1
@@ -460,8 +491,8 @@ class MediaSession:
         for datagram in datagrams:
             self._dispatch(stream, datagram, rtcp=rtcp)
 
-    def _ice_connected(self) -> None:
-        if self._stream is not None and not self._closed:
+    def _way_found(self) -> None:
+        if self._stream is not None and self._loop is not None and self._has_way and not self._closed:
             self._stream.monitor.resumed(self._now())
             self._begin_dtls(self._stream)
             while self._early:

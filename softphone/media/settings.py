@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from softphone.media.codecs import CODECS, OPUS, Codec
 from softphone.media.drops import Drop
 from softphone.media.ice_description import IceSettings
+from softphone.media.ike_description import IkeEnd, IpsecMode
 from softphone.media.jitter import GREATEST_DELAY, LEAST_DELAY
 from softphone.media.keying import Keying, SrtpMode
 from softphone.media.rtp import PacketLog
@@ -33,6 +34,9 @@ class MediaSettings:
     gets the sound then; never where SRTP is mandatory. With SRTP, authenticated packets are always followed."""
     ice: IceSettings | None = None
     "Find the way by connectivity checks (RFC 8445); None: send where the description says."
+    ipsec: IpsecMode = IpsecMode.OPTIONAL
+    ike: IkeEnd | None = None
+    "Who makes keys for IPsec with the other side; None: nobody."
     ports: tuple[int, int] | None = None
     "The first and the last UDP port that may be used; None: any."
     least_delay: float = LEAST_DELAY
@@ -53,6 +57,11 @@ class MediaSettings:
     log_packets: bool = False
     "Remember when every packet was sent and arrived; for measurements."
     random: Random = os.urandom
+
+    def ike_of(self, host: str) -> IkeEnd | None:
+        """Our end of IKE for a call at this address: only what goes from there is protected. Not with ICE, which may find
+        a way beside it."""
+        return self.ike if self.ike is not None and self.ice is None and str(self.ike.address) == host else None
 
     @property
     def opus_parameters(self) -> str:
