@@ -27,7 +27,7 @@ from mobility.ipsec.ike.certificate_files import load_credential, load_trust
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
-from mobility.key_source import KeySource
+from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.links import LinkSettings
 from mobility.mipv6.home_agents_list import anycast
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
@@ -35,11 +35,13 @@ from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
 from mobility.mobile_router import MobileRouter
 from mobility.net.netlink import LinkState
 from mobility.node import Node
+from mobility.node_certificate import node_certificate
 from mobility.residence import Equipment, Home
 from mobility.sequences import SequenceFile
 from mobility.settings import (
     MOBILE_USES,
     KeyExchange,
+    KeyUse,
     MapChoice,
     MapUse,
     MobileNodeSettings,
@@ -214,6 +216,27 @@ def key_source(exchange: KeyExchange | None) -> KeySource | None:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{exchange.where}: {error}") from error
     return KeySource(proof, belief, exchange.algorithm, float(exchange.lifetime))
+
+
+def application_key_settings(configuration: Configuration, directory: Path) -> ApplicationKeySettings | None:
+    """How keys with correspondents are negotiated; None: not at all. ``directory``: of what outlives the node.
+
+    Raises ConfigurationError: certificates cannot be used, or our own one cannot be kept.
+    """
+    home, calls = configuration.host_address, configuration.call_keys
+    negotiated_with = [each for each in configuration.key_exchanges if each.use is KeyUse.APPLICATION]
+    peers = tuple((each.peer, source) for each in negotiated_with if (source := key_source(each)) is not None)
+    if home is None or (calls is None and not peers):
+        return None
+    if calls is None:
+        return ApplicationKeySettings(peers=peers, calls=False)
+    try:
+        credential = node_certificate(directory, home)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{directory}: the certificate for calls cannot be kept: {error.strerror}; see `state` in [node]"
+        ) from error
+    return ApplicationKeySettings(credential, peers, True, calls.algorithm, float(calls.lifetime))
 
 
 def utc() -> datetime:

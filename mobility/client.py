@@ -205,6 +205,36 @@ class ControlClient:
         """Has the node do something (``reregister``...). Raises CommandRefused, MobilityError."""
         return await self.request("command", name=name, arguments=arguments)
 
+    async def application_keys(self) -> dict[str, str]:
+        """What a call tells of this node: ``address``, the home address, and ``fingerprint`` of the certificate by
+        which others know it (``sha-256 AA:BB:...``, RFC 8122). Raises CommandRefused: no keys for calls here."""
+        return cast("dict[str, str]", await self.request("application-keys"))
+
+    async def offer_call(self, call: str, lease: float = 300.0) -> None:
+        """A call is offered: those whom we do not know yet may negotiate keys, for ``lease`` seconds at most, which
+        count as soon as `secure_call` knows them. Raises CommandRefused, MobilityError."""
+        await self.request("offer-call", call=call, lease=lease)
+
+    async def secure_call(
+        self, call: str, peer: str, fingerprints: Sequence[str], *, active: bool, lease: float = 300.0
+    ) -> dict[str, str]:
+        """From now on packets between us and the home address ``peer`` are protected or wait, never in clear, until
+        ``lease`` seconds are over: say it again in time, and after a reconnection. ``fingerprints``: one of them is
+        that of the peer's certificate; ``active``: we begin. Returns how it stands with this peer: ``state``, one of
+        ``negotiating``, ``protected``, and where the configuration decides alone ``configured`` or ``bypassed``;
+        ``algorithm`` of the keys that are there. What becomes of it comes as events (ApplicationProtected,
+        ApplicationUnprotected, ApplicationKeysFailed). Raises CommandRefused, MobilityError."""
+        return cast(
+            "dict[str, str]",
+            await self.request(
+                "secure-call", call=call, peer=peer, fingerprints=list(fingerprints), active=active, lease=lease
+            ),
+        )
+
+    async def release_call(self, call: str) -> None:
+        """A call is over, or does without; so is one that nobody knows. Raises CommandRefused, MobilityError."""
+        await self.request("release-call", call=call)
+
     async def trace(self, **settings: object) -> dict[str, object]:
         """Switches tracing, see docs/configuration.md; without settings only tells the state. Raises MobilityError."""
         return cast("dict[str, object]", await self.request("trace", **settings))

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Protocol, runtime_checkable
 
 from mobility.attachments import attachments, pool_tunnel
+from mobility.call_service import CallService
 from mobility.client import HostClient
 from mobility.config import Configuration
 from mobility.control import ControlServer, Later, Operation, Refused
@@ -133,7 +134,9 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         stack.callback(reloads.close)
         handovers = HandoverWatch(node, trace.note)
         trace.listen(handovers.happened)
+        calls = CallService(node, sequences.directory)
         operations = {
+            **calls.operations(),
             **node_operations(plane, trace, process, handovers),
             "reload": lambda _request: reloads.reload(),
             "metrics": lambda _request: anchor.metrics() if anchor.present else home.metrics(),
@@ -149,6 +152,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         if home_interface is not None and isinstance(node, KnowsHostMtu):
             home_interface.follow(trace, node.host_mtu)
         plane.start()
+        calls.start(plane)
         home.start()
         anchor.start(plane, trace)
         server.open()
@@ -161,6 +165,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
             stream.turned()
             handovers.turned(plane.now(), plane.packets["to-host"], time.time)
             home.turned()
+            calls.turned()
             anchor.turned()
             if reloads.wanted:
                 reloads.on_signal()

@@ -30,6 +30,8 @@ def lines(node: Object, entry: Entry, *, everything: bool = False) -> list[str]:
             shown += entry("", text)
     if len(rows) > ROWS and not everything:
         shown += entry("", f"and {len(rows) - ROWS} more: `mobility ike status`")
+    for row in _objects(node, "application_keys"):
+        shown += entry("" if shown else "keys", _correspondent(row))
     for row in _objects(node, "ike_counters") if everything else ():
         refused = f"{row.get('replayed')} replayed, {row.get('failed')} not authentic"
         counts = f"{row.get('sent')} packets sent, {row.get('received')} received, {refused}"
@@ -38,6 +40,22 @@ def lines(node: Object, entry: Entry, *, everything: bool = False) -> list[str]:
     for failure in failures if everything else failures[-FAILURES:]:
         shown += entry("" if shown else "keys", failed(failure))
     return shown
+
+
+def _correspondent(row: Object) -> str:
+    """How it stands with somebody with whom the application's keys are negotiated: since when, why, until when."""
+    calls = ", ".join(str(call) for call in calls) if isinstance(calls := row.get("calls"), list) else ""
+    why = " and ".join(
+        what
+        for what in ("the configuration" if row.get("configured") else "", f"call {calls}" if calls else "")
+        if what
+    )
+    since, left, waiting = row.get("since"), row.get("until"), row.get("packets_waiting")
+    text = f"application with {row.get('peer')}: {row.get('state')}"
+    text += f" for {since:.0f} s" if isinstance(since, int | float) else ""
+    text += f", wanted by {why}" if why else ""
+    text += f" for {left:.0f} s more at least" if isinstance(left, int | float) else ""
+    return text + (f", {waiting} packets wait" if waiting else "")
 
 
 def _renewal(row: Object) -> str:
