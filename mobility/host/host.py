@@ -1,41 +1,33 @@
-"""A user-space IPv6 host on one link: the entry points, and what becomes of a packet."""
+"""A user-space IPv6 host on one link with neighbours: what it is told to do, and how packets leave."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
-from mobility.discards import Discard, Reason
-from mobility.host import fragments, messages
+from mobility.discards import Reason
+from mobility.host import messages
 from mobility.host.addresses import AddressTable, Origin
 from mobility.host.discovery import Discovery
-from mobility.host.errors import TokenBucket
 from mobility.host.interface import Interface
 from mobility.host.neighbour_discovery import NeighbourDiscovery
 from mobility.host.networks import KnownNetworks
-from mobility.host.path_mtu import MINIMUM, PathMtus
+from mobility.host.node import MLD_QUERY, Ipv6Node
 from mobility.host.proxies import Proxies
-from mobility.host.redirect import REDIRECT
 from mobility.host.routers import RouterList
-from mobility.outputs import Arrived, Output
-from mobility.wire import icmp6, ip6, ndisc
-from mobility.wire.errors import WireError
+from mobility.outputs import Output
+from mobility.wire import ip6, ndisc
 
-UPPER_LAYERS = frozenset((ip6.UDP, ip6.TCP, ip6.ESP, ip6.AH, ip6.IPV6, ip6.IPV4, ip6.MOBILITY, ip6.SCTP, ip6.UDP_LITE))
-"Next headers that the owner of a host deals with; any other is answered with a Parameter Problem."
-
-_MLD_QUERY = 130
-_MOBILE_ICMP = range(144, 148)
-"Home agent address discovery and mobile prefix messages (RFC 6275 section 6.5 ff.): the owner's."
 _UNSPECIFIED = messages.UNSPECIFIED
 
 
-class Host:
+class Host(Ipv6Node):
     """One node on one link. It owns its addresses; no kernel knows them. All times are monotonic seconds.
 
     Link-local and autoconfigured addresses come by themselves when the link is up (RFC 4862, optimistic RFC 4429).
-    Every entry point answers with a list of outputs, never raises on what comes from the network, and may move `timer`.
     """
+
+    has_neighbours = True
 
     def __init__(
         self,
@@ -58,24 +50,21 @@ class Host:
         """
         if len(link_address) != 6:
             raise ValueError(f"link {link}: a link-layer address has 6 octets, got {len(link_address)}")
-        if mtu < MINIMUM:
-            raise ValueError(f"link {link}: MTU {mtu} is too small for IPv6, which needs {MINIMUM}")
         if interface_identifier is not None and len(interface_identifier) != 8:
             raise ValueError(f"link {link}: an interface identifier has 8 octets, got {len(interface_identifier)}")
-        self.link = link
-        self._router = router
-        self._interface = Interface(link, link_address, mtu, random)
+        interface = Interface(link, link_address, mtu, random)
         self._addresses = AddressTable(
-            self._interface,
+            interface,
             identifier=interface_identifier,
             secret=random(32) if secret is None else secret,
             duplicate_detection=duplicate_detection,
         )
         self._groups = self._addresses.groups
-        self._proxies = Proxies(self._interface, self._groups, self._own_link_local)
+        self._proxies = Proxies(interface, self._groups, self._own_link_local)
+        super().__init__(interface, self._addresses.usable, self._proxies.addresses)
+        self._router = router
         self._routers = RouterList(self._interface)
         self._networks = KnownNetworks()
-        self._path_mtus = PathMtus(self._interface)
         self._discovery = Discovery(
             self._interface, self._addresses, self._routers, self._networks, self._path_mtus.clear
         )
@@ -89,30 +78,9 @@ class Host:
             self._arrive,
             router=router,
         )
-        self._reassembly = fragments.Reassembly(self._interface, self._reassembly_timed_out)
-        self.forwards: Callable[[bytes], bool] = _nothing
-        "Whether the owner takes packets for an address (16 octets) that is not ours: they come as `Arrived`."
-        self.programs: set[bytes] = set()
-        "Addresses (16 octets) of a host OS: echo requests for them come as `Arrived`, so that its IPsec judges them."
-        self._error_bucket = TokenBucket()
-        self._arrived = 0
-        self._timer: float | None = None
-        # The hot path reads these two without asking their owners.
-        self._usable = self._addresses.usable
-        self._proxied = self._proxies.addresses
         self._resolved = self._interface.resolved
 
     # ---------------------------------------------------------------- entry points
-
-    @property
-    def timer(self) -> float | None:
-        """When `handle_timer` wants to be called; None: not at all."""
-        return self._timer
-
-    def handle_timer(self, now: float) -> list[Output]:
-        """Runs every alarm that is due."""
-        self._interface.alarms.run(now)
-        return self._finish()
 
     def link_changed(self, up: bool, now: float) -> list[Output]:
         """The carrier came or went. Up without a down before it means: perhaps another link."""
@@ -129,50 +97,6 @@ class Host:
             self._proxies.link_up(now)
             if not self._router:
                 self._discovery.link_up(now)
-        return self._finish()
-
-    def receive(self, packet: bytes, sender: bytes, now: float) -> list[Output]:
-        """An IPv6 packet came in from the link-layer address ``sender``."""
-        size = len(packet)
-        if (
-            size > 40
-            and packet[6] in UPPER_LAYERS
-            and (packet[24:40] in self._usable or packet[24:40] in self._proxied)
-            and packet[4] << 8 | packet[5] == size - 40
-            and packet[0] >> 4 == 6
-            and packet[8] != 0xFF
-        ):
-            self._arrived += 1
-            return [Arrived(packet, self.link)]
-        self._receive(packet, sender, now)
-        return self._finish()
-
-    def receive_inner(self, packet: bytes, now: float) -> list[Output]:
-        """A packet for one of our addresses that came out of a tunnel: neighbour discovery cannot come that way."""
-        try:
-            packet = ip6.check(packet)
-            if packet[24:40] in self._usable:
-                self._process(packet, b"", now)
-            else:
-                self._interface.discard(Reason.NOT_OURS, f"to {IPv6Address(packet[24:40])}, out of a tunnel")
-        except WireError as error:
-            self._interface.discard(Reason.MALFORMED, str(error))
-        return self._finish()
-
-    def split(self, packet: bytes, limit: int) -> list[bytes]:
-        """Fragments of one of our own packets, none longer than ``limit``. Raises `Discard` MALFORMED."""
-        try:
-            return fragments.fragment(packet, limit, int.from_bytes(self._interface.random(4)))
-        except (ValueError, IndexError) as error:
-            raise Discard(Reason.MALFORMED, str(error)) from error
-
-    def send(self, packet: bytes, now: float, source: bytes | None = None) -> list[Output]:
-        """Sends a packet whose source the owner has chosen: at once, or when the next hop is resolved.
-
-        Longer than the path MTU and from one of our addresses: fragmented. ``source``: choose the router as if this
-        were the packet's source.
-        """
-        self._send(packet, now, source)
         return self._finish()
 
     def send_via(self, packet: bytes, hop: bytes, now: float) -> list[Output]:
@@ -193,19 +117,10 @@ class Host:
         return self._resolved.get(destination)
 
     @property
-    def up(self) -> bool:
-        """Whether the link has a carrier."""
-        return self._interface.up
-
-    @property
     def link_local(self) -> bytes | None:
         """The link-local address, once it may be used (16 octets): what router advertisements come from."""
         address = self._addresses.link_local()
         return None if address is None else address.value
-
-    def path_mtu(self, destination: bytes) -> int:
-        """Octets of the largest packet to ``destination``, IPv6 header included."""
-        return self._path_mtus.get(destination)
 
     def add_address(
         self,
@@ -267,11 +182,6 @@ class Host:
             self._discovery.suspect(now)
         return self._finish()
 
-    def report(self, error: icmp6.Error, now: float) -> list[Output]:
-        """Sends an ICMPv6 error about ``error.invoking``, unless RFC 4443 section 2.4 forbids it or the rate is out."""
-        self._report(error, now)
-        return self._finish()
-
     def source_for(self, destination: bytes) -> bytes | None:
         """An address of ours to talk to ``destination`` from: same scope, preferred before deprecated."""
         return self._addresses.error_source(destination)
@@ -296,30 +206,10 @@ class Host:
 
     # ---------------------------------------------------------------- sending
 
-    def _finish(self) -> list[Output]:
-        self._timer = self._interface.alarms.next
-        return self._interface.take()
-
-    def _own_link_local(self) -> bytes:
-        return self.link_local or _UNSPECIFIED
-
-    def _send(self, packet: bytes, now: float, source: bytes | None = None) -> None:
-        interface = self._interface
-        try:
-            packet = ip6.check(packet)
-        except WireError as error:
-            interface.discard(Reason.MALFORMED, str(error))
-            return
-        destination = packet[24:40]
-        if destination in self._usable:
-            self._arrived += 1
-            interface.emit(Arrived(packet, self.link))
-            return
-        if not interface.up:
-            interface.discard(Reason.LINK_DOWN, f"to {IPv6Address(destination)}")
-            return
+    def _leave(self, packet: bytes, source: bytes, now: float) -> None:
+        interface, destination = self._interface, packet[24:40]
         multicast = destination[0] == 0xFF
-        hop = destination if multicast else self._routers.next_hop(source or packet[8:24], destination, now)
+        hop = destination if multicast else self._routers.next_hop(source, destination, now)
         if hop is None:
             interface.discard(Reason.NO_ROUTE, f"to {IPv6Address(destination)}")
             return
@@ -330,6 +220,9 @@ class Host:
                 interface.transmit(piece, ndisc.ethernet_multicast(destination))
             else:
                 self._neighbours.send(piece, hop, now)
+
+    def _own_link_local(self) -> bytes:
+        return self.link_local or _UNSPECIFIED
 
     def _detour(self, hop: bytes, source: bytes, now: float) -> bytes:
         """While every address is optimistic nobody may be asked for a link-layer address: the router is, if known.
@@ -346,66 +239,16 @@ class Host:
         known = None if router is None else self._neighbours.get(router)
         return hop if router is None or known is None or known.mac is None else router
 
-    def _fit(self, packet: bytes, destination: bytes) -> list[bytes]:
-        limit = self._path_mtus.get(destination)
-        if len(packet) <= limit:
-            return [packet]
-        if packet[8:24] not in self._usable:
-            self._interface.discard(Reason.TOO_BIG, f"{len(packet)} octets of another node's, {limit} fit")
-            return []
-        try:
-            return self.split(packet, limit)
-        except Discard as discard:
-            self._interface.discard(discard.reason, discard.detail)
-            return []
-
-    def _report(self, error: icmp6.Error, now: float) -> None:
-        invoking = error.invoking
-        to_group = isinstance(error, icmp6.PacketTooBig) or (
-            isinstance(error, icmp6.ParameterProblem) and error.code == icmp6.UNKNOWN_OPTION
-        )
-        if not icmp6.may_be_answered_with_error(invoking, to_group):
-            return
-        to, about = invoking[8:24], invoking[24:40]
-        source = about if about in self._usable else self._addresses.error_source(to)
-        if source is None or not self._error_bucket.take(now):
-            self._interface.counters["errors-withheld"] += 1
-            return
-        self._send(icmp6.packet(source, to, error, self._interface.hop_limit), now)
-
-    def _problem(self, packet: bytes, code: int, pointer: int, now: float) -> None:
-        self._report(icmp6.ParameterProblem(code, pointer, packet), now)
-
-    def _reassembly_timed_out(self, first: bytes, now: float) -> None:
-        self._report(icmp6.TimeExceeded(icmp6.REASSEMBLY_TIME_EXCEEDED, first), now)
-
     # ---------------------------------------------------------------- receiving
 
-    def _receive(self, packet: bytes, sender: bytes, now: float) -> None:
-        interface = self._interface
-        try:
-            packet = ip6.check(packet)
-        except WireError as error:
-            interface.discard(Reason.MALFORMED, str(error))
-            return
-        if not interface.up:
-            interface.discard(Reason.LINK_DOWN, "received without a carrier")
-            return
-        if packet[8] == 0xFF:
-            interface.discard(Reason.SOURCE_INVALID, f"source {IPv6Address(packet[8:24])}")
-            return
+    def _receive_other(self, packet: bytes, sender: bytes, now: float) -> None:
         destination = packet[24:40]
-        try:
-            if destination in self._proxied:
-                self._receive_for_absent(packet, sender, now)
-            elif destination in self._usable or (destination[0] == 0xFF and destination in self._groups):
-                self._process(packet, sender, now)
-            elif self.forwards(destination):
-                self._arrive(packet)
-            else:
-                interface.discard(Reason.NOT_OURS, f"to {IPv6Address(destination)}")
-        except WireError as error:
-            interface.discard(Reason.MALFORMED, str(error))
+        if destination[0] == 0xFF and destination in self._groups:
+            self._process(packet, sender, now)
+        elif self.forwards(destination):
+            self._arrive(packet)
+        else:
+            self._interface.discard(Reason.NOT_OURS, f"to {IPv6Address(destination)}")
 
     def _receive_for_absent(self, packet: bytes, sender: bytes, now: float) -> None:
         """Everything for a proxied address goes up, but the questions of its neighbours."""
@@ -414,118 +257,11 @@ class Host:
         else:
             self._arrive(packet)
 
-    def _arrive(self, packet: bytes) -> None:
-        self._arrived += 1
-        self._interface.emit(Arrived(packet, self.link))
-
-    def _process(self, packet: bytes, sender: bytes, now: float) -> None:
-        headers = ip6.walk(packet)
-        whole = packet
-        if headers.fragment is not None:
-            try:
-                reassembled = self._reassembly.add(packet, headers, headers.fragment, now)
-            except fragments.FragmentProblem as problem:
-                self._interface.discard(Reason.FRAGMENT_INVALID, str(problem))
-                self._problem(packet, icmp6.ERRONEOUS_HEADER_FIELD, problem.pointer, now)
-                return
-            if reassembled is None:
-                return
-            whole = reassembled
-            headers = ip6.walk(whole)
-            if headers.fragment is not None:
-                self._interface.discard(Reason.FRAGMENT_INVALID, "fragments inside fragments")
-                return
-        if not self._headers_known(whole, headers, now):
-            return
-        if headers.protocol in UPPER_LAYERS or headers.home_address is not None or headers.routing_at is not None:
-            self._arrive(whole)
-        elif headers.protocol == ip6.ICMPV6:
-            self._icmp(whole, headers.offset, sender, now, fragmented=whole is not packet)
-        elif headers.protocol == ip6.NO_NEXT:
-            self._interface.discard(Reason.HEADER_UNKNOWN, "nothing follows (no next header)")
+    def _link_message(self, packet: bytes, offset: int, sender: bytes, now: float) -> None:
+        if packet[offset] == MLD_QUERY:
+            self._mld_query(packet, packet[offset:], now)
         else:
-            self._interface.discard(Reason.HEADER_UNKNOWN, f"next header {headers.protocol}")
-            self._problem(whole, icmp6.UNKNOWN_NEXT_HEADER, headers.next_header_at, now)
-
-    def _headers_known(self, packet: bytes, headers: ip6.Headers, now: float) -> bool:
-        """RFC 8200 sections 4.2, 4.4. False: discarded."""
-        for option in headers.unknown_options:
-            if option.action == 0:
-                continue
-            self._interface.discard(Reason.HEADER_UNKNOWN, f"option {option.type}")
-            if option.action == 2 or (option.action == 3 and packet[24] != 0xFF):
-                self._problem(packet, icmp6.UNKNOWN_OPTION, option.at, now)
-            return False
-        if headers.unknown_routing_at is not None:
-            at = headers.unknown_routing_at + 2
-            self._interface.discard(Reason.HEADER_UNKNOWN, f"routing header of type {packet[at]}")
-            self._problem(packet, icmp6.ERRONEOUS_HEADER_FIELD, at, now)
-            return False
-        return True
-
-    # ---------------------------------------------------------------- ICMPv6
-
-    def _icmp(self, packet: bytes, offset: int, sender: bytes, now: float, *, fragmented: bool) -> None:
-        interface = self._interface
-        data = packet[offset:]
-        try:
-            icmp6.verify(packet[8:24], packet[24:40], data)
-        except WireError as error:
-            interface.discard(Reason.CHECKSUM_WRONG, str(error))
-            return
-        kind = data[0]
-        if ndisc.ROUTER_SOLICITATION <= kind <= REDIRECT:
-            if fragmented or not sender:
-                why = "came in fragments (RFC 6980)" if fragmented else "came out of a tunnel"
-                interface.discard(Reason.NDISC_INVALID, why)
-            else:
-                self._neighbour_discovery.receive(packet, offset, sender, now)
-        elif kind == icmp6.ECHO_REQUEST and packet[24:40] not in self.programs:
-            self._echo(packet, data, now)
-        elif kind == _MLD_QUERY:
-            self._mld_query(packet, data, now)
-        elif kind == icmp6.PACKET_TOO_BIG:
-            self._packet_too_big(packet, data, now)
-        elif kind < 128:
-            if self._is_about_us(data):
-                self._arrive(packet)
-        elif kind in (icmp6.ECHO_REQUEST, icmp6.ECHO_REPLY) or kind in _MOBILE_ICMP:
-            self._arrive(packet)
-        else:
-            interface.discard(Reason.ICMP_IGNORED, f"type {kind}")
-
-    def _is_about_us(self, data: bytes) -> bool:
-        """Whether an error quotes a packet that we can have sent; otherwise it is discarded."""
-        quoted_source = data[16:32]
-        if len(data) >= 48 and (quoted_source in self._usable or quoted_source in self._proxied):
-            return True
-        self._interface.discard(Reason.ICMP_IGNORED, f"error {data[0]} about a packet that we did not send")
-        return False
-
-    def _echo(self, packet: bytes, data: bytes, now: float) -> None:
-        source = packet[8:24]
-        if source == _UNSPECIFIED:
-            self._interface.discard(Reason.SOURCE_INVALID, "echo request from nobody")
-            return
-        echo = icmp6.Echo.parse(data)
-        own = packet[24:40] if packet[24] != 0xFF else self._addresses.error_source(source)
-        if own is None:
-            self._interface.discard(Reason.NO_ROUTE, "no address to answer an echo request from")
-            return
-        reply = icmp6.Echo(echo.identifier, echo.sequence, echo.data, reply=True)
-        self._interface.counters["echo-answered"] += 1
-        self._send(icmp6.packet(own, source, reply, self._interface.hop_limit), now)
-
-    def _packet_too_big(self, packet: bytes, data: bytes, now: float) -> None:
-        message = icmp6.PacketTooBig.parse(data)
-        if not self._is_about_us(data):
-            return
-        if message.mtu < MINIMUM:
-            # RFC 8201 section 4: not a reason for anything, and a classic forgery.
-            self._interface.discard(Reason.ICMP_IGNORED, f"packet too big with an MTU of {message.mtu}")
-            return
-        self._path_mtus.lower(data[32:48], message.mtu, now)
-        self._arrive(packet)
+            self._neighbour_discovery.receive(packet, offset, sender, now)
 
     def _mld_query(self, packet: bytes, data: bytes, now: float) -> None:
         if packet[7] != 1 or not messages.is_link_local(packet[8:24]) or len(data) < 24:
@@ -535,7 +271,3 @@ class Host:
         if len(data) > 24 and code >= 0x8000:  # floating point of MLDv2 (RFC 3810 section 5.1.3)
             code = (code & 0xFFF | 0x1000) << ((code >> 12 & 7) + 3)
         self._groups.queried(data[8:24], code / 1000, now)
-
-
-def _nothing(_address: bytes) -> bool:
-    return False
