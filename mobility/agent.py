@@ -14,6 +14,7 @@ from mobility.discards import Discard, Reason
 from mobility.host.advertiser import Advertiser
 from mobility.host.events import AddressConflict
 from mobility.host.host import Host
+from mobility.host.routed_host import RoutedHost
 from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.numbers import NON_ESP_MARKER
 from mobility.ipsec.processing import IpsecProcessing
@@ -51,6 +52,8 @@ class AgentSettings:
     "On the home link, where a router advertises itself."
     standby: bool = False
     "Begins silent on the home link, until `HomeAgentNode.activate`."
+    routed: bool = False
+    "The home link is not physical: its prefix is routed to this machine, whose kernel is at the other end of ``link``."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,11 @@ class HomeAgentNode:
         """``utc``: the wall clock, for certificates. Raises `ValueError` as `HomeAgent` does."""
         self.settings = settings
         link = settings.link
-        self.host = Host(link.name, link.link_address, link.mtu, random)
+        self.host: Host | RoutedHost
+        if settings.routed:
+            self.host = RoutedHost(link.name, link.mtu, random)
+        else:
+            self.host = Host(link.name, link.link_address, link.mtu, random)
         self.watch = HomeLinkWatch(settings.home_agent, random)
         self.engine = HomeAgent(settings.home_agent, self.host, self._answer, self.watch.prefixes)
         self.host.forwards = self.engine.forwards
@@ -98,7 +105,7 @@ class HomeAgentNode:
         "Tunnels that the packet that is being handled has come out of."
         self._advertiser: Advertiser | None = None
         agent = settings.home_agent
-        if agent.advertise > 0:
+        if agent.advertise > 0 and isinstance(self.host, Host):
             told = advertising(agent.address, agent.prefix_length, agent.preference, agent.advertise)
             host = self.host
             self._advertiser = Advertiser(link.name, link.link_address, told, lambda: host.link_local, random)

@@ -80,7 +80,8 @@ class HomeAgent:
         self._networks: MobileNetworks[ServedTerminal] = MobileNetworks()
         self._by_tunnel_spi: dict[bytes, ServedTerminal] = {}
         self._homes4 = self.registrar.homes4
-        self._tell = HomeErrors(settings.address, self._link)
+        home = IPv6Network((settings.address, settings.prefix_length), strict=False)
+        self._tell = HomeErrors(settings.address, home, self._link)
         for terminal in settings.terminals:
             self._admit(terminal)
         self._share_networks()
@@ -332,8 +333,8 @@ class HomeAgent:
     def _not_away(self, packet: bytes, now: float) -> list[Output]:
         """For a mobile network whose router may be at home: there it is the next hop (RFC 3963 section 6.4)."""
         router = self._networks.owner(packet[24:40])
-        if router is None or router.path is not None:
-            raise Discard(Reason.BINDING_UNKNOWN, f"to {IPv6Address(packet[24:40])}")
+        if router is None or router.path is not None or not self._link.has_neighbours:
+            return self._tell.nowhere(packet, now)
         return self._link.send_via(packet, router.home, now)
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 
 from mobility.discards import Discard, Reason
 from mobility.host.errors import TokenBucket
@@ -25,10 +25,14 @@ class HopLimitExceeded(Discard):
 class HomeErrors:
     """Errors in the name of the home agent, by whichever way leads to the sender."""
 
-    def __init__(self, address: IPv6Address, link: HomeLink) -> None:
+    def __init__(self, address: IPv6Address, home: IPv6Network, link: HomeLink) -> None:
+        """``home``: the prefix of the home link."""
         self._address = address
+        self._home = home
         self._link = link
         self._bucket = TokenBucket(ERRORS_PER_SECOND, ERRORS_PER_SECOND)
+        # Of its own: who scans a prefix shall not take the other errors away from those who need them.
+        self._nowhere = TokenBucket(ERRORS_PER_SECOND, ERRORS_PER_SECOND)
         self.allowed = self._bucket.take
         "Whether one more may be sent; called with now."
 
@@ -52,7 +56,14 @@ class HomeErrors:
         told = self._tell(packet, icmp6.PacketTooBig(mtu, packet), now)
         return [*told, Discarded(Reason.TOO_BIG, "home-agent", detail)]
 
-    def _tell(self, packet: bytes, message: icmp6.Error, now: float) -> list[Output]:
-        if not icmp6.may_be_answered_with_error(packet) or not self.allowed(now):
+    def nowhere(self, packet: bytes, now: float) -> list[Output]:
+        """Its destination is ours to reach, and nobody is there now: codes 3 and 0, as a router tells it."""
+        to = IPv6Address(packet[24:40])
+        code = icmp6.ADDRESS_UNREACHABLE if to in self._home else icmp6.NO_ROUTE
+        told = self._tell(packet, icmp6.DestinationUnreachable(code, packet), now, self._nowhere)
+        return [*told, Discarded(Reason.BINDING_UNKNOWN, "home-agent", f"to {to}")]
+
+    def _tell(self, packet: bytes, message: icmp6.Error, now: float, bucket: TokenBucket | None = None) -> list[Output]:
+        if not icmp6.may_be_answered_with_error(packet) or not (bucket or self._bucket).take(now):
             return []
         return self._link.send(icmp6.packet(self._address, IPv6Address(packet[8:24]), message), now)

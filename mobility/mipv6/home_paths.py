@@ -22,9 +22,13 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 
 class HomeLink(Protocol):
-    """What the engine needs of the host on the home link."""
+    """What the engine needs of its node on the home link."""
 
     link: str
+
+    @property
+    def has_neighbours(self) -> bool:
+        """False: it is not physical, and no terminal can be at home on it."""
 
     def next_hop(self, destination: bytes) -> bytes | None: ...
 

@@ -43,6 +43,7 @@ class Nest:
     def __init__(self, link: HomeLink, carrier: Callable[[bytes], Carrier | None]) -> None:
         """``carrier``: whose tunnel leads to an address; None: nobody's, it is reached by the link."""
         self.link = link.link
+        self.has_neighbours = link.has_neighbours
         self.add_proxy = link.add_proxy
         self.remove_proxy = link.remove_proxy
         self.send_via = link.send_via

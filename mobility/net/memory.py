@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from itertools import count
@@ -104,6 +105,8 @@ class Station:
         self.ports: dict[str, tuple[Segment, Port]] = {}
         self.endpoints: dict[str, Endpoint] = {}
         "Sockets of UDP, by name of their link."
+        self.kernels: dict[str, Station] = {}
+        "Routers at the other end of links that are routes (`World.attach_route`)."
         self.host_side: Callable[[bytes], None] | None = None
         "Takes what is given to the host OS, in place of `delivered`."
         self.delivered: list[tuple[float, bytes]] = []
@@ -134,6 +137,8 @@ class Station:
                     elif link in self.endpoints:
                         endpoint = self.endpoints[link]
                         endpoint.network.transmit(endpoint.here, to, packet)
+                    elif link in self.kernels:
+                        self.world.after(0.0, partial(self.kernels[link].send, packet))
                 case Deliver(packet) if self.host_side is not None:
                     self.host_side(packet)
                 case Deliver(packet):
@@ -280,6 +285,8 @@ class World:
         for segment, port in station.ports.values():
             segment.ports.remove(port)
         station.ports.clear()
+        for kernel in station.kernels.values():
+            kernel.host_side = None
         for endpoint in station.endpoints.values():
             endpoint.network.close(endpoint)
         station.endpoints.clear()
@@ -320,6 +327,16 @@ class World:
             self.after(gap, lambda: self.attach(name, link, target, mac))
         else:
             self.attach(name, link, target, mac)
+
+    def attach_route(self, name: str, link: str, router: str, networks: Sequence[IPv6Network]) -> None:
+        """Routes ``networks`` from a `SimRouter`, as the kernel of a node's machine, to that node: carrier up."""
+        station, kernel = self.stations[name], self.stations[router]
+        if not isinstance(kernel.node, SimRouter):
+            raise ValueError(f"{router} is no SimRouter")
+        kernel.node.beyond = tuple(dict.fromkeys((*kernel.node.beyond, *networks)))
+        kernel.host_side = lambda packet: self.after(0.0, lambda: station.receive(link, packet, b""))
+        station.kernels[link] = kernel
+        station.carry_out(station.node.link_changed(link, True, self.now))
 
     def attach_udp(
         self,

@@ -192,13 +192,13 @@ class SimRouter:
         hop = destination
         link = self._connected(destination)
         if link is None:
+            if any(destination in network for network in self.beyond):
+                return [Deliver(packet)]
             matching = [network for network in self.routes if destination in network]
             if matching:
                 hop = self.routes[max(matching, key=lambda network: network.prefixlen)]
                 link = self._connected(hop)
         if link is None:
-            if any(destination in network for network in self.beyond):
-                return [Deliver(packet)]
             if came_from is None:
                 return [Discarded(Reason.NO_ROUTE, "router", f"to {destination}")]
             told = self._tell(came_from, icmp6.DestinationUnreachable(icmp6.NO_ROUTE, packet), now)

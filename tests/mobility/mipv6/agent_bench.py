@@ -38,6 +38,7 @@ class Link:
     """The home link: what goes out, and for whom the home agent stands in."""
 
     link = "home0"
+    has_neighbours = True
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
