@@ -23,7 +23,7 @@ from mobility.links import LinkSettings, endpoint, is_udp
 from mobility.mipv6.binding_events import BindingCreated, BindingRebound
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_advertising import advertising, farewell
-from mobility.mipv6.home_agent import HomeAgent, HopLimitExceeded
+from mobility.mipv6.home_agent import HomeAgent, settled
 from mobility.mipv6.home_link_watch import HomeLinkWatch
 from mobility.mipv6.home_paths import Path, Reply
 from mobility.mipv6.home_prefixes import AdvertisePrefixes, HomePrefixChanged
@@ -348,13 +348,11 @@ class HomeAgentNode:
     def _guarded(self, handle: Callable[..., list[Output]], packet: bytes, now: float, *where: object) -> list[Output]:
         try:
             return handle(packet, now, *where)
-        except HopLimitExceeded as exceeded:
-            return [*exceeded.told, Discarded.of(exceeded, "home-agent")]
         except Discard as discard:
             told: list[Output] = []
             if discard.reason is Reason.SA_UNKNOWN and self.active and self.keys.ike.peers:
                 told = self._tell_of_unknown_spi(packet, now, *where)
-            return [*told, Discarded.of(discard, "home-agent")]
+            return told + settled(discard, "home-agent")
 
     def _tell_of_unknown_spi(self, packet: bytes, now: float, *where: object) -> list[Output]:
         """ESP under an SPI that is not known here: its sender may have agreed on it with us before a restart."""

@@ -18,7 +18,7 @@ from mobility.host.advertiser import Advertiser, Advertising
 from mobility.host.events import AddressConflict
 from mobility.host.host import Host
 from mobility.links import LinkSettings
-from mobility.mipv6.home_errors import HopLimitExceeded
+from mobility.mipv6.home_errors import settled
 from mobility.outputs import Arrived, Discarded, Output, Transmit
 from mobility.wire import ip6, ndisc
 
@@ -191,10 +191,8 @@ class AnchorPointNode:
     def _guarded(self, engine: MobilityAnchorPoint, packet: bytes, now: float) -> list[Output]:
         try:
             return self._arrived(engine, packet, now)
-        except HopLimitExceeded as exceeded:
-            return [*exceeded.told, Discarded.of(exceeded, "map")]
         except Discard as discard:
-            return [Discarded.of(discard, "map")]
+            return settled(discard, "map")
 
     def _arrived(self, engine: MobilityAnchorPoint, packet: bytes, now: float) -> list[Output]:
         if packet[24:40] != self._address:

@@ -25,7 +25,7 @@ from mobility.host.identifiers import RESERVED
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.spd import ANYWHERE
 from mobility.mipv6.binding_cache import newer
-from mobility.mipv6.home_errors import HopLimitExceeded
+from mobility.mipv6.home_errors import SenderTold
 from mobility.mipv6.registration import status_name
 from mobility.mipv6.signalling import Received, open_message, to_terminal
 from mobility.mipv6.tunnel import (
@@ -426,7 +426,8 @@ class MobilityAnchorPoint:
         if not (ip6.forwardable(packet[8:24]) and ip6.forwardable(packet[24:40])):
             raise Discard(Reason.NOT_FORWARDED, f"{IPv6Address(packet[8:24])} to {IPv6Address(packet[24:40])}")
         if packet[7] <= 1:
-            raise HopLimitExceeded(self._error(packet, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now))
+            told = self._error(packet, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now)
+            raise SenderTold(Reason.HOP_LIMIT, told)
         return b"%b%c%b" % (packet[:7], packet[7] - 1, packet[8:])
 
     def _error(self, packet: bytes, message: icmp6.Error, now: float) -> list[Output]:

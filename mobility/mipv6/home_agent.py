@@ -16,7 +16,8 @@ from mobility.mipv6.binding_events import BindingRemoved as BindingRemoved
 from mobility.mipv6.binding_events import UpdateRefused as UpdateRefused
 from mobility.mipv6.binding_records import BindingRecord
 from mobility.mipv6.home_errors import HomeErrors
-from mobility.mipv6.home_errors import HopLimitExceeded as HopLimitExceeded
+from mobility.mipv6.home_errors import SenderTold as SenderTold
+from mobility.mipv6.home_errors import settled as settled
 from mobility.mipv6.home_paths import HomeLink as HomeLink
 from mobility.mipv6.home_paths import Outlet, Path
 from mobility.mipv6.home_paths import Reply as Reply
@@ -334,7 +335,7 @@ class HomeAgent:
         """For a mobile network whose router may be at home: there it is the next hop (RFC 3963 section 6.4)."""
         router = self._networks.owner(packet[24:40])
         if router is None or router.path is not None or not self._link.has_neighbours:
-            return self._tell.nowhere(packet, now)
+            raise self._tell.nowhere(packet, now)
         return self._link.send_via(packet, router.home, now)
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:
@@ -415,7 +416,10 @@ class HomeAgent:
         outputs: list[Output] = []
         if association is not None and association.top > before:
             outputs = self.registrar.rebind(terminal, path, now)
-        return outputs + self._forward(terminal, inner, path, now)
+        try:
+            return outputs + self._forward(terminal, inner, path, now)
+        except Discard as discard:  # the terminal has moved all the same
+            return outputs + settled(discard, "home-agent")
 
     def _plain(self, terminal: ServedTerminal, inner: bytes, path: Path, now: float) -> list[Output]:
         """A packet of the form ``plain`` in a datagram: nothing proves whose it is but where it comes from."""

@@ -14,12 +14,18 @@ ERRORS_PER_SECOND = 100.0
 "ICMP errors to senders, all together: whoever makes us send them may not be who he says."
 
 
-class HopLimitExceeded(Discard):
-    """The hop limit is used up; ``told`` is what tells the sender."""
+class SenderTold(Discard):
+    """A packet cannot go on, and ``told`` is what tells its sender."""
 
-    def __init__(self, told: list[Output]) -> None:
-        super().__init__(Reason.HOP_LIMIT)
+    def __init__(self, reason: Reason, told: list[Output], detail: str = "") -> None:
+        super().__init__(reason, detail)
         self.told = told
+
+
+def settled(discard: Discard, component: str) -> list[Output]:
+    """What becomes of a packet that cannot go on."""
+    told = discard.told if isinstance(discard, SenderTold) else []
+    return [*told, Discarded.of(discard, component)]
 
 
 class HomeErrors:
@@ -41,7 +47,8 @@ class HomeErrors:
         if not (ip6.forwardable(packet[8:24]) and ip6.forwardable(packet[24:40])):
             raise Discard(Reason.NOT_FORWARDED, f"{IPv6Address(packet[8:24])} to {IPv6Address(packet[24:40])}")
         if packet[7] <= 1:
-            raise HopLimitExceeded(self._tell(packet, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now))
+            told = self._tell(packet, icmp6.TimeExceeded(icmp6.HOP_LIMIT_EXCEEDED, packet), now)
+            raise SenderTold(Reason.HOP_LIMIT, told)
         return b"%b%c%b" % (packet[:7], packet[7] - 1, packet[8:])
 
     def denied(self, packet: bytes, whose: str, now: float) -> list[Output]:
@@ -56,12 +63,12 @@ class HomeErrors:
         told = self._tell(packet, icmp6.PacketTooBig(mtu, packet), now)
         return [*told, Discarded(Reason.TOO_BIG, "home-agent", detail)]
 
-    def nowhere(self, packet: bytes, now: float) -> list[Output]:
+    def nowhere(self, packet: bytes, now: float) -> SenderTold:
         """Its destination is ours to reach, and nobody is there now: codes 3 and 0, as a router tells it."""
         to = IPv6Address(packet[24:40])
         code = icmp6.ADDRESS_UNREACHABLE if to in self._home else icmp6.NO_ROUTE
         told = self._tell(packet, icmp6.DestinationUnreachable(code, packet), now, self._nowhere)
-        return [*told, Discarded(Reason.BINDING_UNKNOWN, "home-agent", f"to {to}")]
+        return SenderTold(Reason.BINDING_UNKNOWN, told, f"to {to}")
 
     def _tell(self, packet: bytes, message: icmp6.Error, now: float, bucket: TokenBucket | None = None) -> list[Output]:
         if not icmp6.may_be_answered_with_error(packet) or not (bucket or self._bucket).take(now):

@@ -10,6 +10,7 @@ import pytest
 from mobility.agent import HomeAgentNode
 from mobility.discards import Reason
 from mobility.links import MOBILITY_PORT, LinkSettings
+from mobility.mipv6.binding_events import BindingRebound
 from mobility.mipv6.home_agents_list import anycast
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import RouterInterface, Segment, SimRouter
@@ -193,6 +194,18 @@ def test_ipv4_and_udp() -> None:
     network.talk(1.0)
     network.run(2.0)
     assert network.to_mn.lost() == network.to_cn.lost() == []
+
+
+def test_a_terminal_has_moved_even_if_its_packet_is_for_nobody() -> None:
+    network = Rented()
+    network.start_agent()
+    network.join(network.hotspot)
+    network.run(3.0)
+    network.hotspot.rebind()  # the NAT has forgotten the terminal
+    network.world.stations["mn"].send(udp(MN, UNUSED, b"hello"))
+    network.run(1.0)
+    assert len(network.world.stations["ha"].events_of(BindingRebound)) == 1
+    assert unreachable(network.other_packets["mn"]) == [icmp6.ADDRESS_UNREACHABLE]
 
 
 def test_udp_to_the_home_agents_own_address() -> None:

@@ -17,7 +17,7 @@ from mobility.mipv6.home_agent import (
     BindingRemoved,
     HomeAgent,
     HomeAgentSettings,
-    HopLimitExceeded,
+    SenderTold,
     UpdateRefused,
 )
 from mobility.mipv6.signalling import UNPROTECTED, from_terminal, open_message
@@ -393,7 +393,7 @@ def test_unbound_home_address_is_not_ours() -> None:
 def test_hop_limit_ends_here_and_the_sender_is_told() -> None:
     bench = bound(TunnelForm.ESP)
     packet = udp(CN, MN, b"x")
-    with pytest.raises(HopLimitExceeded):
+    with pytest.raises(SenderTold):
         bench.agent.intercept(packet[:7] + b"\x01" + packet[8:], 1.0)
     (error,) = bench.link.sent
     assert error[24:40] == CN.packed
