@@ -202,10 +202,10 @@ def test_a_terminal_has_moved_even_if_its_packet_is_for_nobody() -> None:
     network.join(network.hotspot)
     network.run(3.0)
     network.hotspot.rebind()  # the NAT has forgotten the terminal
-    network.world.stations["mn"].send(udp(MN, UNUSED, b"hello"))
+    network.world.stations["mn"].send(udp(MN, TRAIN[5], b"hello"))
     network.run(1.0)
     assert len(network.world.stations["ha"].events_of(BindingRebound)) == 1
-    assert unreachable(network.other_packets["mn"]) == [icmp6.ADDRESS_UNREACHABLE]
+    assert unreachable(network.other_packets["mn"]) == [icmp6.NO_ROUTE]
 
 
 def test_udp_to_the_home_agents_own_address() -> None:
