@@ -7,7 +7,8 @@ import signal
 import sys
 
 from roamphone_pytest.needs import Missing
-from roamphone_pytest.server import DOMAIN, HOSTS, SipServer, running_server
+from roamphone_pytest.ports import HOSTS
+from roamphone_pytest.server import DOMAIN, SipServer, running_server
 from sip_test_env.errors import EnvironmentFailure
 
 

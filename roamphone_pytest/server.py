@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from roamphone_pytest import needs
+from roamphone_pytest.ports import HOSTS, free_port
 from roamphone_pytest.recorder import Recorder
 from roamphone_pytest.stage import Stage
 from sip_test_env import kamailio
@@ -28,7 +29,6 @@ from softphone.sip.transport import Transport
 
 DOMAIN = "home.test"
 USERS = ("alice", "bob", "carol", "dave")
-HOSTS = ("::1", "127.0.0.1")
 STARTS_WITHIN = 15.0
 "Seconds."
 
@@ -114,7 +114,7 @@ def running_server(
     # Not below pytest's directories: the path of a Unix socket has room for 107 characters.
     directory = Path(tempfile.mkdtemp(prefix="sip-server-"))
     try:
-        port = _free_ports() if port is None else port
+        port = free_port(neighbours=1) if port is None else port
         settings = kamailio.ProxySettings(
             DOMAIN, tuple(map(ip_address, HOSTS)), {user: SipServer.password(user) for user in users},
             port, port + 1, digest,
@@ -155,24 +155,3 @@ def _wait_for(server: SipServer, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
     said = (server.directory / "log").read_text(errors="replace")[-1500:]
     raise EnvironmentFailure(f"Kamailio did not start (status {process.poll()}); the end of its log:\n{said}")
-
-
-def _free_ports() -> int:
-    """The first of two neighbouring ports that nobody has just now, on both addresses, for UDP and TCP."""
-    while True:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-            port: int = probe.getsockname()[1]
-        if port < 65535 and all(_free(host, number) for host in HOSTS for number in (port, port + 1)):
-            return port
-
-
-def _free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(family, kind) as probe:
-            try:
-                probe.bind((host, port))
-            except OSError:
-                return False
-    return True

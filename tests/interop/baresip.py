@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from roamphone_pytest.ports import free_port
 from roamphone_pytest.server import DOMAIN, SipServer
 from sip_test_env.network import Account
 from softphone.sip.transport import Transport
-from tests.interop.loopback import at_host, free_port
+from tests.interop.loopback import at_host
 
 MODULES = ("g711", "srtp", "dtls_srtp", "ice", "ausine", "aufile")
 "For calls on loopback."

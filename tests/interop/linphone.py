@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from roamphone_pytest.ports import free_port
 from roamphone_pytest.server import DOMAIN, SipServer
 from softphone.sip.transport import Transport
-from tests.interop.loopback import at_host, free_port
+from tests.interop.loopback import at_host
 
 PROMPT = "daemon-linphone>"
 

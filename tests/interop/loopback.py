@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 from softphone.calls.call import Call
 from softphone.events import CallHold, Listener
 from softphone.media.session import MediaStatistics
 from softphone.phone import Softphone
-
-
-def free_port() -> int:
-    """A port of ::1 that nobody has for UDP just now."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
-        udp.bind(("::1", 0))
-        port: int = udp.getsockname()[1]
-    return port
 
 
 def at_host(host: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from roamphone_pytest.ports import free_port
 from softphone.sip.transport import Transport
-from tests.interop.loopback import at_host, free_port
+from tests.interop.loopback import at_host
 
 SECONDS = 12
 "For one scenario; the longest takes 6."

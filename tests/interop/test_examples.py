@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from roamphone_pytest.ports import free_port
 from roamphone_pytest.server import SipProxy
-from tests.interop.loopback import free_port
 from tests.interop.tones import tone_comes, write_tone
 from tests.softphone.test_examples import EXAMPLES, example
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from roamphone_pytest.ports import free_port
 from sip_test_env import kamailio
 from softphone.network.hep import AGENT, HepSender
 from softphone.phone import Softphone
-from tests.interop.loopback import free_port
 from tests.softphone.support import account
 
 pytestmark = pytest.mark.interop

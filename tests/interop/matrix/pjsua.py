@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from roamphone_pytest.ports import free_port
 from roamphone_pytest.server import DOMAIN
 from roamphone_pytest.stage import IN_TIME
 from softphone.calls.call import Call
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
-from tests.interop.loopback import free_port
 from tests.interop.matrix.cells import SONG, Cell, Deed, Keys, Setting
 from tests.interop.matrix.recordings import comes_into
 

@@ -13,6 +13,7 @@ import pytest
 from mobility.net.loop import Loop
 from mobility.store.redis import PATIENCE, Redis, RedisError, RedisUrl, Reply
 from mobility.values import ConfigurationError
+from roamphone_pytest.ports import free_port
 from tests.softphone.certificates import make_certificate
 
 from .support import RedisServer
@@ -129,9 +130,7 @@ class TestServer:
 
     def test_tls(self, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
         made = make_certificate(tmp_path / "certificates", ["127.0.0.1"])
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         options = ("--tls-port", str(port), "--bind", "127.0.0.1", "--tls-auth-clients", "no")
         files = ("--tls-cert-file", made.certificate, "--tls-key-file", made.key, "--tls-ca-cert-file", made.ca)
         server = RedisServer(tmp_path, *options, *map(str, files))

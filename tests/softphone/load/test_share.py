@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from roamphone_pytest.ports import free_port
 from softphone.load.pacing import Offer
 from softphone.load.records import CallRecord, Outcome, Progress, Role
 from softphone.load.scenario import SOUND_RATE, Behaviour
 from softphone.load.share import Party, Running, Share, running
 from tests.softphone.support import account, simulate
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def a_share(offer: Offer, calling: Behaviour, answering: Behaviour, **more: Any) -> Share:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roamphone_pytest.ports import free_port
 from softphone.media.codecs import PCMU
 from softphone.media.drops import Drop
 from softphone.media.ice_description import GREATEST_CANDIDATES, IceDescription, IceSettings
@@ -226,9 +227,7 @@ def test_stun_nonsense_does_not_stop_a_running_call() -> None:
 @pytest.fixture
 def coturn(tmp_path: Path) -> Iterator[int]:
     """Debian's STUN and TURN server on a port of the loopback device."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [
         "turnserver", "-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--listening-port={port}",
         "--min-port=43000", "--max-port=43100", "--lt-cred-mech", "--user=phone:secret", "--realm=example.com",
