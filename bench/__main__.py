@@ -21,7 +21,7 @@ from bench import report as written
 from sip_test_env.errors import EnvironmentFailure
 
 SECTIONS = (
-    *("data_plane", "handover", "hierarchy", "home_agent", "negotiation", "nesting", "phone", "routes"),
+    *("data_plane", "handover", "hierarchy", "home_agent", "negotiation", "nesting", "phone", "reinvite", "routes"),
     *("strangers", "ui"),
 )
 

@@ -46,6 +46,12 @@ BOUNDS = (
         1.5,
     ),
     Bound(
+        "silence of a move, by that of PJSUA2, which registers and changes the call",
+        "strangers.ours.roaming.gap_p50_ms",
+        "reinvite.break_before_make.gap_p50_ms",
+        0.6,
+    ),
+    Bound(
         "processor time a packet at the terminal, by wireguard-go's",
         "strangers.ours.us_per_packet",
         "strangers.wireguard.us_per_packet",
