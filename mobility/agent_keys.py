@@ -17,7 +17,17 @@ from mobility.links import endpoint
 from mobility.mipv6.home_agent import HomeAgent
 from mobility.mipv6.home_paths import Path
 from mobility.mipv6.home_settings import AuthorisedTerminal
-from mobility.negotiated import SIGNALLING, Failures, Renewal, as_endpoint, esp_spi, ike_settings, no_keys, peer
+from mobility.negotiated import (
+    SIGNALLING,
+    Failures,
+    Renewal,
+    as_endpoint,
+    esp_spi,
+    ike_settings,
+    mobile_ends,
+    no_keys,
+    peer,
+)
 from mobility.outputs import Output
 from mobility.wire import udp
 
@@ -74,14 +84,16 @@ class AgentKeys:
         outputs: list[Output] = []
         for name, known in list(self.ike.peers.items()):
             after = wanted.get(name)
-            if after is None or after[0] != known or self._renewals[name].known is not after[1].associations:
+            if after is None or after[0] != known or self._renewals[name].ends != mobile_ends(after[1].associations):
                 outputs += self._carry_out(self.ike.close(name, "its configuration has changed", now), now)
                 del self.ike.peers[name], self._renewals[name], self._homes[name]
         for name, (other, terminal) in wanted.items():
             if name not in self.ike.peers:
                 self.ike.peers[name] = other
                 self._homes[name] = terminal.home_address
-                self._renewals[name] = Renewal(terminal.associations, self._learner(terminal), self._forget)
+                self._renewals[name] = Renewal(
+                    mobile_ends(terminal.associations), self._learner(terminal), self._forget
+                )
         return outputs
 
     def counters(self) -> list[dict[str, object]]:

@@ -3,60 +3,63 @@
 IKE goes between the two home addresses, inside whatever carries packets of ours, and past the application's own
 policies. So it never moves: a handover is below it. A call tells whose certificate the peer has to have (RFC 6193);
 while a call is offered, strangers may negotiate in advance, and their keys count when the answer has told that they
-are the right ones.
+are the right ones. Until then what comes under them is as good as unprotected, and nothing is sent under them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv6Address
 
-from mobility.ipsec.ike.fingerprint import Fingerprint
+from mobility.application_events import ApplicationKeysFailed, ApplicationProtected, ApplicationUnprotected
+from mobility.application_partner import CHILD, FIRST_RETRY, Partner, peer_of
+from mobility.application_partner import CallLease as CallLease
+from mobility.discards import Discard, Reason
+from mobility.ipsec.ike.authentication import Belief, Proof
+from mobility.ipsec.ike.certificates import Distrusted, leaf_of
+from mobility.ipsec.ike.endpoint import Ike
+from mobility.ipsec.ike.events import (
+    ChildDown,
+    ChildFailed,
+    ChildSwitched,
+    ChildUp,
+    IkeDown,
+    IkeFailed,
+    IkeUp,
+    PeerForgot,
+    Send,
+)
+from mobility.ipsec.ike.events import Output as IkeOutput
+from mobility.ipsec.ike.fingerprint import Fingerprint, Fingerprints
+from mobility.ipsec.ike.numbers import IKE_PORT, IdType
+from mobility.ipsec.ike.payloads import Identity
+from mobility.ipsec.ike.settings import Endpoint, Peer
 from mobility.ipsec.processing import IpsecProcessing
-from mobility.key_source import ApplicationKeySettings
-from mobility.outputs import Event, Output
+from mobility.ipsec.sa import InboundSA
+from mobility.ipsec.spd import Action, SecurityPolicyDatabase
+from mobility.key_source import ApplicationKeySettings, KeySource
+from mobility.negotiated import Failures, esp_spi, ike_settings
+from mobility.outputs import Discarded, Event, Output
+from mobility.wire import ip6, udp
+from mobility.wire.errors import WireError
 
-
-@dataclass(frozen=True, slots=True)
-class ApplicationProtected(Event):
-    """From now on everything between us and a peer is under ESP with keys of IKE."""
-
-    peer: str
-    algorithm: str
-    calls: str
-    "Those that asked for it, with commas between them; empty: the configuration did."
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationUnprotected(Event):
-    """The keys with a peer have ended; while a call or the configuration wants protection, packets wait for others."""
-
-    peer: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationKeysFailed(Event):
-    """Nothing came of negotiating with a peer: why, and what to do about it. It is tried again while it is wanted."""
-
-    peer: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallLease:
-    """A call's wish for protection, for as long as it says."""
-
-    call: str
-    peer: IPv6Address
-    fingerprints: tuple[Fingerprint, ...]
-    "Of certificates; the peer has one of these."
-    active: bool
-    "We begin."
-    until: float
-    "On the clock of the node."
+MOST_CALLS, MOST_OFFERS = 512, 64
+STRANGERS_PER_OFFER, MOST_STRANGERS = 8, 32
+"Who may negotiate in advance at the same time."
+PASSIVE = 2.0
+"Seconds for which the end that is to begin may take its time before the other one does."
+LINGER = 5.0
+"Seconds for which keys stay after the last call: what is still on its way does not go in clear."
+SORTING = 2.0
+"Seconds for which two IKE SAs with one peer are beside each other: what is on its way under either arrives."
+DEAD_AFTER = 60.0
+"Seconds of silence of IKE after which a peer is asked whether it is there."
+ANEW = 5.0
+"Seconds between attempts that somebody has caused who says that the other end does not know us."
+_PORTS = bytes((*IKE_PORT.to_bytes(2), *IKE_PORT.to_bytes(2)))
 
 
 class ApplicationKeys:
@@ -71,14 +74,55 @@ class ApplicationKeys:
         random: Callable[[int], bytes],
         utc: Callable[[], datetime],
     ) -> None:
-        """``put``: sends a whole packet of ours as it is, past the policies of ``application``."""
+        """``application``: with the policies of the configuration; ``put``: sends a whole packet of ours as it is, past
+        its policies."""
         self.address = address
         self.settings = settings
+        self.tally: Counter[str] = Counter()
+        "What came of it so far."
+        sources = [source for _, source in settings.peers]
+        lifetime = max((settings.lifetime, *(source.lifetime for source in sources)))
+        self.ike = Ike(
+            replace(ike_settings(lifetime, at_terminal=True), dead_peer_after=DEAD_AFTER),
+            random=random,
+            utc=utc,
+            esp_spi=lambda: esp_spi(random, application.knows),
+        )
+        self.ike.expects = self._expects
+        self.failures = Failures(self.ike.established)
+        self._application = application
+        self._static = application.spd
+        "The policies of the configuration, which go before ours."
+        self._put = put
+        self._random = random
+        self._partners: dict[bytes, Partner] = {}
+        "By the 16 octets of their addresses; in the order of their policies."
+        self._strangers: dict[str, Partner] = {}
+        "Who negotiates in advance, by the name that IKE has for it."
+        self._strangers_so_far = 0
+        self._offers: dict[str, float] = {}
         self._leases: dict[str, CallLease] = {}
+        self._anew_at = 0.0
+        for there, source in settings.peers:
+            partner = self._partner(str(there), there, source)
+            self._partners[there.packed] = partner
+            self._introduce(partner, source.proof, source.belief)
+        algorithms = [source.algorithm for source in sources]
+        if self._takes_calls:
+            self.ike.stranger = self._stranger
+            algorithms.append(settings.algorithm)
+        application.to_come = tuple(dict.fromkeys(algorithms))
+        self._set_policies()
+
+    # ------------------------------------------------------------ what calls want
 
     def offer(self, call: str, until: float, now: float) -> list[Output]:
-        """A call is offered to somebody: strangers may negotiate in advance. Raises `ValueError`: no keys for calls."""
+        """A call is offered to somebody, until then: strangers may negotiate in advance. Raises `ValueError`: no keys
+        for calls, or too many of them."""
         self._check_calls()
+        if call not in self._offers and len(self._offers) >= MOST_OFFERS:
+            raise ValueError(f"{MOST_OFFERS} calls are offered at the same time already")
+        self._offers[call] = until
         return []
 
     def secure(
@@ -91,33 +135,426 @@ class ApplicationKeys:
         until: float,
         now: float,
     ) -> list[Output]:
-        """From now on, and until then, everything between us and the peer of a call is protected. Repeated, it lasts
-        longer. Raises `ValueError`: no keys for calls, or it makes no sense with this peer."""
-        self._check_calls()
-        self._leases[call] = CallLease(call, peer, fingerprints, active, until)
-        return []
+        """From now on, and until then, everything between us and the peer of a call is protected; ``active``: we begin.
+
+        Repeated, it lasts longer; with another peer or fingerprint it takes the place of what it was before. Raises
+        `ValueError`: no keys for calls, too many of them, or no peer that could have keys.
+        """
+        lease = CallLease(call, peer, fingerprints, active, until)
+        self._check(lease)
+        before = self._leases.get(call)
+        outputs = self._give_back(call, now) if before is not None and before.peer != peer else []
+        outputs += self._lend(lease, now)
+        partner = self._partners.get(peer.packed)
+        return outputs if partner is None else outputs + self._try(partner, now)
 
     def release(self, call: str, now: float) -> list[Output]:
-        """A call is over, or does without; unknown ones are, too."""
-        self._leases.pop(call, None)
-        return []
+        """A call is over, or does without; one that is not known is, too."""
+        outputs: list[Output] = []
+        if self._offers.pop(call, None) is not None:
+            outputs += self._dismiss_unless_offered(now)
+        return outputs + self._give_back(call, now)
 
     def calls(self) -> list[CallLease]:
         """What has to be kept over a restart."""
         return list(self._leases.values())
 
     def restore(self, leases: Iterable[CallLease], now: float) -> None:
-        """The calls of before a restart: what is to be protected is, though there are no keys yet."""
-        self._leases |= {each.call: each for each in leases if each.until > now}
+        """The calls of before a restart: what is to be protected is from now on, though there are no keys yet."""
+        for lease in leases:
+            if lease.until > now:
+                self._check(lease)
+                self._lend(lease, now)
+
+    # ------------------------------------------------------------ for people
 
     def state(self, peer: IPv6Address) -> str:
-        """``none``; ``configured``: static keys or a policy that decide; ``negotiating``; ``protected``."""
-        return "negotiating" if any(each.peer == peer for each in self._leases.values()) else "none"
+        """``none``; ``configured``, ``bypassed``, ``discarded``: a policy of the configuration decides, or keys of the
+        configuration do; ``negotiating``; ``protected``."""
+        decided = self._decided(peer)
+        if decided is not None:
+            return {Action.PROTECT: "configured", Action.BYPASS: "bypassed", Action.DISCARD: "discarded"}[decided]
+        partner = self._partners.get(peer.packed)
+        if partner is None:
+            return "none"
+        if partner.out.keyed:
+            return "protected"
+        return "negotiating" if partner.leases or self.ike.beginning(partner.name) else "configured"
 
-    def status(self, now: float) -> dict[str, object]:
-        """JSON-ready, without keys."""
-        return {"address": str(self.address)}
+    def describe(self, now: float) -> list[dict[str, object]]:
+        """With whom there are keys, or shall be; JSON-ready, without keys."""
+        return [
+            {
+                "peer": str(partner.address),
+                "why": "call" if partner.source is None else "configured",
+                "calls": list(partner.leases),
+                "state": self.state(partner.address),
+                "since": None if partner.since is None else round(now - partner.since, 1),
+                "until": None
+                if not partner.leases
+                else round(max(lease.until for lease in partner.leases.values()) - now, 1),
+                "packets_waiting": len(partner.waiting),
+            }
+            for partner in self._partners.values()
+        ]
+
+    def counters(self) -> list[dict[str, object]]:
+        """As `Renewal.counters`, of all that have keys."""
+        return [
+            row
+            for partner in self._partners.values()
+            if partner.renewal.complete
+            for row in partner.renewal.counters(partner.name)
+        ]
+
+    def rekey(self, now: float) -> list[Output]:
+        """New keys of ESP at once, with everybody."""
+        outputs: list[Output] = []
+        for partner in list(self._partners.values()):
+            if partner.out.keyed and self.ike.established(partner.name):
+                outputs += self._carry_out(self.ike.rekey(partner.name, now, children=True), now)
+        return outputs
+
+    # ------------------------------------------------------------ packets
+
+    def wanted(self, packet: bytes, now: float) -> list[Output]:
+        """The policies want a packet protected, and there are no keys: it waits, and they are negotiated."""
+        partner = self._partners.get(packet[24:40])
+        if partner is None or partner.out.keyed:
+            return [Discarded(Reason.SA_MISSING, "app-ipsec", f"to {IPv6Address(packet[24:40])}")]
+        self.tally["waited"] += 1
+        return [*partner.waiting.add(packet, now), *self._try(partner, now)]
+
+    def unknown(self, packet: bytes, now: float) -> list[Output]:
+        """ESP came under an SPI that is not known here. If its sender is one with whom there should be keys, we have
+        lost them by a restart: it cannot know."""
+        partner = self._partners.get(packet[8:24])
+        return [] if partner is None else self._try(partner, now)
+
+    def packet(self, packet: bytes, now: float) -> list[Output]:
+        """A UDP packet from and to the port of IKE, for our address. Raises `Discard`."""
+        try:
+            payload = udp.parse(packet).payload
+        except WireError as error:
+            reason = Reason.CHECKSUM_WRONG if error.what == udp.CHECKSUM else Reason.MALFORMED
+            raise Discard(reason, str(error)) from error
+        here, there = Endpoint(self.address), Endpoint(IPv6Address(packet[8:24]))
+        return self._carry_out(self.ike.receive(payload, here, there, now), now)
+
+    # ------------------------------------------------------------ time
+
+    @property
+    def timer(self) -> float | None:
+        """When `handle_timer` wants to be called."""
+        times = [*self._offers.values(), *(lease.until for lease in self._leases.values())]
+        for partner in self._partners.values():
+            wanted = partner.leases and not partner.out.keyed and not self.ike.beginning(partner.name)
+            due = (partner.waiting.timer, partner.ends_at, partner.sorted_at, partner.again_at if wanted else None)
+            times += [each for each in due if each is not None]
+        times += [] if self.ike.timer is None else [self.ike.timer]
+        return min(times, default=None)
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """Something is sent again, renewed, or over."""
+        outputs = self._carry_out(self.ike.handle_timer(now), now)
+        for call in [call for call, until in self._offers.items() if until <= now]:
+            del self._offers[call]
+            outputs += self._dismiss_unless_offered(now)
+        for lease in [lease for lease in self._leases.values() if lease.until <= now]:
+            outputs += self._give_back(lease.call, now)
+        for partner in list(self._partners.values()):
+            outputs += partner.waiting.expire(now)
+            if partner.sorted_at is not None and partner.sorted_at <= now:
+                outputs += self._sort_out(partner, now)
+            if partner.ends_at is not None and partner.ends_at <= now:
+                outputs += self._part(partner, now)
+            elif partner.leases:
+                outputs += self._try(partner, now)
+        return outputs
+
+    # ------------------------------------------------------------ partners
+
+    def _partner(self, name: str, there: IPv6Address, source: KeySource | None = None) -> Partner:
+        algorithm = self.settings.algorithm if source is None else source.algorithm
+        return Partner(name, self.address, there, algorithm, self._application, self._random, source)
+
+    def _introduce(self, partner: Partner, proof: Proof, belief: Belief) -> None:
+        """IKE knows it from now on, and what is under way with it is with whom it is now."""
+        known = self._peer(partner, proof, belief)
+        self.ike.peers[known.name] = known
+        self.ike.adopt(known.name, known)
+
+    def _peer(self, partner: Partner, proof: Proof, belief: Belief) -> Peer:
+        lifetime = self.settings.lifetime if partner.source is None else partner.source.lifetime
+        return peer_of(partner.name, self.address, partner.address, proof, belief, partner.out.algorithm, lifetime)
+
+    def _set_policies(self) -> None:
+        ours = [partner.policy for partner in self._partners.values()]
+        static = [policy.inbound_sa for policy in self._static.policies if policy.inbound_sa is not None]
+        inbound: list[InboundSA] = [each.into for each in (*self._partners.values(), *self._strangers.values())]
+        policies = SecurityPolicyDatabase((*self._static.policies, *ours), self._static.default.action)
+        self._application.replace(policies, [*static, *inbound])
+
+    def _lend(self, lease: CallLease, now: float) -> list[Output]:
+        """A call has a partner; who has negotiated in advance becomes it, or goes."""
+        there = lease.peer
+        self._leases[lease.call] = lease
+        if self._decided(there) is not None:
+            return []
+        partner = self._partners.get(there.packed)
+        outputs: list[Output] = []
+        if partner is None:
+            partner = self._confirmed(lease) or self._partner(str(there), there)
+            partner.again_at = now if lease.active else now + PASSIVE
+            self._partners[there.packed] = partner
+            self._set_policies()
+        partner.ends_at = None
+        new = lease.call not in partner.leases
+        partner.leases[lease.call] = lease
+        outputs += self._believe(partner, now)
+        if new and partner.since is None and partner.out.keyed:
+            outputs += self._protected(partner, now)
+        return outputs + self._dismiss([each for each in self._strangers.values() if each.address == there], now)
+
+    def _confirmed(self, lease: CallLease) -> Partner | None:
+        """Who has negotiated in advance, and has the certificate that the call tells."""
+        belief = Fingerprints(lease.fingerprints)
+        for name, stranger in reversed(self._strangers.items()):
+            if stranger.address == lease.peer and belief.expect(self.ike.certificates(name)):
+                del self._strangers[name]
+                stranger.name = str(lease.peer)
+                self.ike.adopt(name, self._peer(stranger, *self._self_signed(belief)))
+                stranger.into.provisional = False
+                return stranger
+        return None
+
+    def _give_back(self, call: str, now: float) -> list[Output]:
+        """A call does not want keys any more."""
+        lease = self._leases.pop(call, None)
+        partner = None if lease is None else self._partners.get(lease.peer.packed)
+        if partner is None or partner.leases.pop(call, None) is None:
+            return []
+        if partner.leases or partner.source is not None:
+            return self._believe(partner, now)
+        if not partner.out.keyed:
+            return self._part(partner, now)
+        partner.ends_at = now + LINGER
+        return []
+
+    def _believe(self, partner: Partner, now: float) -> list[Output]:
+        """The fingerprints of all calls count; what was agreed with somebody whom none of them tells ends."""
+        if partner.source is not None:
+            return []
+        told = dict.fromkeys(each for lease in partner.leases.values() for each in lease.fingerprints)
+        belief = Fingerprints(tuple(told))
+        self._introduce(partner, *self._self_signed(belief))
+        shown = self.ike.certificates(partner.name)
+        if not shown or belief.expect(shown):
+            return []
+        return self._carry_out(self.ike.close(partner.name, "its calls tell of another certificate now", now), now)
+
+    def _self_signed(self, belief: Belief) -> tuple[Proof, Belief]:
+        credential = self.settings.credential
+        if credential is None:
+            raise ValueError("without a certificate there are no keys for calls")
+        return credential, belief
+
+    def _part(self, partner: Partner, now: float) -> list[Output]:
+        """Nobody wants keys with it any more."""
+        del self._partners[partner.address.packed]
+        self._set_policies()
+        outputs: list[Output] = [
+            Discarded(Reason.KEYS_AWAITED, "app-ipsec", f"nobody wants keys with {partner.address} any more")
+            for _ in partner.waiting.take()
+        ]
+        keyed = partner.out.keyed
+        outputs += self._carry_out(self.ike.close(partner.name, "the call is over", now), now)
+        self.ike.peers.pop(partner.name, None)
+        return [*outputs, ApplicationUnprotected(str(partner.address), "the call is over")] if keyed else outputs
+
+    # ------------------------------------------------------------ strangers
+
+    def _expects(self, remote: Endpoint) -> bool:
+        return bool(self._offers) or remote.address.packed in self._partners
+
+    def _stranger(self, identity: Identity, remote: Endpoint, chain: list[bytes]) -> Peer | None:
+        """Whoever signs with the certificate that it shows is let in, for the time being."""
+        there = remote.address
+        credential = self.settings.credential
+        if not self._offers or credential is None or not isinstance(there, IPv6Address):
+            return None
+        if identity != Identity(IdType.IPV6_ADDR, there.packed) or self._decided(there) is not None:
+            return None
+        if len(self._strangers) >= min(STRANGERS_PER_OFFER * len(self._offers), MOST_STRANGERS):
+            self.tally["strangers-refused"] += 1
+            return None
+        try:
+            own = Fingerprint.of(leaf_of(chain))
+        except Distrusted:
+            return None
+        self._strangers_so_far += 1
+        self.tally["strangers"] += 1
+        stranger = self._partner(f"{there} (in advance, {self._strangers_so_far})", there)
+        stranger.into.provisional = True
+        self._strangers[stranger.name] = stranger
+        return self._peer(stranger, credential, Fingerprints((own,)))
+
+    def _dismiss_unless_offered(self, now: float) -> list[Output]:
+        return [] if self._offers else self._dismiss(list(self._strangers.values()), now)
+
+    def _dismiss(self, strangers: Iterable[Partner], now: float) -> list[Output]:
+        outputs: list[Output] = []
+        for each in strangers:
+            outputs += self._carry_out(self.ike.close(each.name, "it is not who was called", now), now)
+            self._strangers.pop(each.name, None)
+        return outputs
+
+    # ------------------------------------------------------------ what IKE says
+
+    def _try(self, partner: Partner, now: float) -> list[Output]:
+        """Keys are wanted."""
+        if partner.out.keyed or now < partner.again_at or self.ike.beginning(partner.name):
+            return []
+        partner.begun(now)
+        if self.ike.established(partner.name):
+            return self._carry_out(self.ike.create_child(partner.name, CHILD, now), now)
+        return self._begin(partner, now)
+
+    def _begin(self, partner: Partner, now: float) -> list[Output]:
+        ends = Endpoint(self.address), Endpoint(partner.address)
+        return self._carry_out(self.ike.initiate(partner.name, *ends, now), now)
+
+    def _named(self, name: str) -> Partner | None:
+        stranger = self._strangers.get(name)
+        if stranger is not None:
+            return stranger
+        return next((each for each in self._partners.values() if each.name == name), None)
+
+    def _carry_out(self, outputs: list[IkeOutput], now: float) -> list[Output]:
+        result: list[Output] = []
+        new: list[Partner] = []
+        for output in outputs:
+            if isinstance(output, Send):
+                ends = self.address.packed + output.remote.address.packed
+                result += self._put(udp.packet(ends, (IKE_PORT, IKE_PORT), output.data), now)
+                continue
+            self.failures.note(output)
+            result.append(output)
+            if isinstance(output, Discarded):
+                continue
+            partner = self._named(getattr(output, "peer", ""))
+            if partner is not None:
+                result += self._act(partner, output, new, now)
+        for partner in new:  # behind the answer without which the other end has no keys
+            result += self._protected(partner, now)
+        return result
+
+    def _act(self, partner: Partner, event: Event, new: list[Partner], now: float) -> list[Output]:
+        provisional = partner.into.provisional
+        match event:
+            case IkeUp():
+                partner.succeeded()
+                self.tally["negotiated"] += 1
+                if self.ike.doubled(partner.name) is not None:
+                    partner.sorted_at = now + SORTING
+            case ChildUp():
+                fresh = not partner.out.keyed
+                partner.renewal.up(event)
+                self._prefer(partner)
+                if fresh and partner.out.keyed and not provisional:
+                    new.append(partner)
+            case ChildSwitched(child=child):
+                partner.renewal.switch(child)
+            case ChildDown(reason=reason):
+                keyed = partner.out.keyed
+                partner.renewal.down(event)
+                if keyed and not partner.out.keyed and not provisional:
+                    partner.since = None
+                    return [ApplicationUnprotected(str(partner.address), reason)]
+            case IkeFailed() | IkeDown() if provisional:
+                del self._strangers[partner.name]
+            case IkeFailed(reason=reason) | ChildFailed(reason=reason) if not partner.out.keyed:
+                self.tally["failed"] += 1
+                partner.again_at = max(partner.again_at, now + FIRST_RETRY)
+                return [ApplicationKeysFailed(str(partner.address), reason)]
+            case IkeDown() if not partner.out.keyed:
+                partner.again_at = max(partner.again_at, now + FIRST_RETRY)
+            case PeerForgot() if now >= self._anew_at and not self.ike.beginning(partner.name):
+                self._anew_at = now + ANEW
+                return self._begin(partner, now)
+        return []
+
+    def _protected(self, partner: Partner, now: float) -> list[Output]:
+        """It has keys: what waited for them goes on its way."""
+        partner.since = now
+        outputs: list[Output] = [ApplicationProtected(str(partner.address), partner.out.algorithm.value, partner.calls)]
+        for packet in partner.waiting.take():
+            try:
+                outputs += self._put(self._application.protect(packet), now)
+            except Discard as discard:
+                outputs.append(Discarded.of(discard, "app-ipsec"))
+        return outputs
+
+    # ------------------------------------------------------------ two IKE SAs with one partner
+
+    def _prefer(self, partner: Partner) -> None:
+        """Both ends send by the one that stays, so nothing is lost when the other one ends."""
+        doubled = self.ike.doubled(partner.name)
+        for child in [] if doubled is None else doubled.stays.children.values():
+            if child.sending:
+                partner.renewal.switch(child.sa)
+
+    def _sort_out(self, partner: Partner, now: float) -> list[Output]:
+        partner.sorted_at = None
+        doubled = self.ike.doubled(partner.name)
+        outputs: list[Output] = []
+        if doubled is not None:
+            for sa in doubled.outdated:
+                outputs += self._carry_out(self.ike.end(sa, "another one has taken its place", now, tell=False), now)
+            for sa in (each for each in doubled.surplus if each.initiator):
+                outputs += self._carry_out(self.ike.end(sa, "both ends had begun at once", now, tell=True), now)
+        return outputs
+
+    # ------------------------------------------------------------ whether
+
+    @property
+    def _takes_calls(self) -> bool:
+        return self.settings.calls and self.settings.credential is not None
 
     def _check_calls(self) -> None:
-        if self.settings.credential is None or not self.settings.calls:
+        if not self._takes_calls:
             raise ValueError("this node negotiates no keys for calls; see [application_keys] in its configuration")
+
+    def _check(self, lease: CallLease) -> None:
+        self._check_calls()
+        peer = lease.peer
+        if lease.call not in self._leases and len(self._leases) >= MOST_CALLS:
+            raise ValueError(f"{MOST_CALLS} calls have keys already; release those that are over")
+        if not lease.fingerprints:
+            raise ValueError("a call needs a fingerprint of its peer's certificate, else anybody could be the peer")
+        if peer == self.address:
+            raise ValueError(f"{peer} is this node itself: nothing between it and itself goes over a wire")
+        if peer.is_multicast or peer.is_unspecified or peer.is_loopback or peer.is_link_local:
+            raise ValueError(f"{peer} is no address that keys could be agreed with: it has to be one of a single node")
+
+    def _decided(self, peer: IPv6Address) -> Action | None:
+        """What the configuration says of speech with a peer, if it does."""
+        for policy in self._static.policies:
+            selector = policy.selector
+            ports = selector.local_port, selector.remote_port
+            if peer in selector.remote and selector.protocol in (None, ip6.UDP) and ports == (None, None):
+                return policy.action
+        return None
+
+
+def application_snapshot(keys: ApplicationKeys | None, now: float) -> dict[str, object]:
+    """What a node tells of them beside what it tells of all negotiated keys, JSON-ready."""
+    return {
+        "application_keys": [] if keys is None else keys.describe(now),
+        "application_key_counters": {} if keys is None else dict(keys.tally),
+    }
+
+
+def is_ike(packet: bytes) -> bool:
+    """Whether a packet is UDP from and to the port of IKE, as far as its first octets say."""
+    return packet[6] == ip6.UDP and packet[40:44] == _PORTS

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv6Address
 
+from mobility.application_keys import ApplicationKeys, application_snapshot, is_ike
 from mobility.discards import Discard, Reason
 from mobility.host.host import Host
+from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.processing import IpsecProcessing
-from mobility.ipsec.sa import Mode
+from mobility.key_source import ApplicationKeySettings, no_clock
 from mobility.links import LinkSettings, link_scope
 from mobility.mipv6 import direct
 from mobility.mipv6.again_direct import highest_received
 from mobility.mipv6.correspondent_node import Correspondent
 from mobility.mipv6.tunnel import checked
+from mobility.negotiated import negotiated_snapshot
 from mobility.outputs import Arrived, Deliver, Discarded, Output, Transmit
 from mobility.wire import icmp6, ip6
 
@@ -30,13 +34,19 @@ class CorrespondentSettings:
     prefix_length: int = 64
     route_optimization: bool = True
     "Whether terminals may tell where they are (RFC 6275 section 9)."
+    application_keys: ApplicationKeySettings | None = None
+    "Of the application's IPsec; None: none are negotiated."
 
 
 class CorrespondentNode:
     """Programs of the host OS use ``address``; their packets go through application IPsec and straight to the link."""
 
     def __init__(
-        self, settings: CorrespondentSettings, application: IpsecProcessing, random: Callable[[int], bytes]
+        self,
+        settings: CorrespondentSettings,
+        application: IpsecProcessing,
+        random: Callable[[int], bytes],
+        utc: Callable[[], datetime] = no_clock,
     ) -> None:
         self.settings = settings
         self.application = application
@@ -54,19 +64,21 @@ class CorrespondentNode:
             if settings.route_optimization
             else None
         )
+        self.application_keys = (
+            ApplicationKeys(settings.address, application, settings.application_keys, self._put, random, utc)
+            if settings.application_keys is not None
+            else None
+        )
         # Room for a routing header is always left: what fits does not change when a terminal moves.
-        inner = widest = link.mtu if self.optimization is None else link.mtu - direct.OVERHEAD
-        for policy in application.spd.policies:
-            sa = policy.outbound_sa
-            if sa is not None and sa.mode is Mode.TRANSPORT:
-                inner = min(inner, ip6.HEADER_SIZE + sa.algorithm.room(widest - ip6.HEADER_SIZE))
-        self.host_mtu = max(inner, ip6.MINIMUM_MTU)
+        widest = link.mtu if self.optimization is None else link.mtu - direct.OVERHEAD
+        self.host_mtu = max(application.room(widest), ip6.MINIMUM_MTU)
         "Octets of the largest packet that the host OS may send."
 
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = (self.host.timer, None if self.optimization is None else self.optimization.timer)
+        parts = (self.host, self.optimization, self.application_keys)
+        times = (None if part is None else part.timer for part in parts)
         return min((time for time in times if time is not None), default=None)
 
     def start(self, now: float) -> list[Output]:
@@ -93,8 +105,15 @@ class CorrespondentNode:
                 return self._absorb(self._too_big(packet), now)
             protected = self.application.protect(packet)
         except Discard as discard:
+            if discard.reason is Reason.SA_MISSING and self.application_keys is not None:
+                return self._absorb(self.application_keys.wanted(packet, now), now)
             return self._absorb([Discarded.of(discard, "correspondent")], now)
         self.sent += 1
+        return self._put(protected, now)
+
+    def _put(self, protected: bytes, now: float) -> list[Output]:
+        """What the application's IPsec is done with: a routing header if its terminal has a binding, then the link."""
+        destination = protected[24:40]
         optimization = self.optimization
         if optimization is not None and len(optimization) and direct.can_go_direct(protected):
             care_of = optimization.route(destination)
@@ -115,8 +134,8 @@ class CorrespondentNode:
             # The short way: the same steps as `Host.receive` and `_arrived`.
             inner = direct.quickly_from_terminal(packet)
             if inner is not None and optimization.confirms(inner[8:24], packet[8:24]):
-                outputs = self._accepted(inner)
-                return outputs if type(outputs[0]) is Deliver else self._absorb(outputs, now)
+                outputs = self._accepted(inner, now)
+                return outputs if outputs and type(outputs[0]) is Deliver else self._absorb(outputs, now)
         return self._absorb(self.host.receive(packet, sender, now), now)
 
     def handle_timer(self, now: float) -> list[Output]:
@@ -124,7 +143,18 @@ class CorrespondentNode:
         outputs = self._absorb(self.host.handle_timer(now), now)
         if self.optimization is not None:
             outputs += self._absorb(self.optimization.handle_timer(now), now)
+        if self.application_keys is not None:
+            outputs += self._absorb(self.application_keys.handle_timer(now), now)
         return outputs
+
+    def negotiate(self, operation: Callable[[ApplicationKeys], list[Output]], now: float) -> list[Output]:
+        """Has `application_keys` do something, if there are any. Raises what that raises."""
+        keys = self.application_keys
+        return [] if keys is None else self._absorb(operation(keys), now)
+
+    def negotiations(self) -> list[Ike]:
+        """As `mobility.negotiated_tables.Negotiates`."""
+        return [] if self.application_keys is None else [self.application_keys.ike]
 
     def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
         """As `mobility.packet_stream.HasIpsec` wants it."""
@@ -137,6 +167,8 @@ class CorrespondentNode:
             "address": str(self.settings.address),
             "application": self.application.spd.describe(),
             "direct_bindings": None if self.optimization is None else self.optimization.snapshot(now),
+            **negotiated_snapshot([] if self.application_keys is None else [self.application_keys], now),
+            **application_snapshot(self.application_keys, now),
             "links": {self.settings.link.name: self.host.snapshot(now)},
             "host_mtu": self.host_mtu,
             "counters": {"sent": self.sent, "delivered": self.delivered, **self.counters},
@@ -167,14 +199,18 @@ class CorrespondentNode:
                 packet = inner
         except Discard as discard:
             return [Discarded.of(discard, "correspondent")]
-        return self._accepted(packet)
+        return self._accepted(packet, now)
 
-    def _accepted(self, packet: bytes) -> list[Output]:
+    def _accepted(self, packet: bytes, now: float) -> list[Output]:
         """A packet between home address and host OS: the application's IPsec is left."""
+        keys = self.application_keys
         try:
+            if packet[6] == ip6.UDP and keys is not None and is_ike(packet):
+                return keys.packet(packet, now)
             plain = self.application.accept(packet)
         except Discard as discard:
-            return [Discarded.of(discard, "app-ipsec")]
+            outputs: list[Output] = [Discarded.of(discard, "app-ipsec")]
+            return outputs + keys.unknown(packet, now) if keys and discard.reason is Reason.SA_UNKNOWN else outputs
         self.delivered += 1
         return [Deliver(plain)]
 

@@ -32,6 +32,8 @@ class Reason(StrEnum):
     "The packet was not protected the way the policy demands (RFC 4301 section 5.2)."
     SA_MISSING = "sa-missing"
     "The policy demands protection and no security association exists for it."
+    KEYS_AWAITED = "keys-awaited"
+    "Too many packets, or for too long, waited for keys that are negotiated with their destination."
     ESP_DUMMY = "esp-dummy"
     "A dummy packet of the peer's traffic flow confidentiality: no fault, dropped by design (RFC 4303 section 2.6)."
     ESP_FRAGMENT = "esp-fragment"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+from mobility.application_keys import ApplicationKeys
 from mobility.discards import Reason
 from mobility.host.errors import TokenBucket
 from mobility.ipsec.ike.endpoint import Ike
@@ -135,6 +136,15 @@ class MobileRouter:
     def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
         """As `Terminal.ipsec_parts`."""
         return self.terminal.ipsec_parts()
+
+    @property
+    def application_keys(self) -> ApplicationKeys | None:
+        """As `Terminal.application_keys`."""
+        return self.terminal.application_keys
+
+    def negotiate(self, operation: Callable[[ApplicationKeys], list[Output]], now: float) -> list[Output]:
+        """As `Terminal.negotiate`."""
+        return self._passed(self.terminal.negotiate(operation, now), now)
 
     def negotiations(self) -> list[Ike]:
         """As `Terminal.negotiations`."""

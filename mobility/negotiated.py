@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple, Protocol
 
 from mobility.ipsec.algorithms import Algorithm
+from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.events import ChildDown, ChildFailed, ChildSa, ChildUp, IkeDown, IkeFailed, IkeUp
 from mobility.ipsec.ike.message import NO_SPI, Header, Message
 from mobility.ipsec.ike.numbers import Exchange, Flag, Notification
@@ -109,31 +111,39 @@ def esp_spi(random: Callable[[int], bytes], taken: Callable[[int], bool]) -> int
             return spi
 
 
-def outbound(known: MobileAssociations, name: str) -> RenewableOutbound | None:
-    """The association of a child SA for what we send."""
-    ways = {TUNNEL: known.tunnel_out, SIGNALLING: known.signalling_out, HOME_TEST: known.home_test_out}
-    found = ways.get(name)
-    return found if isinstance(found, RenewableOutbound) else None
+class Ends(NamedTuple):
+    """What a child SA gives keys to."""
+
+    out: RenewableOutbound
+    into: RenewableInbound
 
 
-def inbound(known: MobileAssociations, name: str) -> RenewableInbound | None:
-    """The same for what we receive."""
-    ways = {TUNNEL: known.tunnel_in, SIGNALLING: known.signalling_in, HOME_TEST: known.home_test_in}
-    found = ways.get(name)
-    return found if isinstance(found, RenewableInbound) else None
+def mobile_ends(known: MobileAssociations) -> dict[str, Ends]:
+    """By the names of their child SAs."""
+    ways = {
+        SIGNALLING: (known.signalling_out, known.signalling_in),
+        TUNNEL: (known.tunnel_out, known.tunnel_in),
+        HOME_TEST: (known.home_test_out, known.home_test_in),
+    }
+    return {
+        name: Ends(out, into)
+        for name, (out, into) in ways.items()
+        if isinstance(out, RenewableOutbound) and isinstance(into, RenewableInbound)
+    }
 
 
 class Renewal:
-    """Hands what IKE agrees on to the associations of one terminal."""
+    """Hands what IKE agrees on with one peer to the associations that take it."""
 
     def __init__(
         self,
-        known: MobileAssociations,
+        ends: Mapping[str, Ends],
         learn: Callable[[str, int, RenewableInbound], None],
         forget: Callable[[str, int], None],
     ) -> None:
-        """``learn`` and ``forget``: an SPI of a child SA (its name) is there from now on, or is not any more."""
-        self.known = known
+        """``ends``: by the names of their child SAs; ``learn`` and ``forget``: an SPI of a child SA (its name) is there
+        from now on, or is not any more."""
+        self.ends = ends
         self._learn = learn
         self._forget = forget
         self._sending: dict[str, int] = {}
@@ -144,57 +154,53 @@ class Renewal:
     @property
     def complete(self) -> bool:
         """Everything has keys."""
-        names = (SIGNALLING, TUNNEL, HOME_TEST)
-        ends = [find(self.known, name) for name in names for find in (outbound, inbound)]
-        return all(each.keyed for each in ends if each is not None)
+        return all(each.out.keyed and each.into.keyed for each in self.ends.values())
 
     def counters(self, peer: str) -> list[dict[str, object]]:
         """Packets under negotiated keys of whatever age, JSON-ready."""
         rows: list[dict[str, object]] = []
-        for name in (SIGNALLING, TUNNEL, HOME_TEST):
-            out, into = outbound(self.known, name), inbound(self.known, name)
-            if out is not None and into is not None:
-                counts = {"sent": out.packets, "received": into.packets}
-                counts |= {"replayed": into.replayed, "failed": into.failed}
-                rows.append({"peer": peer, "name": name, **counts})
+        for name, (out, into) in self.ends.items():
+            counts = {"sent": out.packets, "received": into.packets}
+            counts |= {"replayed": into.replayed, "failed": into.failed}
+            rows.append({"peer": peer, "name": name, **counts})
         return rows
 
     def up(self, event: ChildUp) -> None:
         """A child SA was agreed. Raises `ValueError`: its SPI is taken."""
         child = event.child
-        into = inbound(self.known, child.name)
-        if into is not None:
-            self._learn(child.name, child.inbound_spi, into)
-            into.renew(child.inbound_spi, child.inbound_keys)
+        ends = self.ends.get(child.name)
+        if ends is not None:
+            self._learn(child.name, child.inbound_spi, ends.into)
+            ends.into.renew(child.inbound_spi, child.inbound_keys)
         if event.send:
             self.switch(child)
 
     def switch(self, child: ChildSa) -> None:
         """From now on we send by this child SA."""
-        out = outbound(self.known, child.name)
+        ends = self.ends.get(child.name)
         usable = self._usable.setdefault(child.name, [])
         if child not in usable:
             usable.append(child)
-        if out is not None and self._sending.get(child.name) != child.inbound_spi:
-            out.renew(child.outbound_spi, child.outbound_keys)
+        if ends is not None and self._sending.get(child.name) != child.inbound_spi:
+            ends.out.renew(child.outbound_spi, child.outbound_keys)
             self._sending[child.name] = child.inbound_spi
 
     def down(self, event: ChildDown) -> None:
         """A child SA has ended."""
         child = event.child
-        into, out = inbound(self.known, child.name), outbound(self.known, child.name)
-        if into is not None:
-            into.forget(child.inbound_spi)
+        ends = self.ends.get(child.name)
+        if ends is not None:
+            ends.into.forget(child.inbound_spi)
             self._forget(child.name, child.inbound_spi)
         usable = self._usable.get(child.name, [])
         if child in usable:
             usable.remove(child)
-        if out is not None and self._sending.get(child.name) == child.inbound_spi:
+        if ends is not None and self._sending.get(child.name) == child.inbound_spi:
             del self._sending[child.name]
             if usable:
                 self.switch(usable[-1])  # numbers go on over all keys, so none comes twice under these
             else:
-                out.end()
+                ends.out.end()
 
 
 def no_keys(random: Callable[[int], bytes], spi: bytes = b"") -> bytes:
@@ -215,6 +221,25 @@ def says_no_keys(message: bytes) -> bool:
         return Message.parse(message).notification(Notification.INVALID_SPI) is not None
     except WireError:
         return False
+
+
+class Negotiator(Protocol):
+    """What negotiates keys: of a terminal, of a home agent, of the application."""
+
+    ike: Ike
+    failures: Failures
+
+    def counters(self) -> list[dict[str, object]]:
+        """As `Renewal.counters`, of all its peers."""
+
+
+def negotiated_snapshot(negotiators: Sequence[Negotiator], now: float) -> dict[str, object]:
+    """What a node tells of keys that are negotiated, JSON-ready, without the keys."""
+    return {
+        "ike": [row for each in negotiators for row in each.ike.status(now)],
+        "ike_counters": [row for each in negotiators for row in each.counters()],
+        "ike_failures": [row for each in negotiators for row in each.failures.describe()],
+    }
 
 
 class Failures:

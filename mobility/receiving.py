@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from mobility import application_keys
+from mobility.application_keys import ApplicationKeys
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
 from mobility.host.fragments import Reassembly, put_together
@@ -65,6 +67,8 @@ class Receiving:
         self._signalling_in = signalling_in
         self.keys: TerminalKeys | None = None
         "Negotiates them, if that is to be done."
+        self.application_keys: ApplicationKeys | None = None
+        "Negotiates those of the application, if that is to be done."
         self.keyed: Callable[[list[Output], float], list[Output]] = lambda outputs, _now: outputs
         "Acts on what becomes of keys."
         self._home_agent_says = home_agent_says
@@ -136,6 +140,8 @@ class Receiving:
         if inner[24:40] != self._home and inner[0] >> 4 == 6:
             self.delivered += 1
             return [Deliver(inner)]  # of a network behind us: its IPsec is its own
+        if inner[6] == ip6.UDP and self.application_keys is not None and application_keys.is_ike(inner):
+            return self._negotiating(self.application_keys.packet, inner, now=now)
         if inner[6] == ip6.ICMPV6 and inner[8:24] == self._agent and self._watch.echoed(inner, now):
             return []
         if inner[6] == ip6.MOBILITY and inner[0] >> 4 == 6:
@@ -148,7 +154,7 @@ class Receiving:
         except Discard as discard:
             if discard.reason is Reason.ESP_FRAGMENT:
                 return self._in_pieces(inner, now)
-            return [Discarded.of(discard, "app-ipsec")]
+            return self._not_accepted(inner, discard, now)
         self.delivered += 1
         return [Deliver(plain)]
 
@@ -163,6 +169,12 @@ class Receiving:
         return self._interface.take()
 
     # ------------------------------------------------------------ inside
+
+    def _not_accepted(self, inner: bytes, discard: Discard, now: float) -> list[Output]:
+        outputs: list[Output] = [Discarded.of(discard, "app-ipsec")]
+        if discard.reason is Reason.SA_UNKNOWN and self.application_keys is not None:
+            outputs += self.application_keys.unknown(inner, now)
+        return outputs
 
     def _in_pieces(self, inner: bytes, now: float) -> list[Output]:
         """A fragment of what the application's IPsec wants whole (RFC 4303 section 3.4.1): its sender made it, because

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
+from mobility.application_keys import ApplicationKeys
 from mobility.discards import Discard, Reason
 from mobility.forwarding import Forwarding
 from mobility.ipsec.processing import IpsecProcessing
-from mobility.ipsec.sa import Mode, OutboundSA
+from mobility.ipsec.sa import OutboundSA
 from mobility.links import link_scope
 from mobility.mipv6.again import SentLately
 from mobility.mipv6.again_direct import highest_received
@@ -48,6 +49,8 @@ class Sending:
         "The same of nodes in a mobile network, whose packets the application's IPsec passes by."
         self.sent_lately = SentLately(tunnel_out)
         self.waiting = WaitingRoom()
+        self.finished = WaitingRoom()
+        "Those that the application's IPsec is done with."
         self.optimization = RouteOptimization(
             settings.home_address,
             settings.home_agent,
@@ -61,6 +64,8 @@ class Sending:
             random,
         )
         self.optimizes = settings.route_optimization.ever
+        self.application_keys: ApplicationKeys | None = None
+        "Negotiates them, if that is to be done."
         self._application = application
         self._forwarding = forwarding
         self._mobile_node = mobile_node
@@ -93,6 +98,8 @@ class Sending:
     def what_waited(self, now: float) -> list[Output]:
         """There is a binding again: what the old place lost goes first, then what waited for the new one."""
         outputs = self._send_again(now)
+        for packet in self.finished.take():
+            outputs += self.as_it_is(packet, now)
         for packet in self.waiting.take():
             outputs += self._outbound4(packet, now) if packet[0] >> 4 == 4 else self._outbound(packet, now)
         return outputs
@@ -111,15 +118,22 @@ class Sending:
         """Whether `host_mtu` is another one now: what both IPsec layers leave of the narrowest link or path."""
         inner = self._forwarding.tunnel_room(path_mtu)
         self.network_mtu = max(inner, ip6.MINIMUM_MTU)
-        body = inner - ip6.HEADER_SIZE
-        for policy in self._application.spd.policies:
-            sa = policy.outbound_sa
-            if sa is not None and sa.mode is Mode.TRANSPORT:
-                inner = min(inner, ip6.HEADER_SIZE + sa.algorithm.room(body))
         before = self.host_mtu
         # A link of IPv6 carries 1280 octets; where the tunnel does not, the host fragments the outer packet.
-        self.host_mtu = max(inner, ip6.MINIMUM_MTU)
+        self.host_mtu = max(self._application.room(inner), ip6.MINIMUM_MTU)
         return self.host_mtu != before
+
+    # ------------------------------------------------------------ what the application's keys are negotiated by
+
+    def as_it_is(self, packet: bytes, now: float) -> list[Output]:
+        """A packet of the home address that the application's IPsec has done with, or has nothing to do with."""
+        return self.protected_again(packet, now) if self._forwarding.ready else list(self.finished.add(packet, now))
+
+    def unsealed(self, packet: bytes, discard: Discard, now: float) -> list[Output]:
+        """A packet could not be sent: it may be that its keys are negotiated, and that it can wait for them."""
+        if discard.reason is Reason.SA_MISSING and self.application_keys is not None:
+            return self.application_keys.wanted(packet, now)
+        return [Discarded.of(discard, "send-routine")]
 
     # ------------------------------------------------------------ what route optimization sends
 
@@ -188,7 +202,7 @@ class Sending:
                 return self._tunnelled(packet, present.link, now)
             outputs = self.on_its_way(self._application.protect(packet), present.link, now)
         except Discard as discard:
-            return [Discarded.of(discard, "send-routine")]
+            return self.unsealed(packet, discard, now)
         if self.optimizes and packet[24:40] not in self.optimization.ways and not self._forwarding.at_home:
             outputs += self.optimization.noticed(packet[24:40], now)
         return outputs

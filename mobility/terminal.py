@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 
+from mobility.application_keys import ApplicationKeys, application_snapshot
 from mobility.discards import Discard, Reason
 from mobility.hmipv6.domain import Domain
 from mobility.host.host import Host
@@ -22,6 +23,7 @@ from mobility.mipv6.tunnel import (
     from_datagram,
     seal,
 )
+from mobility.negotiated import negotiated_snapshot
 from mobility.outputs import Deliver, Discarded, Event, Output, Transmit
 from mobility.short_way import ShortWay
 from mobility.terminal_parts import HostMtuChanged as HostMtuChanged
@@ -163,7 +165,7 @@ class Terminal:
                     else:
                         outer = seal(protected, path.outbound_ends, self._form, self._security)[1]
                 except Discard as discard:
-                    return self._finish([Discarded.of(discard, "send-routine")])
+                    return self._finish(sending.unsealed(packet, discard, now))
                 self.sent_lately.sealed(protected, now)
                 if to is None:
                     return self._into_domain(outer, path, now)
@@ -215,9 +217,10 @@ class Terminal:
                     and quick[24:40] == self._home
                 ):
                     outputs = self._out_of_tunnel(quick, now)
-                    if type(outputs[0]) is Deliver:
+                    if outputs and type(outputs[0]) is Deliver:
                         way.heard += 1  # a stranger can send such packets, but not such that are delivered
-                    return outputs
+                        return outputs
+                    return self._finish(outputs)
                 else:
                     return self._finish(self.parts.absorb(self.hosts[link].receive(packet, sender, now), now))
                 if inner[24:40] != self._home:
@@ -263,8 +266,8 @@ class Terminal:
         match name.split():
             case ["reregister"]:
                 return self._finish(self.parts.absorb(self.mobile_node.refresh(now), now))
-            case ["rekey"] if self.parts.keys is not None:
-                return self._finish(self.parts.keyed(self.parts.keys.rekey(now), now))
+            case ["rekey"] if self.parts.negotiators:
+                return self._finish(self.parts.rekey(now))
             case ["probe"]:
                 return self._finish(self.parts.probe(now))
             case ["move", link]:
@@ -307,7 +310,17 @@ class Terminal:
 
     def negotiations(self) -> list[Ike]:
         """As `mobility.negotiated_tables.Negotiates`."""
-        return [] if self.parts.keys is None else [self.parts.keys.ike]
+        return [each.ike for each in self.parts.negotiators]
+
+    @property
+    def application_keys(self) -> ApplicationKeys | None:
+        """Those of the application that are negotiated, if they are."""
+        return self.parts.application_keys
+
+    def negotiate(self, operation: Callable[[ApplicationKeys], list[Output]], now: float) -> list[Output]:
+        """Has `application_keys` do something, if there are any. Raises what that raises."""
+        keys = self.application_keys
+        return [] if keys is None else self._finish(operation(keys))
 
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""
@@ -320,9 +333,8 @@ class Terminal:
             "regional": None if self.parts.below is None else self.parts.below.regional.snapshot(now),
             "route_optimization": self.optimization.snapshot(now),
             "application": self.application.spd.describe(),
-            "ike": [] if self.parts.keys is None else self.parts.keys.ike.status(now),
-            "ike_counters": [] if self.parts.keys is None else self.parts.keys.counters(),
-            "ike_failures": [] if self.parts.keys is None else self.parts.keys.failures.describe(),
+            **negotiated_snapshot(self.parts.negotiators, now),
+            **application_snapshot(self.application_keys, now),
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
             "host_mtu": self.sending.host_mtu,
             "home_network": self.parts.home_network.discovery.snapshot(now),
@@ -341,7 +353,7 @@ class Terminal:
             if not direct.can_go_direct(protected):
                 return self._finish(self.sending.on_its_way(protected, link, now))
         except Discard as discard:
-            return self._finish([Discarded.of(discard, "send-routine")])
+            return self._finish(self.sending.unsealed(packet, discard, now))
         station, to = self.stations[link], packet[24:40]
         outer = direct.to_correspondent(protected, way.care_of, self._home)
         way.sent += 1

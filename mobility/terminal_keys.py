@@ -33,7 +33,7 @@ from mobility.key_source import KeySource
 from mobility.links import endpoint, unmapped
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.tunnel import MobileAssociations
-from mobility.negotiated import Failures, Renewal, as_endpoint, esp_spi, ike_settings, peer, says_no_keys
+from mobility.negotiated import Failures, Renewal, as_endpoint, esp_spi, ike_settings, mobile_ends, peer, says_no_keys
 from mobility.outputs import Event, Output
 from mobility.terminal_settings import TerminalSettings
 from mobility.uplinks import Uplinks
@@ -83,7 +83,7 @@ class TerminalKeys:
             esp_spi=lambda: esp_spi(random, security.knows),
         )
         self.failures = Failures(self.ike.established)
-        self.renewal = Renewal(known, self._learn, self._forget)
+        self.renewal = Renewal(mobile_ends(known), self._learn, self._forget)
         self.changed = False
         "Something has other keys, or none, since this was looked at."
         self.ready = False

@@ -9,6 +9,7 @@ from datetime import datetime
 from ipaddress import IPv6Address
 from math import inf
 
+from mobility.application_keys import ApplicationKeys
 from mobility.discards import Discard
 from mobility.forwarding import Forwarding
 from mobility.hierarchy import Hierarchy
@@ -160,6 +161,12 @@ class TerminalParts:
                 settings, settings.keys, associations, tunnel_security, self.uplinks, self.put, random, utc
             )
         self.receiving.keys, self.receiving.keyed = self.keys, self.keyed
+        self.application_keys = None
+        if settings.application_keys is not None:
+            self.application_keys = ApplicationKeys(
+                settings.home_address, application, settings.application_keys, self.sending.as_it_is, random, utc
+            )
+        self.sending.application_keys = self.receiving.application_keys = self.application_keys
         self.path: ShortWay | None = None
         "What the last `follow` found."
         self.sending.measure(self.uplinks.smallest_mtu())
@@ -201,6 +208,7 @@ class TerminalParts:
         earliest = self.mobile_node.timer
         for time in (
             self.waiting.timer,
+            self.sending.finished.timer,
             self.receiving.timer,
             self.homecoming.timer,
             self.watch.timer,
@@ -208,6 +216,7 @@ class TerminalParts:
             None if self.below is None else self.below.timer,
             self.home_network.timer,
             None if self.keys is None else self.keys.timer,
+            None if self.application_keys is None else self.application_keys.timer,
             *(host.timer for host in self.own_hosts.values()),
         ):
             if time is not None and (earliest is None or time < earliest):
@@ -227,11 +236,14 @@ class TerminalParts:
         outputs += self.optimization.handle_timer(now)
         outputs += self.moved(now) if self.mobile_node.undecided else self.follow(now)
         outputs += self.waiting.expire(now)
+        outputs += self.sending.finished.expire(now)
         outputs += self.receiving.handle_timer(now)
         outputs += self.absorb(self.homecoming.handle_timer(now), now)
         outputs += self.home_network.handle_timer(now)
         if self.keys is not None:
             outputs += self.keyed(self.keys.handle_timer(now), now)
+        if self.application_keys is not None:
+            outputs += self.application_keys.handle_timer(now)
         return outputs
 
     # ------------------------------------------------------------ what the parts say
@@ -358,6 +370,16 @@ class TerminalParts:
             keys.ready = False
             result += self.absorb(self.mobile_node.refresh(now), now)
         return result
+
+    @property
+    def negotiators(self) -> list[TerminalKeys | ApplicationKeys]:
+        """What negotiates keys."""
+        return [each for each in (self.keys, self.application_keys) if each is not None]
+
+    def rekey(self, now: float) -> list[Output]:
+        """New keys of ESP at once. Raises `ValueError`: there are none that could be renewed."""
+        outputs = [] if self.keys is None else self.keyed(self.keys.rekey(now), now)
+        return outputs if self.application_keys is None else outputs + self.application_keys.rekey(now)
 
     def from_below(self, packet: bytes, link: str, now: float) -> list[Output]:
         """A packet that the host of a link does not handle: the regional part's, or one for this part."""

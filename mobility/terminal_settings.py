@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.hmipv6.regional_settings import RegionalSettings
-from mobility.key_source import KeySource
+from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.links import MOBILITY_PORT, LinkSettings
 from mobility.mipv6.route_optimization import RouteRules
 from mobility.mipv6.tunnel import TunnelForm
@@ -49,5 +49,7 @@ class TerminalSettings:
     "That it takes along as a mobile router (RFC 3963); empty: it is a mobile host."
     keys: KeySource | None = None
     "Where the keys of the mobile associations come from; None: they have them."
+    application_keys: ApplicationKeySettings | None = None
+    "Of the application's IPsec; None: none are negotiated."
     explicit: bool = False
     "Whether binding updates name them."

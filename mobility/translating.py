@@ -7,10 +7,11 @@ is translated before it is delivered. All else is the terminal's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 
+from mobility.application_keys import ApplicationKeys
 from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.outputs import Deliver, Discarded, Output
@@ -107,6 +108,15 @@ class TranslatingTerminal:
     def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
         """As `Terminal.ipsec_parts`."""
         return self.terminal.ipsec_parts()
+
+    @property
+    def application_keys(self) -> ApplicationKeys | None:
+        """As `Terminal.application_keys`."""
+        return self.terminal.application_keys
+
+    def negotiate(self, operation: Callable[[ApplicationKeys], list[Output]], now: float) -> list[Output]:
+        """As `Terminal.negotiate`."""
+        return self._passed(self.terminal.negotiate(operation, now), now)
 
     def negotiations(self) -> list[Ike]:
         """As `Terminal.negotiations`."""

@@ -1,4 +1,4 @@
-"""Packets of the host OS that wait for the end of a handover."""
+"""Packets of the host OS that wait: for the end of a handover, or for keys."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ PATIENCE = 1.0
 class WaitingRoom:
     """First in, first out; bounded in number and in time."""
 
-    def __init__(self, limit: int = LIMIT, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        limit: int = LIMIT,
+        patience: float = PATIENCE,
+        reason: Reason = Reason.HANDOVER_QUEUE,
+        where: str = "terminal",
+    ) -> None:
+        """``reason`` and ``where``: of what becomes of those that wait in vain."""
         self.limit = limit
         self.patience = patience
+        self._reason = reason
+        self._where = where
         self._packets: deque[tuple[float, bytes]] = deque()
 
     def __len__(self) -> int:
@@ -34,7 +43,7 @@ class WaitingRoom:
         gone: list[Discarded] = []
         if len(self._packets) >= self.limit:
             self._packets.popleft()
-            gone.append(Discarded(Reason.HANDOVER_QUEUE, "terminal", f"more than {self.limit} packets wait"))
+            gone.append(Discarded(self._reason, self._where, f"more than {self.limit} packets wait"))
         self._packets.append((now, packet))
         return gone
 
@@ -43,7 +52,7 @@ class WaitingRoom:
         gone: list[Discarded] = []
         while self._packets and self._packets[0][0] + self.patience <= now:
             self._packets.popleft()
-            gone.append(Discarded(Reason.HANDOVER_QUEUE, "terminal", f"waited longer than {self.patience} s"))
+            gone.append(Discarded(self._reason, self._where, f"waited longer than {self.patience} s"))
         return gone
 
     def take(self) -> list[bytes]:

@@ -11,6 +11,8 @@ from typing import Protocol, TypeVar
 
 from mobility.discards import Discard, Reason
 from mobility.ipsec.ah import InboundAH, OutboundAH
+from mobility.ipsec.algorithms import Algorithm
+from mobility.ipsec.renewable import RenewableInbound
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase
 from mobility.wire import ip4, ip6
@@ -38,6 +40,8 @@ class IpsecProcessing:
         """``sad``: the inbound associations; None: those that the policies name. Raises `ValueError`: an SPI twice."""
         self.tap: Tap | None = None
         "Is shown every packet while somebody watches."
+        self.to_come: tuple[Algorithm, ...] = ()
+        "Of associations in transport mode that policies may get some time."
         self.replace(spd, sad)
 
     def replace(self, spd: SecurityPolicyDatabase, sad: Iterable[InboundSA | InboundAH] | None = None) -> None:
@@ -78,6 +82,13 @@ class IpsecProcessing:
     def forget(self, spi: int) -> None:
         """Nothing comes by this SPI any more."""
         self._sad.pop(spi.to_bytes(4), None)
+
+    def room(self, size: int) -> int:
+        """Octets of the largest packet that has at most ``size`` of them after `protect`, whichever its policy is."""
+        present = [policy.outbound_sa for policy in self.spd.policies]
+        algorithms = {sa.algorithm for sa in present if sa is not None and sa.mode is Mode.TRANSPORT}
+        body = size - ip6.HEADER_SIZE
+        return min((ip6.HEADER_SIZE + each.room(body) for each in algorithms.union(self.to_come)), default=size)
 
     # ------------------------------------------------------------ transport mode
 
@@ -215,7 +226,7 @@ class IpsecProcessing:
         wanted = policy.inbound_sa if policy.action is Action.PROTECT else None
         if policy.action is Action.PROTECT and wanted is None:
             raise Discard(Reason.SA_MISSING, f"{policy.name}: nothing to come by")
-        if wanted is not sa:
+        if wanted is not sa and not (wanted is None and isinstance(sa, RenewableInbound) and sa.provisional):
             raise Discard(Reason.POLICY_VIOLATED, f"{policy.name}: wants {wanted}, came by {sa}")
         _remember(self._inbound, packet, sa)
 

@@ -64,10 +64,12 @@ class RenewableInbound(InboundSA):
     have a replay window of their own, because the other end begins with 1 if it was restarted.
     """
 
-    __slots__ = ("_former", "_next", "keyed")
+    __slots__ = ("_former", "_next", "keyed", "provisional")
 
     def __init__(self, algorithm: Algorithm, mode: Mode) -> None:
         super().__init__(FIRST_SPI, algorithm, _none_yet(algorithm), mode)
+        self.provisional = False
+        "Nobody has vouched for who the other end is: this brings what would be let in without protection, and no more."
         self._former: dict[bytes, InboundSA] = {}
         self._next: dict[bytes, InboundSA] = {}
         self.keyed = False

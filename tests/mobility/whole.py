@@ -17,7 +17,7 @@ from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA, SequenceState
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
-from mobility.key_source import KeySource
+from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.links import MOBILITY_PORT, LinkSettings, udp_link
 from mobility.mipv6.home_agent import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
@@ -127,6 +127,11 @@ def application_pair(
     return part(mn, cn, there_out, back_in), part(cn, mn, back_out, there_in)
 
 
+def unprotected() -> IpsecProcessing:
+    """Application IPsec that has nothing to do yet."""
+    return IpsecProcessing(SecurityPolicyDatabase([], Action.BYPASS))
+
+
 def udp(source: IPv6Address, destination: IPv6Address, body: bytes, ports: tuple[int, int] = (5004, 5004)) -> bytes:
     """A UDP packet (the checksum is of no interest to anything tested here)."""
     length = 8 + len(body)
@@ -164,8 +169,11 @@ class Network:
         regional: RegionalSettings | None = None,
         home_test: bool = False,
         keys: KeySource | None = None,
+        application_keys: tuple[ApplicationKeySettings, ApplicationKeySettings] | None = None,
     ) -> None:
-        """``keys``: where those of terminal and home agent come from; None: they have them."""
+        """``keys``: where those of terminal and home agent come from; None: they have them. ``application_keys``: the
+        same for terminal and correspondent."""
+        self.application_keys = application_keys
         self.keys = keys
         self._lives = ""
         self.regional = regional
@@ -192,6 +200,8 @@ class Network:
             self.pair = Pair(self._negotiated("mn"), self._negotiated("ha"))
         self.pair2 = mobile_pair(form, 0x2000, signalling=signalling, algorithm=algorithm)
         self.mn_application, self.cn_application = application_pair(algorithm=algorithm, sequences=self.sequences)
+        if application_keys is not None:
+            self.mn_application, self.cn_application = unprotected(), unprotected()
         terminals = [AuthorisedTerminal(MN, form, self.pair.agent, keys=keys)]
         if second_terminal:
             terminals.append(AuthorisedTerminal(MN2, form, self.pair2.agent))
@@ -202,11 +212,7 @@ class Network:
             ),
             world.random_bytes("ha"),
         )
-        self.correspondent = CorrespondentNode(
-            CorrespondentSettings(CN, LinkSettings("eth0", bytes.fromhex("02000000cc01"))),
-            self.cn_application,
-            world.random_bytes("cn"),
-        )
+        self.correspondent = self._correspondent()
         self.terminal = self._terminal(MN, MAC_MN, self.mn_application, self.pair.terminal)
         world.add("ha", self.agent)
         world.add("cn", self.correspondent)
@@ -234,16 +240,39 @@ class Network:
             tunnel=self.form, lifetime=self.lifetime, home_agent4=HA4, overlap=self.overlap,
             home_address4=self.home_address4, regional=self.regional, keys=self.keys,
             key_management=self.keys is not None,
+            application_keys=None if self.application_keys is None else self.application_keys[0],
         )  # fmt: skip
         dice = self.world.random_bytes(f"{home_address}{self._lives}")
         sequence = int(self.world.now * 16) & 0xFFFF  # as `mobility.assembly` does
         return Terminal(settings, application, associations, dice, sequence=sequence)
 
+    def _correspondent(self) -> CorrespondentNode:
+        keys = None if self.application_keys is None else self.application_keys[1]
+        link = LinkSettings("eth0", bytes.fromhex("02000000cc01"))
+        return CorrespondentNode(
+            CorrespondentSettings(CN, link, application_keys=keys),
+            self.cn_application,
+            self.world.random_bytes(f"cn{self._lives}"),
+        )
+
+    def restart_correspondent(self) -> None:
+        """The correspondent dies and is started again, without the keys that it had negotiated."""
+        self.world.remove("cn")
+        self._lives += " again"
+        self.cn_application = unprotected()
+        self.correspondent = self._correspondent()
+        self.world.add("cn", self.correspondent)
+        self.world.attach("cn", "eth0", self.office, bytes.fromhex("02000000cc01"))
+        self.world.stations["cn"].host_side = self._correspondents_kernel
+
     def restart_terminal(self) -> None:
         """The terminal dies and is started again, without the keys that it had negotiated."""
         self.world.remove("mn")
         self._lives += " again"
-        self.pair = replace(self.pair, terminal=self._negotiated(f"mn{self._lives}"))
+        if self.keys is not None:
+            self.pair = replace(self.pair, terminal=self._negotiated(f"mn{self._lives}"))
+        if self.application_keys is not None:
+            self.mn_application = unprotected()
         self.terminal = self._terminal(MN, MAC_MN, self.mn_application, self.pair.terminal)
         self.world.add("mn", self.terminal)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hmac import digest
 
 from mobility.ipsec.ike import authentication, groups, nat, negotiation, proposals
@@ -23,6 +23,7 @@ from mobility.ipsec.ike.payloads import (
     CertificatePayload,
     ConfigurationPayload,
     IdentificationPayload,
+    Identity,
     KeyExchangePayload,
     NoncePayload,
     NotifyPayload,
@@ -32,6 +33,8 @@ from mobility.ipsec.ike.proposals import SaPayload
 from mobility.ipsec.ike.settings import Endpoint, Peer
 from mobility.wire.errors import WireError
 
+Stranger = Callable[[Identity, Endpoint, list[bytes]], Peer | None]
+"Who somebody is to us that we do not know: its identity, where it is, its certificates (DER); None: nobody."
 MOST_HASHES = 20 * 20
 "Octets of CERTREQ: IKE_SA_INIT cannot go in fragments."
 
@@ -77,7 +80,7 @@ def begin(
     handshake.peer_hashes = authentication.hashes_of(message.notification(Notification.SIGNATURE_HASH_ALGORITHMS))
     sa.nat_here, sa.nat_there = nat.detected(message, local, remote)
     sa.expires_at = now + context.settings.half_open
-    sa.heard = now
+    sa.heard = sa.born = now
     context.sas[sa.spi] = sa
     fragments = message.notification(Notification.IKEV2_FRAGMENTATION_SUPPORTED) is not None
     answer: list[Payload] = [
@@ -134,8 +137,8 @@ def on_intermediate(sa: IkeSa, received: Received, now: float) -> None:
     sa.channel.protect(suite, sa.keys)
 
 
-def on_auth(sa: IkeSa, received: Received, peers: Iterable[Peer], now: float) -> None:
-    """Answers IKE_AUTH: who is it, and what does it want?"""
+def on_auth(sa: IkeSa, received: Received, peers: Iterable[Peer], stranger: Stranger | None, now: float) -> None:
+    """Answers IKE_AUTH: who is it, and what does it want? ``stranger``: asked about who is none of ``peers``."""
     message = received.message
     suite, keys = sa.agreed
     handshake = sa.handshake
@@ -150,7 +153,10 @@ def on_auth(sa: IkeSa, received: Received, peers: Iterable[Peer], now: float) ->
         if identity is None:
             raise WireError("IKE_AUTH", at=0, why="has no IDi")
         ours = message.identity(PayloadType.IDR)
+        chain = certificate_chain(message)
         peer = next((each for each in peers if each.remote == identity), None)
+        if stranger is not None and (peer is None or not authentication.may_be(peer.belief, chain)):
+            peer = stranger(identity, sa.remote, chain) or peer
         if peer is None:
             raise AuthenticationError(f"{identity} is nobody that we know: add it, or correct its identity")
         sa.peer = peer
@@ -161,7 +167,8 @@ def on_auth(sa: IkeSa, received: Received, peers: Iterable[Peer], now: float) ->
             suite.prf, keys.pi, handshake.message_i, handshake.nonce_r, identity, number
         )
         at = sa.context.utc()
-        authentication.check_auth(peer.belief, suite.prf, octets, auth, identity, certificate_chain(message), at)
+        authentication.check_auth(peer.belief, suite.prf, octets, auth, identity, chain, at)
+        sa.certificates = chain
         octets = authentication.signed_octets(
             suite.prf, keys.pr, handshake.message_r, handshake.nonce_i, peer.identity, number
         )
@@ -180,7 +187,8 @@ def _authenticated(sa: IkeSa, received: Received, peer: Peer, proof: AuthPayload
     sa.remote_identity = peer.remote
     if message.notification(Notification.INITIAL_CONTACT) is not None:
         for other in list(sa.context.sas.values()):
-            if other is not sa and other.established and other.peer_name == peer.name:
+            # What was established after this one was begun, the other end has, too: it begins while we do.
+            if other is not sa and other.since <= sa.born and other.peer_name == peer.name:
                 other.close("the other end has begun anew (INITIAL_CONTACT)")
     payloads: list[Payload] = [IdentificationPayload(PayloadType.IDR, peer.identity), *certificates(peer), proof]
     asked = next(message.all(ConfigurationPayload), None)

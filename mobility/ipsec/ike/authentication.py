@@ -105,6 +105,11 @@ def check_auth(
     raise AuthenticationError(f"{identity} signs in a way that is not used here ({identifier.hex()})")
 
 
+def may_be(belief: Belief, chain: Iterable[bytes]) -> bool:
+    """Whether these certificates are those that we wait for, where that can be told in advance."""
+    return not isinstance(belief, Fingerprints) or belief.expect(chain)
+
+
 def accepted_hashes() -> NotifyPayload:
     """SIGNATURE_HASH_ALGORITHMS (RFC 7427 section 4)."""
     data = b"".join(each.to_bytes(2, "big") for each in HashAlgorithm)

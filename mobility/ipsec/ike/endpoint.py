@@ -21,6 +21,7 @@ from mobility.ipsec.ike import acceptance, serving
 from mobility.ipsec.ike.channel import Received, Repeat
 from mobility.ipsec.ike.children import Child, ChildState
 from mobility.ipsec.ike.cookies import Cookies
+from mobility.ipsec.ike.doubles import Doubled, sorted_out
 from mobility.ipsec.ike.events import Output, PeerForgot, Send
 from mobility.ipsec.ike.ike_sa import Context, IkeSa, State
 from mobility.ipsec.ike.initiation import Initiation
@@ -61,6 +62,10 @@ class Ike:
         self._context = Context(settings, random, utc, self._esp_spi if esp_spi is None else esp_spi)
         self.peers: dict[str, Peer] = {peer.name: peer for peer in peers}
         "By name; may be changed at any time. What was agreed with a former one stays until its end."
+        self.stranger: acceptance.Stranger | None = None
+        "Is asked who somebody is that is none of the peers; whoever it names has to prove it like them."
+        self.expects: Callable[[Endpoint], bool] = _everybody
+        "Whether anybody is worth an answer that begins an IKE SA from there; others are told so, without any work."
         self._initiations: dict[bytes, Initiation] = {}
         self._half_open: dict[tuple[bytes, Endpoint], IkeSa] = {}
         self._cookies = Cookies(random)
@@ -152,6 +157,29 @@ class Ike:
             if sa.state is not State.LINGERING and sa.successor is None:
                 sa.close("another one has taken its place")
         return self._outputs(mine)
+
+    def doubled(self, peer: str) -> Doubled | None:
+        """What is to become of several IKE SAs with a peer; None: there are not several."""
+        return sorted_out(sa for sa in self._context.sas.values() if sa.peer_name == peer)
+
+    def end(self, sa: IkeSa, reason: str, now: float, *, tell: bool) -> list[Output]:
+        """Ends one IKE SA, and tells the peer or not."""
+        if tell:
+            sa.enqueue(DeleteIke(reason), now)
+        else:
+            sa.close(reason)
+        return self._outputs((sa,))
+
+    def adopt(self, name: str, peer: Peer) -> None:
+        """What is agreed with the peer of this name is agreed with this one from now on."""
+        for sa in self._context.sas.values():
+            if sa.peer_name == name:
+                sa.peer = peer
+
+    def certificates(self, peer: str) -> list[bytes]:
+        """Those (DER) with which it has shown who it is, its own first; none without an IKE SA."""
+        found = (sa for sa in self._context.sas.values() if sa.peer_name == peer and sa.state is State.ESTABLISHED)
+        return next((sa.certificates for sa in found if sa.certificates), [])
 
     def beginning(self, peer: str) -> bool:
         """Whether an IKE SA with it is being set up by us."""
@@ -326,6 +354,10 @@ class Ike:
             kind = next(each.type for each in message.payloads if isinstance(each, UnknownPayload) and each.critical)
             self._clear(header, NotifyPayload(Notification.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((kind,))), local, remote)
             return []
+        if not self.expects(remote):
+            if self._may_tell(now):
+                self._clear(header, NotifyPayload(Notification.NO_PROPOSAL_CHOSEN), local, remote)
+            raise Discard(Reason.IKE_UNEXPECTED, f"{remote} is nobody that anything is to be agreed with")
         half_open = self._count_half_open()
         settings = self._context.settings
         if half_open >= settings.cookies_above:
@@ -408,7 +440,7 @@ class Ike:
             case State.HALF_OPEN, Exchange.IKE_INTERMEDIATE, False:
                 acceptance.on_intermediate(sa, received, now)
             case State.HALF_OPEN, Exchange.IKE_AUTH, False:
-                acceptance.on_auth(sa, received, self.peers.values(), now)
+                acceptance.on_auth(sa, received, self.peers.values(), self.stranger, now)
             case State.ESTABLISHED | State.REPLACED | State.DELETING, _, True:
                 sa.responded(received.message, now)
             case State.ESTABLISHED | State.REPLACED | State.DELETING, Exchange.CREATE_CHILD_SA, False:
@@ -435,6 +467,10 @@ class Ike:
             heapify(self._alarms)
         out, context.out = context.out, []
         return out
+
+
+def _everybody(_remote: Endpoint) -> bool:
+    return True
 
 
 def _left(when: float | None, now: float) -> float | None:

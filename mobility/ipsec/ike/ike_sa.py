@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
+from math import inf
 from typing import Protocol
 
 from mobility.discards import Discard, Reason
@@ -152,6 +153,12 @@ class IkeSa:
         self.nonces = b""
         "Ni | Nr of the exchange that made it."
         self.remote_identity: Identity | None = None
+        self.certificates: list[bytes] = []
+        "With which the other end has shown who it is (DER), its own first."
+        self.born = 0.0
+        "When its first message was sent, or came."
+        self.since = inf
+        "When it was established."
         self.mobike = False
         self.nat_here = False
         "There is a NAT in front of us."
@@ -282,6 +289,7 @@ class IkeSa:
         """Both ends are authenticated."""
         self.state = State.ESTABLISHED
         self.established = self.told = True
+        self.since = now
         suite, _ = self.agreed
         self.begin_life(now)
         self.tell(IkeUp(self.peer_name, self.name, self.remote, suite.describe(), address))
@@ -323,6 +331,7 @@ class IkeSa:
         """A rekeyed IKE SA inherits all that is here (RFC 7296 section 2.8)."""
         self.successor, new.told = new, True
         self.context.touched.append(new)
+        new.born, new.since, new.certificates = self.born, self.since, self.certificates
         new.children = self.children
         self.children = {}
         new.later += self.later

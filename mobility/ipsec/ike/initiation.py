@@ -64,7 +64,7 @@ class Initiation:
         self._offer: negotiation.Offer | None = None
         self.sa.handshake.nonce_i = context.random(NONCE)
         context.sas[self.sa.spi] = self.sa
-        self.sa.heard = now
+        self.sa.heard = self.sa.born = now
         self.sa.handshake.message_i = self.sa.ask(Exchange.IKE_SA_INIT, self._init(), now)
 
     def _init(self) -> list[Payload]:
@@ -245,6 +245,7 @@ class Initiation:
             )
             chain = certificate_chain(message)
             authentication.check_auth(peer.belief, suite.prf, octets, auth, identity, chain, sa.context.utc())
+            sa.certificates = chain
         except (AuthenticationError, WireError) as wrong:
             # The other end believes us: it has to hear that we do not believe it (RFC 7296 section 2.21.2).
             sa.reason = f"AUTHENTICATION_FAILED: {wrong}"

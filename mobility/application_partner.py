@@ -1,0 +1,115 @@
+"""One other end with which keys of the application are negotiated: its associations, their policy, what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
+
+from mobility.discards import Reason
+from mobility.ipsec.algorithms import Algorithm
+from mobility.ipsec.ike.authentication import Belief, Proof
+from mobility.ipsec.ike.fingerprint import Fingerprint
+from mobility.ipsec.ike.payloads import Identity
+from mobility.ipsec.ike.proposals import esp_offer, ike_offer
+from mobility.ipsec.ike.settings import ChildSettings, Peer
+from mobility.ipsec.ike.traffic import TrafficSelector
+from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.renewable import RenewableInbound, RenewableOutbound
+from mobility.ipsec.sa import Mode
+from mobility.ipsec.spd import Action, Policy, Selector
+from mobility.key_source import KeySource
+from mobility.negotiated import Ends, Renewal
+from mobility.waiting import WaitingRoom
+
+CHILD = "application"
+"Name of the child SA."
+MOST_WAITING = 256
+"Packets for one partner that wait for keys."
+FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
+"Seconds until it is tried again; doubled each time."
+
+
+@dataclass(frozen=True, slots=True)
+class CallLease:
+    """A call's wish that all between us and its peer is protected, for as long as it says."""
+
+    call: str
+    peer: IPv6Address
+    fingerprints: tuple[Fingerprint, ...]
+    "Of certificates; the peer has one of these."
+    active: bool
+    "We begin."
+    until: float
+    "On the clock of the node."
+
+
+class Partner:
+    """Everything between us and it goes under one child SA, once there is one."""
+
+    def __init__(
+        self,
+        name: str,
+        here: IPv6Address,
+        address: IPv6Address,
+        algorithm: Algorithm,
+        application: IpsecProcessing,
+        random: Callable[[int], bytes],
+        source: KeySource | None = None,
+    ) -> None:
+        """``name``: what IKE calls it; ``source``: of keys, by the configuration."""
+        self.name = name
+        self.address = address
+        self.source = source
+        self.out = RenewableOutbound(algorithm, Mode.TRANSPORT, random)
+        self.into = RenewableInbound(algorithm, Mode.TRANSPORT)
+        self.renewal = Renewal(
+            {CHILD: Ends(self.out, self.into)},
+            lambda _name, spi, sa: application.learn(spi, sa),
+            lambda _name, spi: application.forget(spi),
+        )
+        selector = Selector(IPv6Network(here), IPv6Network(address))
+        self.policy = Policy(selector, Action.PROTECT, self.out, self.into, f"keys negotiated with {address}")
+        self.waiting = WaitingRoom(MOST_WAITING, reason=Reason.KEYS_AWAITED, where="app-ipsec")
+        self.leases: dict[str, CallLease] = {}
+        self.since: float | None = None
+        "When it got its keys."
+        self.ends_at: float | None = None
+        "When it is parted with, unless another call comes."
+        self.sorted_at: float | None = None
+        "When all IKE SAs but one end."
+        self.again_at = 0.0
+        "Not begun before."
+        self._retry = FIRST_RETRY
+
+    def begun(self, now: float) -> None:
+        """It is tried now, and not again for a while."""
+        self.again_at = now + self._retry
+        self._retry = min(2 * self._retry, LONGEST_RETRY)
+
+    def succeeded(self) -> None:
+        """The next time it is tried at once."""
+        self.again_at, self._retry = 0.0, FIRST_RETRY
+
+    @property
+    def calls(self) -> str:
+        """Names of the calls with it."""
+        return ", ".join(self.leases)
+
+
+def peer_of(
+    name: str,
+    here: IPv6Address,
+    there: IPv6Address,
+    proof: Proof,
+    belief: Belief,
+    algorithm: Algorithm,
+    lifetime: float,
+) -> Peer:
+    """A partner as IKE has to know it: named by its address, like us."""
+    ours, theirs = (TrafficSelector.of(IPv6Network(each)) for each in (here, there))
+    child = ChildSettings(
+        CHILD, (ours,), (theirs,), Mode.TRANSPORT, proposals=esp_offer((algorithm,)), lifetime=lifetime
+    )
+    names = Identity.of(str(here)), Identity.of(str(there))
+    return Peer(name, *names, proof, belief, (child,), proposals=ike_offer(hybrid=True), follow=False)
