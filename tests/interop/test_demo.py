@@ -45,7 +45,7 @@ def demo(*arguments: str) -> tuple[int, dict[str, Any], str]:
 @pytest.mark.parametrize("tunnel", LAYERS)
 def test_a_call_that_moves(tunnel: str, tmp_path: Path) -> None:
     capture = tmp_path / "call.pcapng"
-    status, report, said = demo("--tunnel", tunnel, "--seconds", "12", "--capture", str(capture))
+    status, report, said = demo("--tunnel", tunnel, "--seconds", "9", "--capture", str(capture))
     assert (status, report["ok"]) == (0, True), said
     assert report["tunnel"] == tunnel
     assert report["sip"] == {
@@ -55,7 +55,7 @@ def test_a_call_that_moves(tunnel: str, tmp_path: Path) -> None:
         "home_address": str(PLAN.home_address),
     }
     for audio in report["audio"].values():
-        assert audio["sent"] > 500
+        assert audio["sent"] > 400
         assert audio["received"] == audio["sent"] - audio["lost"]
         assert audio["pesq"] >= audio["pesq_codec"] - 0.15
         assert audio["pesq_codec"] > 2.5
@@ -120,17 +120,16 @@ def _network_of(address: str) -> IPv6Network:
 
 def _check_sip(capture: Path, table: Path) -> None:
     """No care-of address in any SIP message or session description."""
-    rows = dissect(capture, table, ["sip.Method", "sip.Status-Code", "sdp.connection_info.address"], "sip")
+    fields = ["sip.Method", "sip.Status-Code", "sdp.connection_info.address", "sip.msg_hdr", "sdp.owner"]
+    rows = dissect(capture, table, fields, "sip")
     methods = Counter(row[0] for row in rows if row[0])
     assert methods["REGISTER"] >= 2, "without credentials and with them"
     assert methods["INVITE"] >= 1
     assert methods["ACK"] >= 1
     assert methods["BYE"] >= 1
     assert {row[2] for row in rows if row[2]} == {str(PLAN.home_address), str(PLAN.cn)}
-    messages = dissect(capture, table, ["sip.msg_hdr", "sdp.owner"], "sip")
-    assert messages
     for prefix in ("2001:db8:a:", "2001:db8:b:"):
-        assert not any(prefix in field for row in messages for field in row)
+        assert not any(prefix in field for row in rows for field in row)
 
 
 def test_without_the_option_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,18 +139,3 @@ def test_without_the_option_nothing_is_written(tmp_path: Path, monkeypatch: pyte
     assert report["sip"]["transport"] == "tls"
     assert report["handovers"] == []
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["--seconds", "1"], "--seconds"),
-        (["--seconds", "6", "--handovers", "3"], "--handovers"),
-        (["--capture", "/nowhere/at/all.pcapng"], "--capture"),
-        (["--tunnel", "gre"], "--tunnel"),
-    ],
-)
-def test_usage_errors_say_what_to_change(arguments: list[str], word: str) -> None:
-    status, _, said = demo(*arguments)
-    assert status == 2
-    assert word in said
