@@ -7,16 +7,13 @@ routes is touched. Programs of the machine itself have the home address, as on a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 
-from mobility.application_keys import ApplicationKeys
+from mobility.around_terminal import AroundTerminal
 from mobility.discards import Reason
 from mobility.host.errors import TokenBucket
-from mobility.ipsec.ike.endpoint import Ike
-from mobility.ipsec.processing import IpsecProcessing
 from mobility.links import LinkSettings
 from mobility.nemo.ingress import Ingress
 from mobility.outputs import Deliver, Discarded, Event, Output
@@ -42,7 +39,7 @@ class NetworkClosed(Event):
     networks: str
 
 
-class MobileRouter:
+class MobileRouter(AroundTerminal):
     """See above. ``ingress``: the links of the networks, each with its prefixes of 64 bits."""
 
     def __init__(
@@ -53,9 +50,8 @@ class MobileRouter:
         secret: bytes,
     ) -> None:
         """``secret``: as that of `Terminal`."""
-        self.terminal = terminal
+        super().__init__(terminal)
         self.ingress = {link.name: Ingress(link, networks, random, secret) for link, networks in ingress}
-        self.counters: Counter[str] = Counter()
         self.open = False
         "Whether nodes are told that there is a way out."
         self._closes_at: float | None = None
@@ -73,14 +69,9 @@ class MobileRouter:
         times = [self.terminal.timer, self._closes_at, *(each.timer for each in self.ingress.values())]
         return min((time for time in times if time is not None), default=None)
 
-    @property
-    def host_mtu(self) -> int:
-        """As `Terminal.host_mtu`."""
-        return self.terminal.host_mtu
-
     def start(self, now: float) -> list[Output]:
         """Takes its addresses in the networks; the links are down yet."""
-        outputs = self._passed(self.terminal.start(now), now)
+        outputs = super().start(now)
         for ingress in self.ingress.values():
             outputs += ingress.start(now)
         return outputs
@@ -90,33 +81,13 @@ class MobileRouter:
         ingress = self.ingress.get(link)
         if ingress is not None:
             return self._counted(ingress.link_changed(up, now))
-        return self._passed(self.terminal.link_changed(link, up, now), now)
-
-    def udp_changed(self, link: str, address: IPv4Address | IPv6Address | None, mtu: int, now: float) -> list[Output]:
-        """As `Terminal.udp_changed`."""
-        return self._passed(self.terminal.udp_changed(link, address, mtu, now), now)
-
-    def interfaces_changed(self, order: tuple[str, ...], now: float) -> list[Output]:
-        """As `Terminal.interfaces_changed`."""
-        return self._passed(self.terminal.interfaces_changed(order, now), now)
-
-    def resumed(self, now: float) -> list[Output]:
-        """As `Terminal.resumed`."""
-        return self._passed(self.terminal.resumed(now), now)
-
-    def command(self, name: str, now: float) -> list[Output]:
-        """As `Terminal.command`."""
-        return self._passed(self.terminal.command(name, now), now)
-
-    def from_host(self, packet: bytes, now: float) -> list[Output]:
-        """A program of the router itself sends a packet; to the networks it goes by the home agent, like any other."""
-        return self._passed(self.terminal.from_host(packet, now), now)
+        return super().link_changed(link, up, now)
 
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
         """A packet arrived: from a network, or from outside."""
         ingress = self.ingress.get(link)
         if ingress is None:
-            return self._passed(self.terminal.from_link(link, packet, sender, now), now)
+            return super().from_link(link, packet, sender, now)
         outputs, onward = ingress.receive(packet, sender, now)
         if onward is None:
             return self._counted(outputs)
@@ -132,23 +103,6 @@ class MobileRouter:
             if ingress.timer is not None and ingress.timer <= now:
                 outputs += self._counted(ingress.handle_timer(now))
         return outputs
-
-    def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
-        """As `Terminal.ipsec_parts`."""
-        return self.terminal.ipsec_parts()
-
-    @property
-    def application_keys(self) -> ApplicationKeys | None:
-        """As `Terminal.application_keys`."""
-        return self.terminal.application_keys
-
-    def negotiate(self, operation: Callable[[ApplicationKeys], list[Output]], now: float) -> list[Output]:
-        """As `Terminal.negotiate`."""
-        return self._passed(self.terminal.negotiate(operation, now), now)
-
-    def negotiations(self) -> list[Ike]:
-        """As `Terminal.negotiations`."""
-        return self.terminal.negotiations()
 
     def snapshot(self, now: float) -> dict[str, object]:
         """As `Terminal.snapshot`, with the networks."""
@@ -247,10 +201,3 @@ class MobileRouter:
             for ingress in self.ingress.values():
                 outputs += ingress.follow(default=self.open, mtu=self.terminal.network_mtu, now=now)
         return outputs
-
-    def _counted(self, outputs: Iterable[Output]) -> list[Output]:
-        result = list(outputs)
-        for output in result:
-            if isinstance(output, Discarded):
-                self.counters[f"discarded-{output.reason}"] += 1
-        return result

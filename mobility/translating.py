@@ -6,15 +6,10 @@ is translated before it is delivered. All else is the terminal's.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv6Address
 from math import inf
 
-from mobility.application_keys import ApplicationKeys
-from mobility.ipsec.ike.endpoint import Ike
-from mobility.ipsec.processing import IpsecProcessing
-from mobility.outputs import Deliver, Discarded, Output
+from mobility.around_terminal import AroundTerminal
+from mobility.outputs import Deliver, Output
 from mobility.scenario.translation import TRANSLATING, HomeAddressTranslated
 from mobility.terminal import HostMtuChanged, Terminal
 from mobility.translation.icmp import HEADER_GROWS
@@ -23,18 +18,17 @@ from mobility.waiting import WaitingRoom
 from mobility.wire import ip6
 
 
-class TranslatingTerminal:
+class TranslatingTerminal(AroundTerminal):
     """A `Node`. Whether it translates is decided by each acknowledgement of the home agent (scenarios 10000, 10010).
 
     Programs that speak IPv6 work beside those that speak IPv4. While nothing is translated, IPv6 passes as it is.
     """
 
     def __init__(self, terminal: Terminal, translation: Translation) -> None:
-        self.terminal = terminal
+        super().__init__(terminal)
         self.translation = translation
         self.waiting = WaitingRoom()
         "Packets of programs that wait for the first acknowledgement."
-        self.counters: Counter[str] = Counter()
         self._scenario: int | None = None
         self._at_home = False
         terminal.scenarios.translates = True
@@ -56,29 +50,9 @@ class TranslatingTerminal:
         """Octets of the largest packet that the host OS may send: it fits when its header has grown."""
         return max(self.terminal.host_mtu - HEADER_GROWS, ip6.MINIMUM_MTU)
 
-    def start(self, now: float) -> list[Output]:
-        """As `Terminal.start`."""
-        return self._passed(self.terminal.start(now), now)
-
-    def link_changed(self, link: str, up: bool, now: float) -> list[Output]:
-        """As `Terminal.link_changed`."""
-        return self._passed(self.terminal.link_changed(link, up, now), now)
-
-    def udp_changed(self, link: str, address: IPv4Address | IPv6Address | None, mtu: int, now: float) -> list[Output]:
-        """As `Terminal.udp_changed`."""
-        return self._passed(self.terminal.udp_changed(link, address, mtu, now), now)
-
-    def interfaces_changed(self, order: tuple[str, ...], now: float) -> list[Output]:
-        """As `Terminal.interfaces_changed`."""
-        return self._passed(self.terminal.interfaces_changed(order, now), now)
-
-    def resumed(self, now: float) -> list[Output]:
-        """As `Terminal.resumed`."""
-        return self._passed(self.terminal.resumed(now), now)
-
     def command(self, name: str, now: float) -> list[Output]:
         """As `Terminal.command`."""
-        outputs = self._passed(self.terminal.command(name, now), now)
+        outputs = super().command(name, now)
         # At home no acknowledgement comes that a change of the policy table could wait for.
         return [*outputs, *self._changed(now)] if self._at_home else outputs
 
@@ -92,10 +66,6 @@ class TranslatingTerminal:
             return self._counted(list(self.waiting.add(packet, now)))
         return self._carried_out(self.translation.outbound(packet, now), now)
 
-    def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
-        """A packet arrived on a link (steps 508 to 512)."""
-        return self._passed(self.terminal.from_link(link, packet, sender, now), now)
-
     def handle_timer(self, now: float) -> list[Output]:
         """The time in `timer` has come."""
         outputs: list[Output] = []
@@ -104,23 +74,6 @@ class TranslatingTerminal:
         if self.translation.timer is not None and self.translation.timer <= now:
             outputs += self._carried_out(self.translation.handle_timer(now), now)
         return outputs + self._counted(list(self.waiting.expire(now)))
-
-    def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
-        """As `Terminal.ipsec_parts`."""
-        return self.terminal.ipsec_parts()
-
-    @property
-    def application_keys(self) -> ApplicationKeys | None:
-        """As `Terminal.application_keys`."""
-        return self.terminal.application_keys
-
-    def negotiate(self, operation: Callable[[ApplicationKeys], list[Output]], now: float) -> list[Output]:
-        """As `Terminal.negotiate`."""
-        return self._passed(self.terminal.negotiate(operation, now), now)
-
-    def negotiations(self) -> list[Ike]:
-        """As `Terminal.negotiations`."""
-        return self.terminal.negotiations()
 
     def snapshot(self, now: float) -> dict[str, object]:
         """As `Terminal.snapshot`, with the translation."""
@@ -174,10 +127,3 @@ class TranslatingTerminal:
         if self._scenario is not None and self._scenario not in TRANSLATING:
             return self._counted(self.translation.stop())
         return []
-
-    def _counted(self, outputs: Iterable[Output]) -> list[Output]:
-        result = list(outputs)
-        for output in result:
-            if isinstance(output, Discarded):
-                self.counters[f"discarded-{output.reason}"] += 1
-        return result

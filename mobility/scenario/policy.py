@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mobility.discards import Discard, Reason
 from mobility.outputs import Event, Output
 from mobility.scenario.no_translation import NoTranslation, NoTranslationIpsec
-from mobility.scenario.regional import MapType1, MapType2, MapType3
+from mobility.scenario.regional import MAP_TYPE_1, MAP_TYPE_2, MAP_TYPE_3
 from mobility.scenario.route_optimization import RouteOptimized, TranslationRouteOptimized
 from mobility.scenario.situation import HandedOn, Scenario, Situation, Tunnels
 from mobility.scenario.translation import Translation, TranslationIpsec
@@ -20,9 +20,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     NoTranslationIpsec(),
     TranslationRouteOptimized(),
     RouteOptimized(),
-    MapType1(),
-    MapType2(),
-    MapType3(),
+    MAP_TYPE_1,
+    MAP_TYPE_2,
+    MAP_TYPE_3,
 )
 "All of ours. A new scenario is added here and nowhere else; those of third parties: docs/scenarios.md."
 

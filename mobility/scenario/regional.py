@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mobility.discards import Discard, Reason
 from mobility.hmipv6.options import registration_option
@@ -27,40 +27,24 @@ def acknowledged(situation: Situation, tunnels: Tunnels) -> list[Output]:
     return [RegionalRegistration(anchor, rcoa, lcoa, int(kind), replace(acknowledgement, options=options))]  # step 97
 
 
-class MapType1:
-    """Fig. 31: both ways through the tunnel to the MAP."""
+@dataclass(frozen=True, slots=True)
+class MapScenario:
+    """One of the three, which differ in what goes through the tunnel to the MAP."""
 
-    number = 10031
-    substance = "MAP type 1"
+    number: int
+    substance: str
+    kind: RegistrationType
 
     def applies(self, situation: Situation) -> bool:
-        return situation.registration is RegistrationType.TUNNEL
+        return situation.registration is self.kind
 
     def acknowledged(self, situation: Situation, tunnels: Tunnels) -> list[Output]:
         return acknowledged(situation, tunnels)
 
 
-class MapType2:
-    """Fig. 32: directly there, back through the tunnel from the MAP."""
-
-    number = 10032
-    substance = "MAP type 2"
-
-    def applies(self, situation: Situation) -> bool:
-        return situation.registration is RegistrationType.REGIONAL_SOURCE
-
-    def acknowledged(self, situation: Situation, tunnels: Tunnels) -> list[Output]:
-        return acknowledged(situation, tunnels)
-
-
-class MapType3:
-    """Fig. 33: directly both ways, with the LCoA."""
-
-    number = 10033
-    substance = "MAP type 3"
-
-    def applies(self, situation: Situation) -> bool:
-        return situation.registration is RegistrationType.DIRECT
-
-    def acknowledged(self, situation: Situation, tunnels: Tunnels) -> list[Output]:
-        return acknowledged(situation, tunnels)
+MAP_TYPE_1 = MapScenario(10031, "MAP type 1", RegistrationType.TUNNEL)
+"Fig. 31: both ways through the tunnel to the MAP."
+MAP_TYPE_2 = MapScenario(10032, "MAP type 2", RegistrationType.REGIONAL_SOURCE)
+"Fig. 32: directly there, back through the tunnel from the MAP."
+MAP_TYPE_3 = MapScenario(10033, "MAP type 3", RegistrationType.DIRECT)
+"Fig. 33: directly both ways, with the LCoA."
