@@ -17,9 +17,9 @@ from ipaddress import IPv6Address
 from mobility.application_events import ApplicationKeysFailed, ApplicationProtected, ApplicationUnprotected
 from mobility.application_partner import CHILD, FIRST_RETRY, Partner, peer_of
 from mobility.application_partner import CallLease as CallLease
+from mobility.application_strangers import Strangers
 from mobility.discards import Discard, Reason
-from mobility.ipsec.ike.authentication import Belief, Proof
-from mobility.ipsec.ike.certificates import Distrusted, leaf_of
+from mobility.ipsec.ike.authentication import Belief
 from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.events import (
     ChildDown,
@@ -34,27 +34,26 @@ from mobility.ipsec.ike.events import (
 )
 from mobility.ipsec.ike.events import Output as IkeOutput
 from mobility.ipsec.ike.fingerprint import Fingerprint, Fingerprints
-from mobility.ipsec.ike.numbers import IKE_PORT, IdType
-from mobility.ipsec.ike.payloads import Identity
+from mobility.ipsec.ike.numbers import IKE_PORT
 from mobility.ipsec.ike.settings import Endpoint, Peer
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
 from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.negotiated import Failures, esp_spi, ike_settings
-from mobility.outputs import Discarded, Event, Output
+from mobility.outputs import Deliver, Discarded, Event, Output
 from mobility.wire import ip6, udp
 from mobility.wire.errors import WireError
 
-MOST_CALLS, MOST_OFFERS = 512, 64
-STRANGERS_PER_OFFER, MOST_STRANGERS = 8, 32
-"Who may negotiate in advance at the same time."
+MOST_CALLS = 512
 PASSIVE = 2.0
 "Seconds for which the end that is to begin may take its time before the other one does."
 LINGER = 5.0
 "Seconds for which keys stay after the last call: what is still on its way does not go in clear."
 SORTING = 2.0
 "Seconds for which two IKE SAs with one peer are beside each other: what is on its way under either arrives."
+NUDGE = 0.2
+"Seconds between requests that are sent again because their answer seems to be lost."
 DEAD_AFTER = 60.0
 "Seconds of silence of IKE after which a peer is asked whether it is there."
 ANEW = 5.0
@@ -97,19 +96,17 @@ class ApplicationKeys:
         self._random = random
         self._partners: dict[bytes, Partner] = {}
         "By the 16 octets of their addresses; in the order of their policies."
-        self._strangers: dict[str, Partner] = {}
-        "Who negotiates in advance, by the name that IKE has for it."
-        self._strangers_so_far = 0
-        self._offers: dict[str, float] = {}
+        self._strangers = Strangers(
+            lambda there: self._decided(there) is None, self._partner, self._peer_of_calls, self.tally
+        )
         self._leases: dict[str, CallLease] = {}
-        self._anew_at = 0.0
         for there, source in settings.peers:
             partner = self._partner(str(there), there, source)
             self._partners[there.packed] = partner
-            self._introduce(partner, source.proof, source.belief)
+            self._introduce(peer_of(partner, address, source.proof, source.belief, source.lifetime))
         algorithms = [source.algorithm for source in sources]
         if self._takes_calls:
-            self.ike.stranger = self._stranger
+            self.ike.stranger = self._strangers.ask
             algorithms.append(settings.algorithm)
         application.to_come = tuple(dict.fromkeys(algorithms))
         self._set_policies()
@@ -120,9 +117,7 @@ class ApplicationKeys:
         """A call is offered to somebody, until then: strangers may negotiate in advance. Raises `ValueError`: no keys
         for calls, or too many of them."""
         self._check_calls()
-        if call not in self._offers and len(self._offers) >= MOST_OFFERS:
-            raise ValueError(f"{MOST_OFFERS} calls are offered at the same time already")
-        self._offers[call] = until
+        self._strangers.offer(call, until)
         return []
 
     def secure(
@@ -150,10 +145,8 @@ class ApplicationKeys:
 
     def release(self, call: str, now: float) -> list[Output]:
         """A call is over, or does without; one that is not known is, too."""
-        outputs: list[Output] = []
-        if self._offers.pop(call, None) is not None:
-            outputs += self._dismiss_unless_offered(now)
-        return outputs + self._give_back(call, now)
+        self._strangers.offers.pop(call, None)
+        return self._give_back(call, now) + self._dismiss(self._strangers.unwanted(), now)
 
     def calls(self) -> list[CallLease]:
         """What has to be kept over a restart."""
@@ -165,6 +158,9 @@ class ApplicationKeys:
             if lease.until > now:
                 self._check(lease)
                 self._lend(lease, now)
+                partner = self._partners.get(lease.peer.packed)
+                if partner is not None:
+                    partner.again_at = now  # the other end may not know that we have no keys
 
     # ------------------------------------------------------------ for people
 
@@ -225,11 +221,23 @@ class ApplicationKeys:
         self.tally["waited"] += 1
         return [*partner.waiting.add(packet, now), *self._try(partner, now)]
 
-    def unknown(self, packet: bytes, now: float) -> list[Output]:
-        """ESP came under an SPI that is not known here. If its sender is one with whom there should be keys, we have
-        lost them by a restart: it cannot know."""
+    def unknown(self, packet: bytes, discard: Discard, now: float) -> list[Output]:
+        """ESP came under an SPI that is not known here (``discard``).
+
+        If we have just asked its sender for keys, it has them already, and its answer is late or lost: then the packet
+        waits. If we should have keys and have none, we have lost them by a restart: it cannot know.
+        """
         partner = self._partners.get(packet[8:24])
-        return [] if partner is None else self._try(partner, now)
+        dropped: list[Output] = [Discarded.of(discard, "app-ipsec")]
+        if partner is None:
+            return dropped
+        if not self.ike.beginning(partner.name):
+            return [*dropped, *self._try(partner, now)]
+        outputs: list[Output] = [*partner.early.add(packet, now)]
+        if now >= partner.nudged_at + NUDGE:
+            partner.nudged_at = now
+            outputs += self._carry_out(self.ike.ask_again(partner.name, now), now)
+        return outputs
 
     def packet(self, packet: bytes, now: float) -> list[Output]:
         """A UDP packet from and to the port of IKE, for our address. Raises `Discard`."""
@@ -246,10 +254,11 @@ class ApplicationKeys:
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = [*self._offers.values(), *(lease.until for lease in self._leases.values())]
+        times = [*self._strangers.offers.values(), *(lease.until for lease in self._leases.values())]
         for partner in self._partners.values():
             wanted = partner.leases and not partner.out.keyed and not self.ike.beginning(partner.name)
-            due = (partner.waiting.timer, partner.ends_at, partner.sorted_at, partner.again_at if wanted else None)
+            rooms = partner.waiting.timer, partner.early.timer
+            due = (*rooms, partner.ends_at, partner.sorted_at, partner.again_at if wanted else None)
             times += [each for each in due if each is not None]
         times += [] if self.ike.timer is None else [self.ike.timer]
         return min(times, default=None)
@@ -257,13 +266,12 @@ class ApplicationKeys:
     def handle_timer(self, now: float) -> list[Output]:
         """Something is sent again, renewed, or over."""
         outputs = self._carry_out(self.ike.handle_timer(now), now)
-        for call in [call for call, until in self._offers.items() if until <= now]:
-            del self._offers[call]
-            outputs += self._dismiss_unless_offered(now)
+        self._strangers.expire(now)
+        outputs += self._dismiss(self._strangers.unwanted(), now)
         for lease in [lease for lease in self._leases.values() if lease.until <= now]:
             outputs += self._give_back(lease.call, now)
         for partner in list(self._partners.values()):
-            outputs += partner.waiting.expire(now)
+            outputs += [*partner.waiting.expire(now), *partner.early.expire(now)]
             if partner.sorted_at is not None and partner.sorted_at <= now:
                 outputs += self._sort_out(partner, now)
             if partner.ends_at is not None and partner.ends_at <= now:
@@ -278,20 +286,21 @@ class ApplicationKeys:
         algorithm = self.settings.algorithm if source is None else source.algorithm
         return Partner(name, self.address, there, algorithm, self._application, self._random, source)
 
-    def _introduce(self, partner: Partner, proof: Proof, belief: Belief) -> None:
+    def _introduce(self, peer: Peer) -> None:
         """IKE knows it from now on, and what is under way with it is with whom it is now."""
-        known = self._peer(partner, proof, belief)
-        self.ike.peers[known.name] = known
-        self.ike.adopt(known.name, known)
+        self.ike.peers[peer.name] = peer
+        self.ike.adopt(peer.name, peer)
 
-    def _peer(self, partner: Partner, proof: Proof, belief: Belief) -> Peer:
-        lifetime = self.settings.lifetime if partner.source is None else partner.source.lifetime
-        return peer_of(partner.name, self.address, partner.address, proof, belief, partner.out.algorithm, lifetime)
+    def _peer_of_calls(self, partner: Partner, belief: Belief) -> Peer:
+        credential = self.settings.credential
+        if credential is None:
+            raise ValueError("without a certificate there are no keys for calls")
+        return peer_of(partner, self.address, credential, belief, self.settings.lifetime)
 
     def _set_policies(self) -> None:
         ours = [partner.policy for partner in self._partners.values()]
         static = [policy.inbound_sa for policy in self._static.policies if policy.inbound_sa is not None]
-        inbound: list[InboundSA] = [each.into for each in (*self._partners.values(), *self._strangers.values())]
+        inbound: list[InboundSA] = [each.into for each in (*self._partners.values(), *self._strangers.present.values())]
         policies = SecurityPolicyDatabase((*self._static.policies, *ours), self._static.default.action)
         self._application.replace(policies, [*static, *inbound])
 
@@ -304,29 +313,22 @@ class ApplicationKeys:
         partner = self._partners.get(there.packed)
         outputs: list[Output] = []
         if partner is None:
-            partner = self._confirmed(lease) or self._partner(str(there), there)
-            partner.again_at = now if lease.active else now + PASSIVE
+            partner = self._strangers.recognise(lease, self.ike.certificates)
+            if partner is None:
+                partner = self._partner(str(there), there)
+            else:
+                before, partner.name, partner.into.provisional = partner.name, str(there), False
+                self.ike.adopt(before, self._peer_of_calls(partner, Fingerprints(lease.fingerprints)))
             self._partners[there.packed] = partner
             self._set_policies()
+        if lease.call not in partner.leases and not lease.active:
+            partner.again_at = max(partner.again_at, now + PASSIVE)
         partner.ends_at = None
-        new = lease.call not in partner.leases
         partner.leases[lease.call] = lease
         outputs += self._believe(partner, now)
-        if new and partner.since is None and partner.out.keyed:
+        if partner.since is None and partner.out.keyed:
             outputs += self._protected(partner, now)
-        return outputs + self._dismiss([each for each in self._strangers.values() if each.address == there], now)
-
-    def _confirmed(self, lease: CallLease) -> Partner | None:
-        """Who has negotiated in advance, and has the certificate that the call tells."""
-        belief = Fingerprints(lease.fingerprints)
-        for name, stranger in reversed(self._strangers.items()):
-            if stranger.address == lease.peer and belief.expect(self.ike.certificates(name)):
-                del self._strangers[name]
-                stranger.name = str(lease.peer)
-                self.ike.adopt(name, self._peer(stranger, *self._self_signed(belief)))
-                stranger.into.provisional = False
-                return stranger
-        return None
+        return outputs + self._dismiss(self._strangers.unwanted(there), now)
 
     def _give_back(self, call: str, now: float) -> list[Output]:
         """A call does not want keys any more."""
@@ -347,17 +349,11 @@ class ApplicationKeys:
             return []
         told = dict.fromkeys(each for lease in partner.leases.values() for each in lease.fingerprints)
         belief = Fingerprints(tuple(told))
-        self._introduce(partner, *self._self_signed(belief))
+        self._introduce(self._peer_of_calls(partner, belief))
         shown = self.ike.certificates(partner.name)
         if not shown or belief.expect(shown):
             return []
         return self._carry_out(self.ike.close(partner.name, "its calls tell of another certificate now", now), now)
-
-    def _self_signed(self, belief: Belief) -> tuple[Proof, Belief]:
-        credential = self.settings.credential
-        if credential is None:
-            raise ValueError("without a certificate there are no keys for calls")
-        return credential, belief
 
     def _part(self, partner: Partner, now: float) -> list[Output]:
         """Nobody wants keys with it any more."""
@@ -372,44 +368,19 @@ class ApplicationKeys:
         self.ike.peers.pop(partner.name, None)
         return [*outputs, ApplicationUnprotected(str(partner.address), "the call is over")] if keyed else outputs
 
-    # ------------------------------------------------------------ strangers
-
-    def _expects(self, remote: Endpoint) -> bool:
-        return bool(self._offers) or remote.address.packed in self._partners
-
-    def _stranger(self, identity: Identity, remote: Endpoint, chain: list[bytes]) -> Peer | None:
-        """Whoever signs with the certificate that it shows is let in, for the time being."""
-        there = remote.address
-        credential = self.settings.credential
-        if not self._offers or credential is None or not isinstance(there, IPv6Address):
-            return None
-        if identity != Identity(IdType.IPV6_ADDR, there.packed) or self._decided(there) is not None:
-            return None
-        if len(self._strangers) >= min(STRANGERS_PER_OFFER * len(self._offers), MOST_STRANGERS):
-            self.tally["strangers-refused"] += 1
-            return None
-        try:
-            own = Fingerprint.of(leaf_of(chain))
-        except Distrusted:
-            return None
-        self._strangers_so_far += 1
-        self.tally["strangers"] += 1
-        stranger = self._partner(f"{there} (in advance, {self._strangers_so_far})", there)
-        stranger.into.provisional = True
-        self._strangers[stranger.name] = stranger
-        return self._peer(stranger, credential, Fingerprints((own,)))
-
-    def _dismiss_unless_offered(self, now: float) -> list[Output]:
-        return [] if self._offers else self._dismiss(list(self._strangers.values()), now)
-
-    def _dismiss(self, strangers: Iterable[Partner], now: float) -> list[Output]:
+    def _dismiss(self, strangers: list[Partner], now: float) -> list[Output]:
+        """They have negotiated in vain."""
         outputs: list[Output] = []
         for each in strangers:
             outputs += self._carry_out(self.ike.close(each.name, "it is not who was called", now), now)
-            self._strangers.pop(each.name, None)
+        if strangers:
+            self._set_policies()
         return outputs
 
     # ------------------------------------------------------------ what IKE says
+
+    def _expects(self, remote: Endpoint) -> bool:
+        return bool(self._strangers.offers) or remote.address.packed in self._partners
 
     def _try(self, partner: Partner, now: float) -> list[Output]:
         """Keys are wanted."""
@@ -425,10 +396,8 @@ class ApplicationKeys:
         return self._carry_out(self.ike.initiate(partner.name, *ends, now), now)
 
     def _named(self, name: str) -> Partner | None:
-        stranger = self._strangers.get(name)
-        if stranger is not None:
-            return stranger
-        return next((each for each in self._partners.values() if each.name == name), None)
+        everybody = (*self._partners.values(), *self._strangers.present.values())
+        return next((each for each in everybody if each.name == name), None)
 
     def _carry_out(self, outputs: list[IkeOutput], now: float) -> list[Output]:
         result: list[Output] = []
@@ -445,9 +414,21 @@ class ApplicationKeys:
             partner = self._named(getattr(output, "peer", ""))
             if partner is not None:
                 result += self._act(partner, output, new, now)
-        for partner in new:  # behind the answer without which the other end has no keys
-            result += self._protected(partner, now)
+        for partner in new:  # behind the answer, without which the other end has no keys
+            if partner.out.keyed and partner.since is None:
+                result += self._protected(partner, now)
+            result += self._opened(partner, now)
         return result
+
+    def _opened(self, partner: Partner, now: float) -> list[Output]:
+        """What came before the answer that brought the keys for it."""
+        outputs: list[Output] = []
+        for packet in partner.early.take():
+            try:
+                outputs.append(Deliver(self._application.accept(packet)))
+            except Discard as discard:
+                outputs.append(Discarded.of(discard, "app-ipsec"))
+        return outputs
 
     def _act(self, partner: Partner, event: Event, new: list[Partner], now: float) -> list[Output]:
         provisional = partner.into.provisional
@@ -458,10 +439,9 @@ class ApplicationKeys:
                 if self.ike.doubled(partner.name) is not None:
                     partner.sorted_at = now + SORTING
             case ChildUp():
-                fresh = not partner.out.keyed
                 partner.renewal.up(event)
                 self._prefer(partner)
-                if fresh and partner.out.keyed and not provisional:
+                if not provisional:
                     new.append(partner)
             case ChildSwitched(child=child):
                 partner.renewal.switch(child)
@@ -472,15 +452,15 @@ class ApplicationKeys:
                     partner.since = None
                     return [ApplicationUnprotected(str(partner.address), reason)]
             case IkeFailed() | IkeDown() if provisional:
-                del self._strangers[partner.name]
+                del self._strangers.present[partner.name]
             case IkeFailed(reason=reason) | ChildFailed(reason=reason) if not partner.out.keyed:
                 self.tally["failed"] += 1
                 partner.again_at = max(partner.again_at, now + FIRST_RETRY)
                 return [ApplicationKeysFailed(str(partner.address), reason)]
             case IkeDown() if not partner.out.keyed:
                 partner.again_at = max(partner.again_at, now + FIRST_RETRY)
-            case PeerForgot() if now >= self._anew_at and not self.ike.beginning(partner.name):
-                self._anew_at = now + ANEW
+            case PeerForgot() if now >= partner.anew_at and not (provisional or self.ike.beginning(partner.name)):
+                partner.anew_at = now + ANEW
                 return self._begin(partner, now)
         return []
 
@@ -509,10 +489,8 @@ class ApplicationKeys:
         doubled = self.ike.doubled(partner.name)
         outputs: list[Output] = []
         if doubled is not None:
-            for sa in doubled.outdated:
-                outputs += self._carry_out(self.ike.end(sa, "another one has taken its place", now, tell=False), now)
-            for sa in (each for each in doubled.surplus if each.initiator):
-                outputs += self._carry_out(self.ike.end(sa, "both ends had begun at once", now, tell=True), now)
+            for sa in doubled.ours:
+                outputs += self._carry_out(self.ike.end(sa, "another one has taken its place", now), now)
         return outputs
 
     # ------------------------------------------------------------ whether

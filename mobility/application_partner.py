@@ -24,8 +24,8 @@ from mobility.waiting import WaitingRoom
 
 CHILD = "application"
 "Name of the child SA."
-MOST_WAITING = 256
-"Packets for one partner that wait for keys."
+MOST_WAITING, MOST_EARLY = 256, 64
+"Packets for one partner, and of one, that wait for keys."
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 "Seconds until it is tried again; doubled each time."
 
@@ -71,6 +71,9 @@ class Partner:
         selector = Selector(IPv6Network(here), IPv6Network(address))
         self.policy = Policy(selector, Action.PROTECT, self.out, self.into, f"keys negotiated with {address}")
         self.waiting = WaitingRoom(MOST_WAITING, reason=Reason.KEYS_AWAITED, where="app-ipsec")
+        self.early = WaitingRoom(MOST_EARLY, reason=Reason.KEYS_AWAITED, where="app-ipsec")
+        "ESP of the other end, which has the keys already."
+        self.nudged_at = 0.0
         self.leases: dict[str, CallLease] = {}
         self.since: float | None = None
         "When it got its keys."
@@ -80,6 +83,8 @@ class Partner:
         "When all IKE SAs but one end."
         self.again_at = 0.0
         "Not begun before."
+        self.anew_at = 0.0
+        "Not begun before because somebody says that it does not know us."
         self._retry = FIRST_RETRY
 
     def begun(self, now: float) -> None:
@@ -97,19 +102,10 @@ class Partner:
         return ", ".join(self.leases)
 
 
-def peer_of(
-    name: str,
-    here: IPv6Address,
-    there: IPv6Address,
-    proof: Proof,
-    belief: Belief,
-    algorithm: Algorithm,
-    lifetime: float,
-) -> Peer:
-    """A partner as IKE has to know it: named by its address, like us."""
-    ours, theirs = (TrafficSelector.of(IPv6Network(each)) for each in (here, there))
-    child = ChildSettings(
-        CHILD, (ours,), (theirs,), Mode.TRANSPORT, proposals=esp_offer((algorithm,)), lifetime=lifetime
-    )
-    names = Identity.of(str(here)), Identity.of(str(there))
-    return Peer(name, *names, proof, belief, (child,), proposals=ike_offer(hybrid=True), follow=False)
+def peer_of(partner: Partner, here: IPv6Address, proof: Proof, belief: Belief, lifetime: float) -> Peer:
+    """A partner as IKE has to know it: named by its address, like us; ``lifetime``: of keys of ESP."""
+    ours, theirs = (TrafficSelector.of(IPv6Network(each)) for each in (here, partner.address))
+    proposals = esp_offer((partner.out.algorithm,))
+    child = ChildSettings(CHILD, (ours,), (theirs,), Mode.TRANSPORT, proposals=proposals, lifetime=lifetime)
+    names = Identity.of(str(here)), Identity.of(str(partner.address))
+    return Peer(partner.name, *names, proof, belief, (child,), proposals=ike_offer(hybrid=True), follow=False)

@@ -209,8 +209,9 @@ class CorrespondentNode:
                 return keys.packet(packet, now)
             plain = self.application.accept(packet)
         except Discard as discard:
-            outputs: list[Output] = [Discarded.of(discard, "app-ipsec")]
-            return outputs + keys.unknown(packet, now) if keys and discard.reason is Reason.SA_UNKNOWN else outputs
+            if discard.reason is Reason.SA_UNKNOWN and keys is not None:
+                return keys.unknown(packet, discard, now)
+            return [Discarded.of(discard, "app-ipsec")]
         self.delivered += 1
         return [Deliver(plain)]
 

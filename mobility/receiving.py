@@ -171,10 +171,9 @@ class Receiving:
     # ------------------------------------------------------------ inside
 
     def _not_accepted(self, inner: bytes, discard: Discard, now: float) -> list[Output]:
-        outputs: list[Output] = [Discarded.of(discard, "app-ipsec")]
         if discard.reason is Reason.SA_UNKNOWN and self.application_keys is not None:
-            outputs += self.application_keys.unknown(inner, now)
-        return outputs
+            return self.application_keys.unknown(inner, discard, now)
+        return [Discarded.of(discard, "app-ipsec")]
 
     def _in_pieces(self, inner: bytes, now: float) -> list[Output]:
         """A fragment of what the application's IPsec wants whole (RFC 4303 section 3.4.1): its sender made it, because

@@ -12,6 +12,7 @@ from mobility.ipsec.ike.authentication import SharedKey
 from mobility.ipsec.ike.certificates import Credential
 from mobility.ipsec.ike.fingerprint import Fingerprint
 from mobility.key_source import ApplicationKeySettings, KeySource
+from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.memory import Frame
 from mobility.node_certificate import self_signed
 from mobility.outputs import Event, Output
@@ -105,9 +106,9 @@ class Protected(Network):
         return [event for _, event in self.world.stations[whose].events_of(kind)]
 
 
-def away(settings: Both) -> Protected:
+def away(settings: Both, form: TunnelForm = TunnelForm.ESP, *, seed: int = 1) -> Protected:
     """The terminal is registered from the first visited network."""
-    network = Protected(application_keys=settings)
+    network = Protected(form, seed=seed, application_keys=settings)
     network.start_agent()
     network.plug(network.a)
     network.run(3.0)

@@ -185,7 +185,8 @@ def on_auth(sa: IkeSa, received: Received, peers: Iterable[Peer], stranger: Stra
 def _authenticated(sa: IkeSa, received: Received, peer: Peer, proof: AuthPayload, now: float) -> None:
     message = received.message
     sa.remote_identity = peer.remote
-    if message.notification(Notification.INITIAL_CONTACT) is not None:
+    sa.only = message.notification(Notification.INITIAL_CONTACT) is not None
+    if sa.only:
         for other in list(sa.context.sas.values()):
             # What was established after this one was begun, the other end has, too: it begins while we do.
             if other is not sa and other.since <= sa.born and other.peer_name == peer.name:

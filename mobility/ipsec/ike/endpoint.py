@@ -150,6 +150,15 @@ class Ike:
                 sa.enqueue(Probe(), now)
         return self._outputs(mine)
 
+    def ask_again(self, peer: str, now: float) -> list[Output]:
+        """What has been sent last of IKE SAs that are being set up is sent once more, before its time."""
+        mine = [each.sa for each in self._initiations.values() if each.sa.peer_name == peer]
+        for sa in mine:
+            waiting = sa.channel.outstanding
+            if waiting is not None:
+                sa.transmit(waiting.datagrams, now)
+        return self._outputs(mine)
+
     def supersede(self, peer: str, ike: str) -> list[Output]:
         """Of all that there is with a peer only this IKE SA is left: the others end without a word to the peer."""
         mine = [sa for sa in self._context.sas.values() if sa.peer_name == peer and sa.name != ike]
@@ -162,12 +171,9 @@ class Ike:
         """What is to become of several IKE SAs with a peer; None: there are not several."""
         return sorted_out(sa for sa in self._context.sas.values() if sa.peer_name == peer)
 
-    def end(self, sa: IkeSa, reason: str, now: float, *, tell: bool) -> list[Output]:
-        """Ends one IKE SA, and tells the peer or not."""
-        if tell:
-            sa.enqueue(DeleteIke(reason), now)
-        else:
-            sa.close(reason)
+    def end(self, sa: IkeSa, reason: str, now: float) -> list[Output]:
+        """Ends one IKE SA, and tells the peer."""
+        sa.enqueue(DeleteIke(reason), now)
         return self._outputs((sa,))
 
     def adopt(self, name: str, peer: Peer) -> None:
@@ -409,7 +415,10 @@ class Ike:
         if received is None:
             return
         if isinstance(received, Received) and not received.covered:
-            if received.message.notification(Notification.INVALID_IKE_SPI) is not None and sa.established:
+            if (
+                received.message.notification(Notification.INVALID_IKE_SPI) is not None
+                and sa.state is State.ESTABLISHED
+            ):
                 sa.tell(PeerForgot(sa.peer_name, sa.name))
             return
         sa.heard = now

@@ -159,6 +159,10 @@ class IkeSa:
         "When its first message was sent, or came."
         self.since = inf
         "When it was established."
+        self.beginner = (local if channel.initiator else remote).address
+        "Of whoever began it, whoever has rekeyed it since."
+        self.only = False
+        "Who began it had no other one with the other end (INITIAL_CONTACT)."
         self.mobike = False
         self.nat_here = False
         "There is a NAT in front of us."
@@ -331,7 +335,8 @@ class IkeSa:
         """A rekeyed IKE SA inherits all that is here (RFC 7296 section 2.8)."""
         self.successor, new.told = new, True
         self.context.touched.append(new)
-        new.born, new.since, new.certificates = self.born, self.since, self.certificates
+        new.born, new.since, new.beginner, new.only = self.born, self.since, self.beginner, self.only
+        new.certificates = self.certificates
         new.children = self.children
         self.children = {}
         new.later += self.later

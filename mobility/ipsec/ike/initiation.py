@@ -158,7 +158,8 @@ class Initiation:
             return
         # Anybody on the way can have sent it: the answer of the real peer is waited for a little longer.
         if error.notification == Notification.NO_PROPOSAL_CHOSEN:
-            words = f"NO_PROPOSAL_CHOSEN: it takes none of {proposals.describe(sa.known.proposals)}"
+            words = f"NO_PROPOSAL_CHOSEN: it takes none of {proposals.describe(sa.known.proposals)}, or"
+            words += " keys with us are nothing that it wants"
         else:
             words = Notification.word(error.notification)
         sa.handshake.tampered = f"{sa.remote} refuses with {words}"
@@ -211,6 +212,7 @@ class Initiation:
             payloads.append(CertificatePayload(PayloadType.CERTREQ, X509_SIGNATURE, peer.belief.hashes()))
         if not any(other.established and other.peer_name == peer.name for other in sa.context.sas.values()):
             payloads.append(NotifyPayload(Notification.INITIAL_CONTACT))
+            sa.only = True
         payloads += [IdentificationPayload(PayloadType.IDR, peer.remote), auth]
         payloads += [ConfigurationPayload.request()] if peer.wants_address else []
         first = next((each for each in peer.children if not each.on_demand), None)
