@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv6Address
 
-from mobility.agent_keys import PORTS as IKE_PORTS
 from mobility.agent_keys import AgentKeys
 from mobility.discards import Discard, Reason
 from mobility.host.advertiser import Advertiser
@@ -28,10 +27,11 @@ from mobility.mipv6.home_link_watch import HomeLinkWatch
 from mobility.mipv6.home_paths import Path, Reply
 from mobility.mipv6.home_prefixes import AdvertisePrefixes, HomePrefixChanged
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
+from mobility.negotiated import datagram, negotiated_snapshot
 from mobility.nemo.nest import NESTING_LIMIT
 from mobility.outputs import Arrived, Discarded, Event, Output, Transmit
-from mobility.wire import ip6, udp
-from mobility.wire.errors import WireError
+from mobility.serving_keys import PORTS as IKE_PORTS
+from mobility.wire import ip6
 
 ANNOUNCEMENTS = 3
 "Of the home agent's address when it takes over (MAX_NEIGHBOR_ADVERTISEMENT, RFC 4861 section 10)."
@@ -191,9 +191,7 @@ class HomeAgentNode:
             "role": "home-agent",
             "active": self.active,
             **self.engine.snapshot(now),
-            "ike": self.keys.ike.status(now),
-            "ike_counters": self.keys.counters(),
-            "ike_failures": self.keys.failures.describe(),
+            **negotiated_snapshot([self.keys], now),
             "home_link": self.watch.snapshot(now),
             "links": {self.settings.link.name: self.host.snapshot(now)},
             "counters": {"intercepted": self.intercepted, "reversed": self.reversed, **self.counters},
@@ -385,11 +383,7 @@ class HomeAgentNode:
 
     def _own_datagram(self, packet: bytes, now: float) -> list[Output]:
         """UDP to the home agent's own address, which no kernel knows."""
-        try:
-            source_port, port, payload = udp.parse(packet)
-        except WireError as error:
-            reason = Reason.CHECKSUM_WRONG if error.what == udp.CHECKSUM else Reason.MALFORMED
-            raise Discard(reason, str(error)) from error
+        payload, (source_port, port) = datagram(packet)
         if port in IKE_PORTS and source_port and self.active:
             return self.keys.packet(payload, (source_port, port), IPv6Address(packet[8:24]), now)
         if port != self._port or source_port == 0:

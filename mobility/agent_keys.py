@@ -7,41 +7,28 @@ from datetime import datetime
 from ipaddress import IPv6Address
 
 from mobility.host.errors import TokenBucket
-from mobility.ipsec.ike.endpoint import Ike
-from mobility.ipsec.ike.events import ChildDown, ChildSwitched, ChildUp, Send
-from mobility.ipsec.ike.events import Output as IkeOutput
-from mobility.ipsec.ike.numbers import IKE_PORT, NAT_PORT, NON_ESP_MARKER
+from mobility.ipsec.ike.events import ChildDown, Send
+from mobility.ipsec.ike.numbers import IKE_PORT, NON_ESP_MARKER
 from mobility.ipsec.ike.settings import Endpoint
 from mobility.ipsec.renewable import RenewableInbound
 from mobility.links import endpoint
 from mobility.mipv6.home_agent import HomeAgent
 from mobility.mipv6.home_paths import Path
 from mobility.mipv6.home_settings import AuthorisedTerminal
-from mobility.negotiated import (
-    SIGNALLING,
-    Failures,
-    Renewal,
-    as_endpoint,
-    esp_spi,
-    ike_settings,
-    mobile_ends,
-    no_keys,
-    peer,
-)
+from mobility.negotiated import SIGNALLING, Renewal, as_endpoint, mobile_ends, no_keys, peer
 from mobility.outputs import Output
-from mobility.wire import udp
+from mobility.serving_keys import PORTS, ServingKeys
 
-PORTS = (IKE_PORT, NAT_PORT)
 FIRST_CALL, LAST_CALL = 0.2, 30.0
 "Seconds between two calls of a terminal that has keys which we do not have; doubled, and given up beyond the last."
-CALLS_PER_SECOND, HINTS_PER_SECOND = 50.0, 100.0
-"Terminals that are called; answers to unknown SPIs: whoever makes us send them may not be who he says."
+CALLS_PER_SECOND = 50.0
+"Terminals that are called."
 MOST_WAYS = 4096
 "Endpoints of datagrams whose link is remembered."
 
 
-class AgentKeys:
-    """Negotiates the keys of all terminals that want it."""
+class AgentKeys(ServingKeys):
+    """Negotiates the keys of all terminals that want it, natively and in the datagrams of tunnels."""
 
     def __init__(
         self,
@@ -50,26 +37,15 @@ class AgentKeys:
         random: Callable[[int], bytes],
         utc: Callable[[], datetime],
     ) -> None:
+        terminals = tuple(terminals)
+        lifetime = max((each.keys.lifetime for each in terminals if each.keys is not None), default=3600.0)
+        super().__init__(engine.settings.address, lifetime, engine.security.knows, engine.link.send, random, utc)
         self._engine = engine
-        self._address = engine.settings.address
-        self._renewals: dict[str, Renewal] = {}
-        self._homes: dict[str, IPv6Address] = {}
-        self._random = random
         self._bereft: dict[IPv6Address, tuple[float, float]] = {}
         "Terminals that have keys which we do not have: when they are told again, and after which interval."
         self._calls = TokenBucket(CALLS_PER_SECOND, CALLS_PER_SECOND)
-        self._hints = TokenBucket(HINTS_PER_SECOND, HINTS_PER_SECOND)
         self._links: dict[Endpoint, str] = {}
         "Link of UDP by which an endpoint was heard last."
-        terminals = tuple(terminals)
-        lifetime = max((each.keys.lifetime for each in terminals if each.keys is not None), default=3600.0)
-        self.ike = Ike(
-            ike_settings(lifetime, at_terminal=False),
-            random=random,
-            utc=utc,
-            esp_spi=lambda: esp_spi(random, engine.security.knows),
-        )
-        self.failures = Failures(self.ike.established)
         self.reconfigure(terminals, 0.0)
 
     def reconfigure(self, terminals: Iterable[AuthorisedTerminal], now: float) -> list[Output]:
@@ -85,30 +61,16 @@ class AgentKeys:
         for name, known in list(self.ike.peers.items()):
             after = wanted.get(name)
             if after is None or after[0] != known or self._renewals[name].ends != mobile_ends(after[1].associations):
-                outputs += self._carry_out(self.ike.close(name, "its configuration has changed", now), now)
-                del self.ike.peers[name], self._renewals[name], self._homes[name]
+                outputs += self._dismiss(name, "its configuration has changed", now)
         for name, (other, terminal) in wanted.items():
             if name not in self.ike.peers:
-                self.ike.peers[name] = other
-                self._homes[name] = terminal.home_address
-                self._renewals[name] = Renewal(
-                    mobile_ends(terminal.associations), self._learner(terminal), self._forget
-                )
+                self._admit(other, Renewal(mobile_ends(terminal.associations), self._learner(terminal), self._forget))
         return outputs
-
-    def counters(self) -> list[dict[str, object]]:
-        """As `Renewal.counters`, of all terminals that have keys."""
-        return [row for name, each in self._renewals.items() if each.complete for row in each.counters(name)]
 
     # ------------------------------------------------------------ what comes
 
-    def packet(self, payload: bytes, ports: tuple[int, int], source: IPv6Address, now: float) -> list[Output]:
-        """What a UDP packet to the home agent's own address carries; ``ports``: of source and destination."""
-        ends = Endpoint(self._address, ports[1]), Endpoint(source, ports[0])
-        return self._carry_out(self.ike.receive(payload, *ends, now), now)
-
     def datagram(self, payload: bytes, sender: bytes, link: str, port: int, now: float) -> list[Output]:
-        """The same in a datagram of tunnels, with its marker; ``link``: of UDP, empty: to our own address."""
+        """As `packet`, in a datagram of tunnels, with its marker; ``link``: of UDP, empty: to our own address."""
         remote = as_endpoint(sender, port)
         self._links.pop(remote, None)
         self._links[remote] = link
@@ -186,34 +148,15 @@ class AgentKeys:
 
     def handle_timer(self, now: float) -> list[Output]:
         """Something is sent again, or ends."""
-        outputs = self._carry_out(self.ike.handle_timer(now), now)
+        outputs = super().handle_timer(now)
         return outputs + self._call(now) if self._bereft else outputs
 
     # ------------------------------------------------------------ what IKE says
 
-    def _carry_out(self, outputs: list[IkeOutput], now: float) -> list[Output]:
-        result: list[Output] = []
-        for output in outputs:
-            match output:
-                case Send():
-                    result += self._send(output, now)
-                    continue
-                case ChildUp(peer=name) if name in self._renewals:
-                    self._renewals[name].up(output)
-                case ChildSwitched(peer=name, child=child) if name in self._renewals:
-                    self._renewals[name].switch(child)
-                case ChildDown(peer=name) if name in self._renewals:
-                    self._renewals[name].down(output)
-            self.failures.note(output)
-            result.append(output)
-        return result
-
     def _send(self, send: Send, now: float) -> list[Output]:
-        remote = send.remote
-        if send.local.port in PORTS and isinstance(remote.address, IPv6Address):
-            ends = self._address.packed + remote.address.packed
-            return self._engine.link.send(udp.packet(ends, (send.local.port, remote.port), send.data), now)
-        path = Path(endpoint(remote.address, remote.port), self._links.get(remote, ""))
+        if send.local.port in PORTS and isinstance(send.remote.address, IPv6Address):
+            return super()._send(send, now)
+        path = Path(endpoint(send.remote.address, send.remote.port), self._links.get(send.remote, ""))
         return self._engine.send_datagram(send.data, path, now)
 
     def _learner(self, terminal: AuthorisedTerminal) -> Callable[[str, int, RenewableInbound], None]:

@@ -9,17 +9,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv6Address
 
+from mobility.anchor_point_keys import AnchorPointKeys
 from mobility.discards import Discard, Reason
 from mobility.hmipv6.map import MobilityAnchorPoint
+from mobility.hmipv6.map_events import RegionalBindingCreated, RegionalBindingMoved
 from mobility.hmipv6.map_settings import PREFIX_LENGTH, MapSettings
 from mobility.host.advertiser import Advertiser, Advertising
 from mobility.host.events import AddressConflict
 from mobility.host.host import Host
+from mobility.ipsec.ike.endpoint import Ike
+from mobility.key_source import no_clock
 from mobility.links import LinkSettings
 from mobility.mipv6.home_errors import settled
+from mobility.negotiated import datagram, negotiated_snapshot
 from mobility.outputs import Arrived, Discarded, Output, Transmit
+from mobility.serving_keys import PORTS
 from mobility.wire import ip6, ndisc
 
 
@@ -47,7 +54,9 @@ class AnchorPointSettings:
 class AnchorPointNode:
     """A MAP, an announcer of MAPs, or both."""
 
-    def __init__(self, settings: AnchorPointSettings, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, settings: AnchorPointSettings, random: Callable[[int], bytes], utc: Callable[[], datetime] = no_clock
+    ) -> None:
         """Raises `ValueError`: an anchor point without a link, a link advertised on twice, and as the engine does."""
         self.settings = settings
         self.counters: Counter[str] = Counter()
@@ -57,6 +66,7 @@ class AnchorPointNode:
         "Packets that terminals sent through their tunnels."
         self.hosts: dict[str, Host] = {}
         self.engine: MobilityAnchorPoint | None = None
+        self.keys: AnchorPointKeys | None = None
         self._address = b""
         link = settings.link
         if settings.anchor is not None:
@@ -64,6 +74,8 @@ class AnchorPointNode:
                 raise ValueError("a mobility anchor point needs a link")
             host = self.hosts[link.name] = Host(link.name, link.link_address, link.mtu, random)
             self.engine = MobilityAnchorPoint(settings.anchor, host)
+            if any(terminal.keys is not None for terminal in settings.anchor.terminals):
+                self.keys = AnchorPointKeys(self.engine, host.send, random, utc)
             self._address = settings.anchor.address.packed
         self.advertisers: dict[str, Advertiser] = {}
         for each in settings.announcements:
@@ -89,8 +101,7 @@ class AnchorPointNode:
         """When `handle_timer` wants to be called."""
         times = [host.timer for host in self.hosts.values()]
         times += [advertiser.timer for advertiser in self.advertisers.values()]
-        if self.engine is not None:
-            times.append(self.engine.timer)
+        times += [part.timer for part in (self.engine, self.keys) if part is not None]
         return min((time for time in times if time is not None), default=None)
 
     def start(self, now: float) -> list[Output]:
@@ -136,19 +147,26 @@ class AnchorPointNode:
             outputs += self._absorb(host.handle_timer(now), now)
         for advertiser in self.advertisers.values():
             outputs += advertiser.handle_timer(now)
-        if self.engine is not None:
-            outputs += self._absorb(self.engine.handle_timer(now), now)
+        for part in (self.engine, self.keys):
+            if part is not None:
+                outputs += self._absorb(part.handle_timer(now), now)
         return outputs
 
     def stopping(self, now: float) -> list[Output]:
         """The last advertisements: whoever hears them does not wait for lifetimes to end."""
         return [output for advertiser in self.advertisers.values() for output in advertiser.stop(now)]
 
+    def negotiations(self) -> list[Ike]:
+        """As `mobility.negotiated_tables.Negotiates`."""
+        return [] if self.keys is None else [self.keys.ike]
+
     def snapshot(self, now: float) -> dict[str, object]:
         """All tables and counters, JSON-ready."""
+        keys = self.keys
         return {
             "role": "map",
             "anchor": None if self.engine is None else self.engine.snapshot(now),
+            **negotiated_snapshot([] if keys is None else [keys], now),
             "advertised": {
                 link: {
                     "sent": advertiser.sent,
@@ -181,6 +199,9 @@ class AnchorPointNode:
                     result.append(Discarded(Reason.NOT_OURS, "map", "this node only advertises"))
                 case AddressConflict(address=address) if engine is not None and engine.is_bound(address.packed):
                     result += [output, *self._absorb(engine.conflict(address, now), now)]
+                case RegionalBindingCreated(rcoa=rcoa, lcoa=lcoa) | RegionalBindingMoved(rcoa=rcoa, lcoa=lcoa):
+                    result.append(output)
+                    result += [] if self.keys is None else self._absorb(self.keys.moved(rcoa, lcoa, now), now)
                 case Discarded(reason=reason):
                     self.counters[f"discarded-{reason}"] += 1
                     result.append(output)
@@ -192,7 +213,11 @@ class AnchorPointNode:
         try:
             return self._arrived(engine, packet, now)
         except Discard as discard:
-            return settled(discard, "map")
+            told: list[Output] = []
+            if discard.reason is Reason.SA_UNKNOWN and self.keys is not None:
+                at = ip6.walk(packet).offset
+                told = self.keys.unknown_spi(packet[at : at + 4], IPv6Address(packet[8:24]), now)
+            return [*told, *settled(discard, "map")]
 
     def _arrived(self, engine: MobilityAnchorPoint, packet: bytes, now: float) -> list[Output]:
         if packet[24:40] != self._address:
@@ -201,6 +226,11 @@ class AnchorPointNode:
             return outputs
         if packet[6] == ip6.ICMPV6:
             return [Discarded(Reason.ICMP_IGNORED, "map", f"type {packet[40]}")]
+        if packet[6] == ip6.UDP and self.keys is not None:
+            payload, (source_port, port) = datagram(packet)
+            if port not in PORTS or not source_port:
+                raise Discard(Reason.NOT_TUNNELLED, f"UDP from port {source_port} to port {port}")
+            return self.keys.packet(payload, (source_port, port), IPv6Address(packet[8:24]), now)
         if engine.is_signalling(packet):
             return engine.signalling(packet, now)
         outputs = engine.reverse(packet, now)

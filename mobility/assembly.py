@@ -320,11 +320,15 @@ def _correspondent(
 def _regional(configuration: Configuration, use: MapUse, sequences: SequenceFile) -> RegionalSettings | None:
     if use.choice is MapChoice.OFF:
         return None
-    keys = {
-        known.address: AnchorKeys(known.tunnel, mobile_associations(configuration, known.address, sequences))
-        for known in use.known
-    }
-    return RegionalSettings(MapPolicy(use.choice), keys, use.unknown, use.lifetime)
+    keys = {}
+    for known in use.known:
+        source = key_source(configuration.map_key_exchange(known))
+        typed = MobileAssociations()
+        if source is None:
+            typed = mobile_associations(configuration, known.address, sequences)
+        keys[known.address] = AnchorKeys(known.tunnel, typed, source)
+    others = AnchorKeys(use.tunnel, source=key_source(configuration.map_key_exchange(None))) if use.unknown else None
+    return RegionalSettings(MapPolicy(use.choice), keys, others, use.lifetime)
 
 
 def _anchor_point(
@@ -335,16 +339,24 @@ def _anchor_point(
 ) -> AnchorPointNode:
     anchor = None
     if settings.address is not None:
-        terminals = tuple(
-            MapTerminal(each.name, each.tunnel, mobile_associations(configuration, each.home_address, sequences))
-            for each in settings.terminals
-        )
+        terminals = tuple(_regional_terminal(configuration, each, sequences) for each in settings.terminals)
         anchor = MapSettings(settings.address, terminals, settings.open, settings.max_lifetime)
     announcements = tuple(
         Announcement(links[each.interface], each.advertising, each.router) for each in settings.advertised
     )
     link = None if settings.interface is None else links[settings.interface]
-    return AnchorPointNode(AnchorPointSettings(anchor, link, announcements), os.urandom)
+    return AnchorPointNode(AnchorPointSettings(anchor, link, announcements), os.urandom, utc)
+
+
+def _regional_terminal(
+    configuration: Configuration, terminal: anchor_settings.RegionalTerminal, sequences: SequenceFile
+) -> MapTerminal:
+    home, form = terminal.home_address, terminal.tunnel
+    source = key_source(configuration.key_exchange(home))
+    if source is None:
+        return MapTerminal(terminal.name, form, mobile_associations(configuration, home, sequences))
+    known = negotiated.associations(form, source.algorithm, os.urandom, home_tests=False)
+    return MapTerminal(terminal.name, form, known, home, source)
 
 
 def mobile_associations(

@@ -8,7 +8,9 @@ from pathlib import Path
 from mobility import values
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.authentication import SHORTEST_SECRET
+from mobility.mipv6.tunnel import TunnelForm
 from mobility.settings import (
+    EVERY_MAP,
     MOBILE_USES,
     CallKeys,
     Configuration,
@@ -16,6 +18,8 @@ from mobility.settings import (
     KeyUse,
     MapChoice,
     MobileNodeSettings,
+    RegionalTerminal,
+    ServedTerminal,
     Signalling,
     Use,
 )
@@ -29,7 +33,9 @@ ONE_HOME = "goes with one home address, and a home agent that is named"
 def key_exchange(table: Table, mobile_node: MobileNodeSettings | None) -> KeyExchange:
     """A table ``[[ike]]``. Raises ConfigurationError."""
     use = table.optional("use", values.one_of(KeyUse), KeyUse.MOBILE)
-    if use is KeyUse.APPLICATION or mobile_node is None or mobile_node.home_agent is None:
+    if use is KeyUse.MAP:
+        peer = table.optional("peer", values.address, EVERY_MAP)
+    elif use is KeyUse.APPLICATION or mobile_node is None or mobile_node.home_agent is None:
         peer = table.required("peer", values.address)
     else:
         peer = table.optional("peer", values.address, mobile_node.home_agent)
@@ -45,7 +51,7 @@ def key_exchange(table: Table, mobile_node: MobileNodeSettings | None) -> KeyExc
     if token is not None and any(each is not None for each in certified):
         raise table.error("token", "does not go with certificates; leave one of the two out")
     if token is None and (certificate is None or private_key is None or not authorities):
-        made = "`openssl rand -hex 32` makes" if use is KeyUse.APPLICATION else "`mobility add-terminal` has made"
+        made = "`mobility add-terminal` has made" if use is KeyUse.MOBILE else "`openssl rand -hex 32` makes"
         raise table.error("token", f"is missing: write what {made}, or certificate, private_key and authorities")
     if token is not None and len(token) < SHORTEST_SECRET:
         raise table.error("token", f"has to have {2 * SHORTEST_SECRET} hexadecimal digits at least, chosen at random")
@@ -90,16 +96,22 @@ def _one_home(settings: MobileNodeSettings) -> bool:
 
 def check(configuration: Configuration) -> None:
     """Whether what is negotiated suits the rest, once all tables are known. Raises ConfigurationError."""
+    node = configuration.mobile_node
+    if node is not None and node.maps.tunnel is not TunnelForm.PLAIN and configuration.map_key_exchange(None) is None:
+        raise ConfigurationError(
+            f'{configuration.path}: mobile_node.map_tunnel: needs keys; write an [[ike]] with use = "{KeyUse.MAP}"'
+        )
     known: set[tuple[KeyUse, IPv6Address]] = set()
     for each in configuration.key_exchanges:
         if (each.use, each.peer) in known:
-            raise ConfigurationError(f"{each.where}.peer: there is an [[ike]] with {each.peer} already")
+            whom = "all MAPs" if each.peer == EVERY_MAP else each.peer
+            raise ConfigurationError(f"{each.where}.peer: there is an [[ike]] with {whom} already")
         known.add((each.use, each.peer))
         if each.use is KeyUse.APPLICATION:
             _check_application(configuration, each)
             uses: tuple[Use, ...] = (Use.APPLICATION,)
         else:
-            _check_mobile(configuration, each)
+            (_check_map if each.use is KeyUse.MAP else _check_mobile)(configuration, each)
             uses = MOBILE_USES
         pair = next((row for row in configuration.associations if row.peer == each.peer and row.use in uses), None)
         if pair is not None:
@@ -107,19 +119,31 @@ def check(configuration: Configuration) -> None:
 
 
 def _check_mobile(configuration: Configuration, exchange: KeyExchange) -> None:
-    node, agent = configuration.mobile_node, configuration.home_agent
-    terminal = None
-    if agent is not None:
-        terminal = next((row for row in agent.terminals if row.home_address == exchange.peer), None)
+    node = configuration.mobile_node
+    served: tuple[ServedTerminal | RegionalTerminal, ...] = ()
+    for serving in (configuration.home_agent, configuration.anchor_point):
+        served += () if serving is None else serving.terminals
+    terminal = next((row for row in served if row.home_address == exchange.peer), None)
     if terminal is None and (node is None or node.home_agent != exchange.peer):
-        whose = "terminal with this home address" if agent is not None else "home agent with this address"
+        whose = "terminal with this home address" if node is None else "home agent with this address"
         other = "" if configuration.host_os is None else f'; with a correspondent: use = "{KeyUse.APPLICATION}"'
         raise ConfigurationError(f"{exchange.where}.peer: there is no {whose} here: {exchange.peer}{other}")
     signalling = terminal.signalling if terminal is not None else None if node is None else node.signalling
     if signalling is not Signalling.ESP:
         raise ConfigurationError(f'{exchange.where}: IKE makes keys for signalling = "{Signalling.ESP}" only')
-    if node is not None and (node.further or node.maps.choice is not MapChoice.OFF):
-        raise ConfigurationError(f"{exchange.where}: IKE goes with one home address and without mobility anchor points")
+    if node is not None and node.further:
+        raise ConfigurationError(f"{exchange.where}: IKE goes with one home address")
+
+
+def _check_map(configuration: Configuration, exchange: KeyExchange) -> None:
+    node = configuration.mobile_node
+    if node is None or node.maps.choice is MapChoice.OFF:
+        raise ConfigurationError(f'{exchange.where}.use: "{KeyUse.MAP}" is for terminals with `maps` in [mobile_node]')
+    known = next((row for row in node.maps.known if row.address == exchange.peer), None)
+    if known is None and exchange.peer != EVERY_MAP:
+        raise ConfigurationError(f"{exchange.where}.peer: there is no [[mobile_node.map]] with this address")
+    if known is not None and known.signalling is not Signalling.ESP:
+        raise ConfigurationError(f'{exchange.where}: IKE makes keys for signalling = "{Signalling.ESP}" only')
 
 
 def _check_application(configuration: Configuration, exchange: KeyExchange) -> None:

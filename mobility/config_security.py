@@ -121,7 +121,8 @@ def check_whole(configuration: Configuration) -> None:
             needs |= dict.fromkeys(_needs(peer, node.tunnel, node.signalling, home), str(configuration.path))
             may |= _may(peer, node.tunnel, home)
     for known in () if node is None else node.maps.known:
-        needs |= dict.fromkeys(_needs(known.address, known.tunnel, known.signalling), str(configuration.path))
+        if configuration.map_key_exchange(known) is None:
+            needs |= dict.fromkeys(_needs(known.address, known.tunnel, known.signalling), str(configuration.path))
     served: list[ServedTerminal | RegionalTerminal] = [*(() if agent is None else agent.terminals)]
     served += () if configuration.anchor_point is None else configuration.anchor_point.terminals
     for terminal in served:

@@ -30,6 +30,7 @@ def map_use(table: Table) -> MapUse:
         unknown=table.optional("unknown_maps", values.truth, False),
         lifetime=table.optional("map_lifetime", values.lifetime, 600),
         known=known,
+        tunnel=table.optional("map_tunnel", values.one_of(TunnelForm), TunnelForm.PLAIN),
     )
     addresses = [each.address for each in known]
     for row in known:

@@ -1,4 +1,7 @@
-"""What terminal and home agent share whose keys come from IKE: what is negotiated, what becomes of it (RFC 4877)."""
+"""What terminal and home agent, or MAP, share whose keys come from IKE: what is negotiated, what becomes of it.
+
+RFC 4877; with MAPs RFC 5380 section 12.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, Protocol
 
+from mobility.discards import Discard, Reason
+from mobility.hmipv6.map_settings import PREFIX_LENGTH
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.events import ChildDown, ChildFailed, ChildSa, ChildUp, IkeDown, IkeFailed, IkeUp
@@ -20,7 +25,7 @@ from mobility.ipsec.sa import Mode
 from mobility.key_source import KeySource
 from mobility.links import unmapped
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
-from mobility.wire import ip6, mh
+from mobility.wire import ip6, mh, udp
 from mobility.wire.errors import WireError
 
 SIGNALLING, TUNNEL, HOME_TEST = "signalling", "tunnel", "home-test"
@@ -33,13 +38,24 @@ _ALL = IPv6Network("::/0")
 _ANYWHERE = (TrafficSelector.of(_ALL), TrafficSelector.of(IPv4Network("0.0.0.0/0")))
 
 
-def associations(form: TunnelForm, algorithm: Algorithm, random: Callable[[int], bytes]) -> MobileAssociations:
-    """The associations of one terminal, at either end, which are without keys for the time being."""
+def associations(
+    form: TunnelForm, algorithm: Algorithm, random: Callable[[int], bytes], *, home_tests: bool = True
+) -> MobileAssociations:
+    """The associations of one terminal, at either end, which are without keys for the time being.
+
+    ``home_tests``: in the form ``plain`` they have associations of their own; nothing to a MAP.
+    """
     signalling = RenewableOutbound(algorithm, Mode.TRANSPORT, random), RenewableInbound(algorithm, Mode.TRANSPORT)
+    if form is TunnelForm.PLAIN and not home_tests:
+        return MobileAssociations(*signalling)
     inside = RenewableOutbound(algorithm, Mode.TUNNEL, random), RenewableInbound(algorithm, Mode.TUNNEL)
     if form is TunnelForm.PLAIN:
         return MobileAssociations(*signalling, None, None, *inside)
     return MobileAssociations(*signalling, *inside)
+
+
+_Wanted = tuple[str, tuple[TrafficSelector, ...], tuple[TrafficSelector, ...], Mode]
+"A child SA: name, what is the terminal's and what the other end's, mode."
 
 
 def peer(
@@ -58,11 +74,31 @@ def peer(
     init, answer = mh.Type.HOME_TEST_INIT, mh.Type.HOME_TEST
     tests = (TrafficSelector.of_mobility_header(here, init),), (TrafficSelector.of_mobility_header(_ALL, answer),)
     behind = (*(TrafficSelector.of(each) for each in (here, *networks)), _ANYWHERE[1])
-    wanted = [(SIGNALLING, ours, theirs, Mode.TRANSPORT)]
+    wanted: list[_Wanted] = [(SIGNALLING, ours, theirs, Mode.TRANSPORT)]
     if form is TunnelForm.PLAIN:
         wanted.append((HOME_TEST, *tests, Mode.TUNNEL))
     else:
         wanted.append((TUNNEL, behind, _ANYWHERE, Mode.TUNNEL))
+    return _peer(source, home, agent, wanted, at_terminal=at_terminal)
+
+
+def map_peer(source: KeySource, home: IPv6Address, anchor: IPv6Address, form: TunnelForm, *, at_terminal: bool) -> Peer:
+    """The same between terminal and MAP.
+
+    An RCoA may turn out to be somebody else's, and be followed by another one, so the selectors have the prefix that
+    they are all of; which of them are whose the MAP knows from its bindings.
+    """
+    here = IPv6Network((anchor, PREFIX_LENGTH), strict=False)
+    ours, theirs = (TrafficSelector.of_mobility_header(each) for each in (here, IPv6Network(anchor)))
+    wanted: list[_Wanted] = [(SIGNALLING, (ours,), (theirs,), Mode.TRANSPORT)]
+    if form is not TunnelForm.PLAIN:
+        wanted.append((TUNNEL, (TrafficSelector.of(here),), (TrafficSelector.of(_ALL),), Mode.TUNNEL))
+    return _peer(source, home, anchor, wanted, at_terminal=at_terminal)
+
+
+def _peer(
+    source: KeySource, home: IPv6Address, agent: IPv6Address, wanted: Iterable[_Wanted], *, at_terminal: bool
+) -> Peer:
     lifetime = source.lifetime if at_terminal else PATIENT * source.lifetime
     children = tuple(
         ChildSettings(
@@ -271,6 +307,16 @@ class Failures:
     def describe(self) -> list[dict[str, object]]:
         """JSON-ready, the latest last; of peers with whom all is well there is none."""
         return [{"peer": peer, "reason": reason} for peer, reason in self._reasons.items()]
+
+
+def datagram(packet: bytes) -> tuple[bytes, tuple[int, int]]:
+    """What a whole UDP packet carries, and the ports of source and destination. Raises `Discard`."""
+    try:
+        source_port, port, payload = udp.parse(packet)
+    except WireError as error:
+        reason = Reason.CHECKSUM_WRONG if error.what == udp.CHECKSUM else Reason.MALFORMED
+        raise Discard(reason, str(error)) from error
+    return payload, (source_port, port)
 
 
 def as_endpoint(source: bytes, native_port: int) -> Endpoint:

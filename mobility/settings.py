@@ -100,6 +100,8 @@ class KeyUse(StrEnum):
     "Between terminal and home agent."
     APPLICATION = "application"
     "With a correspondent."
+    MAP = "map"
+    "Of a terminal with mobility anchor points."
 
 
 class KeyLife(StrEnum):
@@ -136,12 +138,16 @@ class AssociationPair:
     "Of a terminal: the home address that it is for; None: the first."
 
 
+EVERY_MAP = IPv6Address(0)
+"In place of the address of a MAP: all that there are, and that have no keys of their own."
+
+
 @dataclass(frozen=True, slots=True)
 class KeyExchange:
     """A table ``[[ike]]``: the associations with a peer get their keys from IKE."""
 
     peer: IPv6Address
-    "The home agent, or the home address of a terminal; of the application: a correspondent."
+    "The home agent, or the home address of a terminal; of the application: a correspondent; a MAP, or `EVERY_MAP`."
     token: bytes | None = field(repr=False)
     "The secret of both ends; None: they have certificates."
     certificate: Path | None
@@ -222,10 +228,12 @@ class MapUse:
 
     choice: MapChoice = MapChoice.OFF
     unknown: bool = False
-    "Those that routers tell of may be used, without protection."
+    "Those that routers tell of may be used: without protection, unless keys are negotiated with all MAPs."
     lifetime: int = 600
     "Seconds asked for in local binding updates."
     known: tuple[KnownMap, ...] = ()
+    tunnel: TunnelForm = TunnelForm.PLAIN
+    "With those that are not known."
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,15 +460,13 @@ class Configuration:
     _pairs: dict[tuple[Use, IPv6Address, IPv6Address | None], AssociationPair] = field(
         init=False, repr=False, compare=False
     )
-    _key_exchanges: dict[IPv6Address, KeyExchange] = field(init=False, repr=False, compare=False)
+    _key_exchanges: dict[tuple[KeyUse, IPv6Address], KeyExchange] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # The first of a kind counts; a home agent looks up thousands.
         pairs = {(pair.use, pair.peer, pair.home): pair for pair in reversed(self.associations)}
         object.__setattr__(self, "_pairs", pairs)
-        object.__setattr__(
-            self, "_key_exchanges", {each.peer: each for each in self.key_exchanges if each.use is KeyUse.MOBILE}
-        )
+        object.__setattr__(self, "_key_exchanges", {(each.use, each.peer): each for each in self.key_exchanges})
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -484,7 +490,18 @@ class Configuration:
 
     def key_exchange(self, peer: IPv6Address) -> KeyExchange | None:
         """How the associations with a home agent or a terminal get their keys; None: they are in the configuration."""
-        return self._key_exchanges.get(peer)
+        return self._key_exchanges.get((KeyUse.MOBILE, peer))
+
+    def map_key_exchange(self, known: KnownMap | None) -> KeyExchange | None:
+        """The same with a MAP that is known, or with all others."""
+        for_all = self._key_exchanges.get((KeyUse.MAP, EVERY_MAP))
+        if known is None:
+            return for_all
+        own = self._key_exchanges.get((KeyUse.MAP, known.address))
+        if own is None and known.signalling is Signalling.ESP:
+            typed = any(self.pair(use, known.address) is not None for use in MOBILE_USES)
+            return None if typed else for_all
+        return own
 
     def pair(self, use: Use, peer: IPv6Address, home: IPv6Address | None = None) -> AssociationPair | None:
         """The pair for a use, a peer, and a home address that is not the first; or None."""

@@ -1,5 +1,7 @@
 """A terminal's keys come from IKE: begun wherever the terminal is, and never begun again because it moves.
 
+With its home agent, and with MAPs (`mobility.map_keys`), each of which has a `TerminalKeys` of its own.
+
 IKE goes from the care-of address: natively in UDP packets of its own, and where datagrams carry the tunnel, in the
 datagrams of the tunnel, marked as RFC 3948 says. A binding update with the K bit moves the other end (RFC 6275 section
 10.3.1), so nothing is negotiated when the terminal moves.
@@ -26,26 +28,32 @@ from mobility.ipsec.ike.events import (
 )
 from mobility.ipsec.ike.events import Output as IkeOutput
 from mobility.ipsec.ike.numbers import IKE_PORT, NAT_PORT, NON_ESP_MARKER
-from mobility.ipsec.ike.settings import Endpoint
+from mobility.ipsec.ike.settings import Endpoint, Peer
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.renewable import RenewableInbound
-from mobility.key_source import KeySource
 from mobility.links import endpoint, unmapped
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.tunnel import MobileAssociations
-from mobility.negotiated import Failures, Renewal, as_endpoint, esp_spi, ike_settings, mobile_ends, peer, says_no_keys
+from mobility.negotiated import (
+    Failures,
+    Renewal,
+    as_endpoint,
+    datagram,
+    esp_spi,
+    ike_settings,
+    mobile_ends,
+    says_no_keys,
+)
 from mobility.outputs import Event, Output
-from mobility.terminal_settings import TerminalSettings
 from mobility.uplinks import Uplinks
 from mobility.wire import ip6, udp
-from mobility.wire.errors import WireError
 
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 "Seconds until it is tried again after a failure; doubled each time."
 ANEW = 5.0
-"Seconds between attempts that somebody has caused who says that the home agent does not know us."
+"Seconds between attempts that somebody has caused who says that the other end does not know us."
 HINT_INTERVAL = 0.5
-"Seconds between questions that somebody has caused who says that the home agent has no keys."
+"Seconds between questions that somebody has caused who says that the other end has no keys."
 PORTS = (IKE_PORT, NAT_PORT)
 
 
@@ -53,30 +61,32 @@ PORTS = (IKE_PORT, NAT_PORT)
 class KeysReady(Event):
     """Signalling and tunnel have keys: the terminal can register."""
 
-    home_agent: str
+    peer: str
+    "Home agent or MAP."
 
 
 class TerminalKeys:
-    """Negotiates the keys of one terminal with its home agent."""
+    """Negotiates the keys of one terminal with its home agent, or with a MAP."""
 
     def __init__(
         self,
-        settings: TerminalSettings,
-        source: KeySource,
+        agent: IPv6Address,
+        other: Peer,
+        lifetime: float,
         known: MobileAssociations,
         security: IpsecProcessing,
-        uplinks: Uplinks,
         put: Callable[[str, bytes, float], list[Output]],
         random: Callable[[int], bytes],
         utc: Callable[[], datetime],
+        uplinks: Uplinks | None = None,
     ) -> None:
-        """``security``: of the mobile tunnel, with the associations ``known``; ``put``: puts a packet on a link."""
-        home, agent = settings.home_address, settings.home_agent
-        other = peer(source, home, agent, settings.tunnel, settings.mobile_networks, at_terminal=True)
+        """``other``: what IKE has to know of ``agent``; ``lifetime``: seconds, of keys of ESP; ``security``: of the
+        tunnel, with the associations ``known``; ``put``: puts a packet on a link; ``uplinks``: where datagrams may
+        carry the tunnel."""
         self._last_child = other.children[-1].name
         self._peer = other.name
         self.ike = Ike(
-            ike_settings(source.lifetime, at_terminal=True),
+            ike_settings(lifetime, at_terminal=True),
             [other],
             random=random,
             utc=utc,
@@ -108,27 +118,32 @@ class TerminalKeys:
         self._place = place
         if place is None:
             return []
-        if self.ike.established(self._peer) or self.ike.beginning(self._peer):
+        if self.agreed or self.ike.beginning(self._peer):
             return self._carry_out(self.ike.move(self._peer, *self._ends(place), now, tell=False), now) if moved else []
         if moved or now >= self._again_at:
             return self._begin(place, now)
         return []
 
     def unreachable(self, now: float) -> list[Output]:
-        """The home agent does not answer binding updates: it may have been restarted, and have no keys any more."""
+        """The other end does not answer binding updates: it may have been restarted, and have no keys any more."""
         return self._carry_out(self.ike.probe(self._peer, now), now)
+
+    @property
+    def agreed(self) -> bool:
+        """There is an IKE SA."""
+        return self.ike.established(self._peer)
 
     def rekey(self, now: float) -> list[Output]:
         """New keys of ESP at once. Raises `ValueError`: there are none that could be renewed."""
-        if not self.ike.established(self._peer):
-            raise ValueError("there is no IKE SA with the home agent; `mobility status` tells why")
+        if not self.agreed:
+            raise ValueError(f"there is no IKE SA with {self._peer}; `mobility status` tells why")
         return self._carry_out(self.ike.rekey(self._peer, now, children=True), now)
 
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
         due = self.ike.timer
-        if self._place is not None and not self.ike.established(self._peer) and not self.ike.beginning(self._peer):
+        if self._place is not None and not self.agreed and not self.ike.beginning(self._peer):
             return self._again_at if due is None else min(due, self._again_at)
         return due
 
@@ -143,7 +158,7 @@ class TerminalKeys:
         return self._carry_out(self.ike.initiate(self._peer, *self._ends(place), now), now)
 
     def _ends(self, place: Attachment) -> tuple[Endpoint, Endpoint]:
-        if not place.udp:
+        if not place.udp or self._uplinks is None:
             return Endpoint(place.address, IKE_PORT), Endpoint(self._agent, IKE_PORT)
         there = self._uplinks.endpoint_of(place.link) or endpoint(self._agent, 0)
         remote = as_endpoint(there, 0)
@@ -156,12 +171,8 @@ class TerminalKeys:
     # ------------------------------------------------------------ what comes
 
     def packet(self, packet: bytes, now: float) -> list[Output]:
-        """A UDP packet of the home agent to the care-of address. Raises `Discard`."""
-        try:
-            source_port, port, payload = udp.parse(packet)
-        except WireError as error:
-            reason = Reason.CHECKSUM_WRONG if error.what == udp.CHECKSUM else Reason.MALFORMED
-            raise Discard(reason, str(error)) from error
+        """A UDP packet of the other end to the care-of address. Raises `Discard`."""
+        payload, (source_port, port) = datagram(packet)
         if port not in PORTS or source_port not in PORTS:
             raise Discard(Reason.NOT_TUNNELLED, f"UDP from port {source_port} to port {port}")
         if says_no_keys(payload):
@@ -171,7 +182,7 @@ class TerminalKeys:
 
     def datagram(self, payload: bytes, link: str, sender: bytes, now: float) -> list[Output]:
         """IKE in a datagram of the tunnel, marker and all."""
-        local, remote = self._uplinks.address(link), as_endpoint(sender, 0)
+        local, remote = None if self._uplinks is None else self._uplinks.address(link), as_endpoint(sender, 0)
         if local is None:
             return []
         if says_no_keys(payload[len(NON_ESP_MARKER) :]):
@@ -180,7 +191,7 @@ class TerminalKeys:
         return self._carry_out(self.ike.receive(payload, here, remote, now), now)
 
     def _hinted(self, now: float) -> list[Output]:
-        """Somebody says that the home agent has no keys: it is asked, under the keys that it should have."""
+        """Somebody says that the other end has no keys: it is asked, under the keys that it should have."""
         if now < self._asked_at + HINT_INTERVAL:
             return []
         self._asked_at = now
@@ -213,7 +224,7 @@ class TerminalKeys:
                 case ChildDown(child=child):
                     self.renewal.down(output)
                     self.changed = True
-                    if self.ike.established(self._peer) and not self.renewal.complete:
+                    if self.agreed and not self.renewal.complete:
                         # Its lifetime was over before another one was agreed, or the other end wants it no more.
                         result += self._carry_out(self.ike.create_child(self._peer, child.name, now), now)
                 case IkeDown() | IkeFailed():
@@ -229,7 +240,7 @@ class TerminalKeys:
         place = self._place
         if place is None:
             return []
-        if place.udp:
+        if place.udp and self._uplinks is not None:
             return self._uplinks.send(place.link, send.data, now)
         ends = place.address.packed + self._agent.packed
         return self._put(place.link, udp.packet(ends, (send.local.port, send.remote.port), send.data), now)

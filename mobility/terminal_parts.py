@@ -22,6 +22,7 @@ from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA
 from mobility.key_source import no_clock
+from mobility.map_keys import MapKeys
 from mobility.mipv6.binding_update_list import BindingUpdateList
 from mobility.mipv6.liveness import Verdict
 from mobility.mipv6.mobile_node import MobileNode, MobileNodeSettings
@@ -34,6 +35,7 @@ from mobility.mipv6.tunnel import (
     TunnelForm,
     terminal_policies,
 )
+from mobility.negotiated import peer
 from mobility.nemo.mobile_networks import Prefixes
 from mobility.outputs import Arrived, Discarded, Event, Output
 from mobility.path_watch import PathWatch
@@ -132,7 +134,7 @@ class TerminalParts:
         self.optimization = self.sending.optimization
         self.forwarding.accepts_direct = self.optimization.accepts
         self.counters: Counter[str] = Counter()
-        self.below = self._hierarchy(settings, names, sequence, random, secret)
+        self.below = self._hierarchy(settings, names, sequence, random, secret, utc)
         self.watch = PathWatch(
             settings.home_address, settings.home_agent, settings.keepalive, int.from_bytes(random(2))
         )
@@ -158,7 +160,22 @@ class TerminalParts:
         self.keys = None
         if settings.keys is not None:
             self.keys = TerminalKeys(
-                settings, settings.keys, associations, tunnel_security, self.uplinks, self.put, random, utc
+                settings.home_agent,
+                peer(
+                    settings.keys,
+                    settings.home_address,
+                    settings.home_agent,
+                    settings.tunnel,
+                    settings.mobile_networks,
+                    at_terminal=True,
+                ),
+                settings.keys.lifetime,
+                associations,
+                tunnel_security,
+                self.put,
+                random,
+                utc,
+                self.uplinks,
             )
         self.receiving.keys, self.receiving.keyed = self.keys, self.keyed
         self.application_keys = None
@@ -181,10 +198,12 @@ class TerminalParts:
         sequence: int,
         random: Callable[[int], bytes],
         secret: bytes | None,
+        utc: Callable[[], datetime],
     ) -> Hierarchy | None:
         if settings.regional is None:
             return None
         mobile_node = self.mobile_node
+        keys = MapKeys(settings.regional, settings.home_address, self.hosts, random, utc)
         regional = Regional(
             settings.regional,
             self.hosts,
@@ -195,10 +214,11 @@ class TerminalParts:
             settings.home_address,
             mobile_node.movement.home_prefix,
             random(32) if secret is None else secret,
+            keys.secured,
             sequence=sequence,
             again=settings.tunnel is not TunnelForm.PLAIN,
         )
-        return Hierarchy(regional, self.scenarios, self.forwarding)
+        return Hierarchy(regional, keys, self.scenarios, self.forwarding)
 
     # ------------------------------------------------------------ time
 
@@ -373,12 +393,14 @@ class TerminalParts:
 
     @property
     def negotiators(self) -> list[TerminalKeys | ApplicationKeys]:
-        """What negotiates keys."""
-        return [each for each in (self.keys, self.application_keys) if each is not None]
+        """What negotiates keys: with the home agent, with MAPs, of the application."""
+        maps = [] if self.below is None else self.below.keys.all
+        return [each for each in (self.keys, *maps, self.application_keys) if each is not None]
 
     def rekey(self, now: float) -> list[Output]:
         """New keys of ESP at once. Raises `ValueError`: there are none that could be renewed."""
         outputs = [] if self.keys is None else self.keyed(self.keys.rekey(now), now)
+        outputs += [] if self.below is None else self.absorb(self.below.rekey(now), now)
         return outputs if self.application_keys is None else outputs + self.application_keys.rekey(now)
 
     def from_below(self, packet: bytes, link: str, now: float) -> list[Output]:

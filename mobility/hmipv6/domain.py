@@ -14,13 +14,12 @@ from mobility.discards import Discard, Reason
 from mobility.hmipv6.lately import Lately
 from mobility.hmipv6.options import again_option
 from mobility.hmipv6.regional_events import LocalUpdateSent, MapBound, MapRefused, RegionalHandover
-from mobility.hmipv6.regional_settings import AnchorKeys
+from mobility.hmipv6.regional_settings import Secured
 from mobility.host.fragments import Reassembly, put_together
 from mobility.host.host import Host
 from mobility.host.identifiers import stable_opaque
 from mobility.host.interface import Interface
 from mobility.host.path_mtu import PathMtus
-from mobility.ipsec.spd import ANYWHERE
 from mobility.mipv6.binding_update_list import BindingUpdateList, ListEntry
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.registration import (
@@ -32,7 +31,7 @@ from mobility.mipv6.registration import (
     State,
 )
 from mobility.mipv6.signalling import from_terminal, open_message
-from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate, room, terminal_policies
+from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate, room
 from mobility.outputs import Arrived, Discarded, Output, Transmit
 from mobility.scenario.situation import Situation
 from mobility.waiting import WaitingRoom
@@ -42,6 +41,8 @@ from mobility.wire.map_option import MapOption, RegistrationType
 
 PATIENCE = 3.0
 "Seconds in which a MAP that was never heard of has to answer."
+PATIENCE_FOR_KEYS = 10.0
+"The same where keys are to be negotiated before: some round trips more, each of which may be lost."
 PATIENCE_IN_USE = 1.5
 "The same of one that has answered before: the quick retransmissions are over by then."
 ATTEMPTS = 3
@@ -75,7 +76,7 @@ class Domain:
     def __init__(
         self,
         option: MapOption,
-        keys: AnchorKeys,
+        secured: Secured,
         hosts: Mapping[str, Host],
         secret: bytes,
         numbers: SequenceNumbers,
@@ -105,14 +106,17 @@ class Domain:
         "Packets may come twice until then."
         self.updates = updates
         self._registration = Registration(self.anchor, lifetime, numbers)
-        self._target: Attachment | None = None
-        "Where it is being registered."
+        self.target: Attachment | None = None
+        "Where the terminal is, or is to be: registered there, or being registered."
         self._hosts = hosts
-        self._form = keys.form
+        self._form = secured.form
         self._anchor = self.anchor.packed
-        self._protocol = ip6.IPV6 if keys.form is TunnelForm.PLAIN else ip6.ESP
-        # To IPsec a packet with a type 2 routing header is one for the home address, not for the RCoA: any address.
-        self.security = terminal_policies(ANYWHERE, self.anchor, keys.form, keys.associations)
+        self._protocol = ip6.IPV6 if secured.form is TunnelForm.PLAIN else ip6.ESP
+        self.security = secured.security
+        self._patience = PATIENCE_FOR_KEYS if secured.negotiated else PATIENCE
+        self._flags = mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.MAP_REGISTRATION
+        if secured.negotiated:
+            self._flags |= mh.UpdateFlag.KEY_MANAGEMENT
         self._secret = secret
         self._conflicts = 0
         self._again = again
@@ -159,10 +163,10 @@ class Domain:
     def be_at(self, place: Attachment, now: float, *, old_works: bool) -> list[Output]:
         """Step 602: the terminal is at this LCoA, or is to be. ``old_works``: packets still come and go by the former
         one, which is used until the MAP has answered (make before break)."""
-        if place == self._target:
+        if place == self.target:
             return []
-        origin = self.access or self._target
-        self._target = place
+        origin = self.access or self.target
+        self.target = place
         if self.established and origin is not None and (self._move is None or self._move.make_before_break):
             self._move = _Move(origin, now, old_works, now)
         if self._move is not None:
@@ -177,15 +181,15 @@ class Domain:
 
     def old_access_lost(self) -> None:
         """While the MAP is asked about another LCoA, the one that was used meanwhile is lost as well."""
-        if self.access != self._target:
+        if self.access != self.target:
             self.access = None
             if self._move is not None:
                 self._move.make_before_break = False
 
     def lost(self, now: float) -> None:
         """Nothing comes or goes by the access link any more; packets wait for the next one."""
-        origin = self.access or self._target
-        self.access = self._target = None
+        origin = self.access or self.target
+        self.access = self.target = None
         if self._move is None and self.established and origin is not None:
             self._move = _Move(origin, now, make_before_break=False, updated=now)
         self._registration.abandon()
@@ -193,7 +197,7 @@ class Domain:
 
     def refresh(self, now: float) -> list[Output]:
         """Register again now: somebody doubts whether the MAP knows us."""
-        if self._target is None:
+        if self.target is None:
             return []
         self._be_patient(now)
         return self._carry_out(self._registration.refresh(now), now)
@@ -232,13 +236,13 @@ class Domain:
 
     def _be_patient(self, now: float) -> None:
         if self.impatient_at is None:
-            self.impatient_at = now + (PATIENCE_IN_USE if self.established else PATIENCE)
+            self.impatient_at = now + (PATIENCE_IN_USE if self.established else self._patience)
 
     def _carry_out(self, events: list[Output], now: float) -> list[Output]:
         outputs: list[Output] = []
         for event in events:
-            if isinstance(event, BindingRequested) and self._target is not None:
-                outputs += self._send_update(event, self._target, now)
+            if isinstance(event, BindingRequested) and self.target is not None:
+                outputs += self._send_update(event, self.target, now)
         self._write_list(now)
         return outputs
 
@@ -249,8 +253,7 @@ class Domain:
         if self._again and move is not None and move.lost is not None and request.lifetime:
             way = self._registration.round_trip.smoothed or 0.0
             options.append(again_option(move.lost + (now - move.updated) + way + MARGIN))
-        flags = mh.UpdateFlag.ACKNOWLEDGE | mh.UpdateFlag.MAP_REGISTRATION
-        update = mh.BindingUpdate(request.sequence, flags, request.lifetime, tuple(options))
+        update = mh.BindingUpdate(request.sequence, self._flags, request.lifetime, tuple(options))
         try:
             packet = from_terminal(update, self.rcoa, via.address, self.anchor, self.security)
         except Discard as discard:
@@ -262,7 +265,7 @@ class Domain:
 
     def _write_list(self, now: float) -> None:
         """Step 604: the MAP entry of the binding update list."""
-        registration, target = self._registration, self._target
+        registration, target = self._registration, self.target
         if target is None or (registration.expires is None and registration.timer is None):
             self.updates.delete(self.anchor)
             return
@@ -332,17 +335,17 @@ class Domain:
 
     def _said_no(self, status: int, now: float) -> list[Output]:
         self.impatient_at = None
-        if status != mh.Status.DAD_FAILED or self._conflicts + 1 >= ATTEMPTS or self._target is None:
+        if status != mh.Status.DAD_FAILED or self._conflicts + 1 >= ATTEMPTS or self.target is None:
             return []
         self._conflicts += 1
         self._form_address()
         self.established = False
         self._be_patient(now)
-        return self._registration.bind(self._target.address, now)
+        return self._registration.bind(self.target.address, now)
 
     def _bound(self, lifetime: int, round_trip: float, now: float) -> list[Output]:
         """Step 603 has arrived: packets go by the new LCoA."""
-        target = self._target
+        target = self.target
         if target is None:
             return []
         self.impatient_at = None

@@ -23,6 +23,7 @@ from mobility.host.alarms import Alarms
 from mobility.host.errors import TokenBucket
 from mobility.host.identifiers import RESERVED
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import InboundSA
 from mobility.ipsec.spd import ANYWHERE
 from mobility.mipv6.binding_cache import newer
 from mobility.mipv6.home_errors import SenderTold
@@ -77,12 +78,14 @@ class _Client:
     form: TunnelForm
     security: IpsecProcessing
     associations: MobileAssociations
+    negotiated: bool
+    "IKE makes its keys, and follows it (the K bit, RFC 6275 section 10.3.1)."
 
     @classmethod
     def of(cls, settings: MapSettings, terminal: MapTerminal) -> _Client:
         # Any address: which ones a terminal may bind is for `_judge` to say, so that it hears why not.
         security = agent_policies(settings.address, ((ANYWHERE, terminal.form, terminal.associations, ()),))
-        return cls(terminal.name, terminal.form, security, terminal.associations)
+        return cls(terminal.name, terminal.form, security, terminal.associations, terminal.keys is not None)
 
 
 class MobilityAnchorPoint:
@@ -113,8 +116,33 @@ class MobilityAnchorPoint:
             raise ValueError(f"terminal {terminal.name!r} is configured twice; give each a name of its own")
         client = self._clients[terminal.name] = _Client.of(self.settings, terminal)
         for association in (terminal.associations.signalling_in, terminal.associations.tunnel_in):
-            if association is not None and self._by_spi.setdefault(association.spi.to_bytes(4), client) is not client:
+            if association is None or client.negotiated:
+                continue
+            if self._by_spi.setdefault(association.spi.to_bytes(4), client) is not client:
                 raise ValueError(f"SPI {association.spi:#x} is configured for two terminals")
+
+    # ------------------------------------------------------------ keys that are negotiated
+
+    def learn(self, name: str, spi: int, sa: InboundSA) -> None:
+        """What comes by this SPI is of the terminal of this name. Raises `ValueError`: it is taken."""
+        client = self._clients[name]
+        client.security.learn(spi, sa)
+        self._by_spi[spi.to_bytes(4)] = client
+
+    def forget(self, spi: int) -> None:
+        """Nothing comes by this SPI any more."""
+        client = self._by_spi.pop(spi.to_bytes(4), None)
+        if client is not None:
+            client.security.forget(spi)
+
+    def knows(self, spi: int) -> bool:
+        """Whether something comes by this SPI."""
+        return spi.to_bytes(4) in self._by_spi
+
+    def whose(self, regional: IPv6Address) -> str | None:
+        """Name of the terminal that has bound an RCoA; None: nobody has."""
+        row = self.cache.find(regional.packed)
+        return None if row is None else row.client
 
     @property
     def timer(self) -> float | None:
@@ -263,7 +291,9 @@ class MobilityAnchorPoint:
     ) -> list[Output]:
         """Step 603: with a type 2 routing header that carries the RCoA, to where the update came from."""
         number = update.sequence if sequence is None else sequence
-        acknowledgement = mh.BindingAcknowledgement(status, number, lifetime)
+        follows = client.negotiated and status < 128 and mh.UpdateFlag.KEY_MANAGEMENT in update.flags
+        flags = mh.AckFlag.KEY_MANAGEMENT if follows else mh.NO_FLAGS
+        acknowledgement = mh.BindingAcknowledgement(status, number, lifetime, flags)
         return self._tell(client, acknowledgement, received.source, received.outer_source, now)
 
     def _tell(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
 
+from mobility.key_source import KeySource
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
 
 PREFIX_LENGTH = 64
@@ -19,6 +20,10 @@ class MapTerminal:
     "Unique."
     form: TunnelForm = TunnelForm.PLAIN
     associations: MobileAssociations = field(default_factory=MobileAssociations)
+    home_address: IPv6Address | None = None
+    "Names it where keys are negotiated; the MAP does not use it otherwise."
+    keys: KeySource | None = None
+    "Where those of the associations come from; None: they have them."
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Protocol
 from mobility.hmipv6.domain import Domain
 from mobility.hmipv6.map_list import MapList
 from mobility.hmipv6.regional_events import MapLeft, RegionalRegistration
-from mobility.hmipv6.regional_settings import AnchorKeys, RegionalSettings
+from mobility.hmipv6.regional_settings import RegionalSettings, Secured
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, MapsHeard, RouterFound, RouterLost
 from mobility.host.host import Host
 from mobility.ipsec.processing import IpsecProcessing
@@ -95,14 +95,16 @@ class Regional:
         home_address: IPv6Address,
         home_prefix: IPv6Network,
         secret: bytes,
+        secured: Callable[[IPv6Address], Secured],
         *,
         sequence: int = 0,
         again: bool = False,
     ) -> None:
         """``hosts``: of the access links; ``stations``: all links of the part above, where domains come and go;
-        ``places_in_use``: of the part above; ``again``: what comes twice is removed further up."""
+        ``places_in_use``: of the part above; ``secured``: how the traffic with a MAP is protected that is about to be
+        used; ``again``: what comes twice is removed further up."""
         self.settings = settings
-        self.maps = MapList(settings.policy, None if settings.others else settings.anchors)
+        self.maps = MapList(settings.policy, settings.anchors if settings.others is None else None)
         self.access = Movement(interfaces, home_prefix)
         self.domain: Domain | None = None
         self.former: _Former | None = None
@@ -116,6 +118,7 @@ class Regional:
         self._in_use = places_in_use
         self._home = home_address
         self._secret = secret
+        self._secured = secured
         self._again = again
         self._numbers = SequenceNumbers(sequence)
         self._addresses: dict[str, dict[IPv6Address, bool]] = {}
@@ -181,11 +184,11 @@ class Regional:
 
     def overlapping(self, now: float) -> bool:
         """Whether a MAP may have sent something a second time."""
-        return any(now < domain.overlapping_until for domain in self._domains())
+        return any(now < domain.overlapping_until for domain in self.domains())
 
     def lasts(self, link: str, now: float) -> float:
         """Seconds for which the address on a link of the part above is bound to lead here (RFC 5380 section 6.1)."""
-        for domain in self._domains():
+        for domain in self.domains():
             if domain.link == link:
                 return domain.bound_until - now
         return inf
@@ -198,7 +201,7 @@ class Regional:
 
     def domain_of(self, anchor: bytes) -> Domain | None:
         """Whose packet this source address (16 octets) makes it."""
-        for domain in self._domains():
+        for domain in self.domains():
             if domain.anchor.packed == anchor:
                 return domain
         return None
@@ -220,10 +223,10 @@ class Regional:
             domain.established = True
             self._dirty = True
 
-    def not_taken(self, situation: Situation, why: str, now: float) -> list[Output]:
-        """Scenario processing has no use for this MAP."""
-        domain = self.domain_of(situation.acknowledger.packed)
-        if domain is None or domain is not self.domain:
+    def unusable(self, anchor: IPv6Address, why: str, now: float) -> list[Output]:
+        """Scenario processing has no use for this MAP, or there are no keys for it."""
+        domain = self.domain
+        if domain is None or domain.anchor != anchor:
             return []
         self._dirty = True
         return self._failed(domain, why, now, REFUSED_RETRY)
@@ -233,13 +236,13 @@ class Regional:
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = [self._wake, self.access.timer, self.updates.timer, *(domain.timer for domain in self._domains())]
+        times = [self._wake, self.access.timer, self.updates.timer, *(domain.timer for domain in self.domains())]
         return min((time for time in times if time is not None), default=None)
 
     def handle_timer(self, now: float) -> list[Output]:
         """Registrations are refreshed and repeated; MAPs that do not answer are left."""
         outputs: list[Output] = []
-        for domain in self._domains():
+        for domain in self.domains():
             if domain.timer is not None and domain.timer <= now:
                 outputs += domain.handle_timer(now)
                 self._dirty = True
@@ -324,10 +327,9 @@ class Regional:
         return True
 
     def _new(self, option: MapOption, now: float) -> Domain:
-        keys = self.settings.anchors.get(option.address) or AnchorKeys()
         return Domain(
             option,
-            keys,
+            self._secured(option.address),
             self._hosts,
             self._secret,
             self._numbers,
@@ -378,9 +380,10 @@ class Regional:
 
     def ipsec_parts(self) -> list[IpsecProcessing]:
         """Those of the tunnels to MAPs."""
-        return [domain.security for domain in self._domains()]
+        return [domain.security for domain in self.domains()]
 
-    def _domains(self) -> list[Domain]:
+    def domains(self) -> list[Domain]:
+        """The one that the terminal is in, and the one that it is leaving."""
         former = None if self.former is None else self.former.domain
         return [domain for domain in (self.domain, former) if domain is not None]
 
@@ -393,7 +396,7 @@ class Regional:
             shown = {each: old for each, old in addresses.items() if self._shows(link, each, used, now)}
             if shown:
                 wanted[link] = shown
-        offered = {each.link: each for each in self._domains() if each.established and each.virtual}
+        offered = {each.link: each for each in self.domains() if each.established and each.virtual}
         for link, domain in offered.items():
             wanted[link] = {domain.rcoa: False}
             self._stations[link] = domain
@@ -455,7 +458,7 @@ class Regional:
         return {
             "policy": self.settings.policy.value,
             "maps": self.maps.snapshot(now),
-            "domains": [domain.snapshot(now) for domain in self._domains()],
+            "domains": [domain.snapshot(now) for domain in self.domains()],
             "binding_update_list": self.updates.snapshot(now),
             "access": self.access.snapshot(now),
         }

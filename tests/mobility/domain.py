@@ -12,13 +12,15 @@ from mobility.anchor_point import AnchorPointNode, AnchorPointSettings
 from mobility.hmipv6.map_settings import MapSettings, MapTerminal
 from mobility.hmipv6.regional_settings import AnchorKeys, RegionalSettings
 from mobility.ipsec.algorithms import Algorithm
+from mobility.key_source import KeySource
 from mobility.links import LinkSettings
 from mobility.mipv6.signalling import logical
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.negotiated import associations
 from mobility.net.memory import Segment
 from mobility.wire import ip6
 from mobility.wire.map_option import MapOption
-from tests.mobility.whole import HA, Network, mobile_pair
+from tests.mobility.whole import HA, MN, Network, mobile_pair
 
 VISITED_C = IPv6Network("2001:db8:e::/64")
 ANCHOR_NET, ANCHOR2_NET = IPv6Network("2001:db8:9::/64"), IPv6Network("2001:db8:7::/64")
@@ -44,20 +46,33 @@ class DomainNetwork(Network):
         settings: RegionalSettings | None = None,
         seed: int = 1,
         overlap: float = 0.5,
+        keys: KeySource | None = None,
+        map_keys: KeySource | None = None,
+        announced: bool = False,
     ) -> None:
+        """``keys``, ``map_keys``: where those with home agent and MAPs come from, in place of made ones; ``announced``:
+        the terminal knows of MAPs only what routers say."""
         self.kind = kind
         chosen = RegionalSettings() if settings is None else settings
+        self.map_keys = map_keys
         anchors: dict[IPv6Address, MapTerminal] = {}
         if regional_form is None:
-            regional = replace(chosen, others=True)
+            regional = replace(chosen, others=AnchorKeys())
+        elif map_keys is not None:
+            with_keys = AnchorKeys(regional_form, source=map_keys)
+            regional = replace(chosen, anchors=dict.fromkeys((MAP, MAP2), with_keys))
+            if announced:
+                regional = replace(chosen, others=with_keys)
+            served = MapTerminal("mn", regional_form, home_address=MN, keys=map_keys)
+            anchors = {MAP: served, MAP2: served}
         else:
-            keys = {}
+            known = {}
             for base, address in ((0x7000, MAP), (0x8000, MAP2)):
                 pair = mobile_pair(regional_form, base, algorithm=Algorithm.AES_GCM_16)
-                keys[address] = AnchorKeys(regional_form, pair.terminal)
+                known[address] = AnchorKeys(regional_form, pair.terminal)
                 anchors[address] = MapTerminal("mn", regional_form, pair.agent)
-            regional = replace(chosen, anchors=keys)
-        super().__init__(form, seed=seed, regional=regional, overlap=overlap)
+            regional = replace(chosen, anchors=known)
+        super().__init__(form, seed=seed, regional=regional, overlap=overlap, keys=keys)
         self.terminals = anchors
         self.anchors: dict[IPv6Address, AnchorPointNode] = {}
         for name, address, segment in (("map", MAP, self.anchor), ("map2", MAP2, self.anchor2)):
@@ -79,6 +94,10 @@ class DomainNetwork(Network):
     def start_map(self, name: str, address: IPv6Address, segment: Segment) -> None:
         """The MAP begins, or begins again: with an empty cache."""
         served = self.terminals.get(address)
+        if served is not None and self.map_keys is not None:  # which nobody has kept
+            dice = self.world.random_bytes(f"{name} associations {len(self.anchors)}")
+            made = associations(served.form, self.map_keys.algorithm, dice, home_tests=False)
+            served = replace(served, associations=made)
         settings = MapSettings(address, () if served is None else (served,), open=served is None)
         mac = MAC_MAP if address == MAP else MAC_MAP2
         node = AnchorPointNode(

@@ -12,6 +12,7 @@ from mobility.anchor_point import AnchorPointNode
 from mobility.assembly import build
 from mobility.config import Configuration, ConfigurationError, Role, parse
 from mobility.hmipv6.map_list import MapPolicy
+from mobility.hmipv6.regional_settings import RegionalSettings
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.netlink import LinkState
 from mobility.sequences import SequenceFile
@@ -98,7 +99,7 @@ def test_a_terminal_with_maps_has_keys_with_each(sequences: SequenceFile) -> Non
     assert isinstance(node, Terminal)
     regional = node.settings.regional
     assert regional is not None
-    assert (regional.policy, regional.lifetime, regional.others) == (MapPolicy.NEAREST, 120, False)
+    assert (regional.policy, regional.lifetime, regional.others) == (MapPolicy.NEAREST, 120, None)
     assert regional.anchors[MAP].form is TunnelForm.ESP
     assert regional.anchors[MAP].associations.signalling_out is not None
 
@@ -164,3 +165,80 @@ def test_mistakes_of_a_terminal(keys: str, text: str, words: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         terminal(keys, text)
     assert words in str(raised.value)
+
+
+TOKEN = bytes(range(32)).hex()
+KNOWN = f'[[mobile_node.map]]\naddress = "{MAP}"\ntunnel = "esp"\n'
+FOR_ALL = f'[[ike]]\nuse = "map"\ntoken = "{TOKEN}"\n'
+WITH_ONE = f'[[ike]]\nuse = "map"\npeer = "{MAP}"\ntoken = "{TOKEN}"\nlifetime = 600\n'
+
+
+def regional(keys: str, text: str, sequences: SequenceFile) -> RegionalSettings:
+    node = build(terminal(keys, text), {"wlan0": link("wlan0"), "eth0": link("eth0")}, sequences)
+    assert isinstance(node, Terminal)
+    assert node.settings.regional is not None
+    return node.settings.regional
+
+
+def test_keys_with_maps_that_are_negotiated(sequences: SequenceFile) -> None:
+    found = regional('maps = "nearest"', KNOWN + FOR_ALL, sequences)
+    assert found.others is None
+    assert found.anchors[MAP].source is not None
+    assert found.anchors[MAP].associations.signalling_out is None
+    found = regional('maps = "nearest"\nunknown_maps = true\nmap_tunnel = "esp"', FOR_ALL, sequences)
+    assert found.others is not None
+    assert (found.others.form, found.others.source is not None) == (TunnelForm.ESP, True)
+    found = regional('maps = "nearest"\nunknown_maps = true', KNOWN + WITH_ONE, sequences)
+    assert found.others is not None
+    assert found.others.source is None
+    source = found.anchors[MAP].source
+    assert source is not None
+    assert source.lifetime == 600.0
+
+
+def test_a_map_whose_keys_are_written_down_keeps_them(sequences: SequenceFile) -> None:
+    typed = pair("signalling", 0x5001, f'peer = "{MAP}"\nname = "s"')
+    typed += pair("tunnel", 0x7001, f'peer = "{MAP}"\nname = "t"')
+    found = regional('maps = "nearest"\nunknown_maps = true', KNOWN + typed + FOR_ALL, sequences)
+    assert found.anchors[MAP].source is None
+    assert found.anchors[MAP].associations.tunnel_in is not None
+    assert found.others is not None
+    assert found.others.source is not None
+
+
+def test_a_map_that_negotiates(sequences: SequenceFile) -> None:
+    keys = f'[[ike]]\npeer = "{HOME}"\ntoken = "{TOKEN}"\n'
+    node = build(anchor(TERMINAL + 'tunnel = "esp"\n' + keys), {"eth0": link("eth0")}, sequences)
+    assert isinstance(node, AnchorPointNode)
+    (ike,) = node.negotiations()
+    assert list(ike.peers) == [str(HOME)]
+    node = build(anchor(), {"eth0": link("eth0")}, sequences)
+    assert isinstance(node, AnchorPointNode)
+    assert node.negotiations() == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "text", "why"),
+    [
+        ("", FOR_ALL, "is for terminals with `maps`"),
+        ('maps = "nearest"\nunknown_maps = true', WITH_ONE, "there is no .*map.* with this address"),
+        ('maps = "nearest"', KNOWN + 'signalling = "none"\n' + WITH_ONE, 'signalling = "esp" only'),
+        ('maps = "nearest"', KNOWN + FOR_ALL + FOR_ALL, "with all MAPs already"),
+        ('maps = "nearest"\nunknown_maps = true\nmap_tunnel = "esp"', "", "map_tunnel: needs keys"),
+        (
+            'maps = "nearest"',
+            KNOWN + WITH_ONE + pair("signalling", 0x5001, f'peer = "{MAP}"\nname = "s"'),
+            "come from IKE",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_with_negotiated_keys(keys: str, text: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        terminal(keys, text)
+
+
+def test_a_map_says_with_whom(sequences: SequenceFile) -> None:
+    with pytest.raises(ConfigurationError, match="there is no terminal with this home address"):
+        anchor(TERMINAL + KEYS + f'[[ike]]\npeer = "{MAP}"\ntoken = "{TOKEN}"\n')
+    with pytest.raises(ConfigurationError, match="is for terminals"):
+        anchor(TERMINAL + KEYS + FOR_ALL)
