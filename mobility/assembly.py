@@ -106,6 +106,7 @@ def _terminal(
         explicit=router is not None and router.explicit,
         keys=source,
         key_management=source is not None,
+        application_keys=application_key_settings(configuration, sequences.directory),
     )
     # Numbers of binding updates go on after a restart without being written down: up to 16 updates a second are
     # behind the clock. Where it was set back meanwhile, the home agent's correction costs one round trip.
@@ -310,10 +311,15 @@ def _correspondent(
     address = settings.address
     return CorrespondentNode(
         CorrespondentSettings(
-            address.ip, links[settings.interface], address.network.prefixlen, settings.route_optimization
+            address.ip,
+            links[settings.interface],
+            address.network.prefixlen,
+            settings.route_optimization,
+            application_key_settings(configuration, sequences.directory),
         ),
         application_processing(configuration, address.ip, sequences),
         os.urandom,
+        utc,
     )
 
 

@@ -29,7 +29,7 @@ FILE = "calls.json"
 LONGEST_LEASE = 3600.0
 "Seconds."
 LONGEST_NAME = 256
-MOST_FINGERPRINTS, MOST_CALLS = 16, 512
+MOST_FINGERPRINTS = 16
 Negotiation = Callable[[ApplicationKeys], list[Output]]
 
 
@@ -133,9 +133,13 @@ class CallService:
         # A clock that was set back makes no lease longer than one may be.
         leases = [_moved(each, now + min(each.until - wall, LONGEST_LEASE)) for each in self._file.load()]
         going_on = [each for each in leases if each.until > now]
+        for lease in going_on:
+            try:
+                self._keys().restore([lease], now)
+            except ValueError as error:  # by the configuration of now
+                log.warning("a call with %s cannot go on: %s", lease.peer, error)
         if going_on:
-            log.info("%d calls of before go on, and stay protected", len(going_on))
-            self._keys().restore(going_on, now)
+            log.info("calls of before go on, and stay protected: %d", len(self._keys().calls()))
 
     def turned(self) -> None:
         """The loop has turned: what changed is written, after the packets of the turn went."""
@@ -164,9 +168,6 @@ class CallService:
         peer, fingerprints, active = _peer(request), _fingerprints(request), request.get("active")
         if not isinstance(active, bool):
             raise Refused("active is true or false: whether this end begins")
-        present = {each.call for each in self._keys().calls()}
-        if len(present) >= MOST_CALLS and call not in present:
-            raise Refused(f"{MOST_CALLS} calls have keys already; release those that are over")
         self._negotiate(
             lambda keys, now: keys.secure(call, peer, fingerprints, active=active, until=now + lease, now=now)
         )

@@ -83,7 +83,8 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     runtime = node.optional("runtime", values.runtime_directory, default_runtime(role))
     state = node.optional("state", values.directory, default_state(role))
     node.end()
-    mobile_node, home_agent, correspondent, host_os, store, metrics = None, None, None, None, None, None
+    mobile_node, home_agent, correspondent, host_os, store = None, None, None, None, None
+    metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     translation: TranslationSettings | None = None
     anchor_point: AnchorPointSettings | None = None
     gateway: GatewaySettings | None = None
@@ -98,15 +99,12 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     elif role is Role.HOME_AGENT:
         home_agent = _home_agent(top.table("home_agent"), path, files, further, further_exchanges)
         store = _store(top.table("store", missing={}), state)
-        metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     elif role is Role.MAP:
         anchor_point = hierarchy_config.anchor_point(top.table("map"))
-        metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     elif role is Role.CORRESPONDENT:
         correspondent = _correspondent(top.table("correspondent"))
     else:
         gateway = gateway_tables.gateway(top.table("gateway"), path)
-        metrics = _metrics(top.table("metrics")) if "metrics" in top else None
     call_keys: CallKeys | None = None
     if mobile_node is not None or correspondent is not None:
         call_keys = config_keys.call_keys(top.table("application_keys", missing={}), mobile_node)

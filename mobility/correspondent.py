@@ -152,6 +152,14 @@ class CorrespondentNode:
         keys = self.application_keys
         return [] if keys is None else self._absorb(operation(keys), now)
 
+    def command(self, name: str, now: float) -> list[Output]:
+        """``rekey``: new keys with everybody with whom they are negotiated. Raises `ValueError` for anything else."""
+        keys = self.application_keys
+        if name != "rekey" or keys is None:
+            known = "rekey" if keys is not None else "none, because no keys are negotiated here"
+            raise ValueError(f"there is no command {name!r}; there is: {known}")
+        return self._absorb(keys.rekey(now), now)
+
     def negotiations(self) -> list[Ike]:
         """As `mobility.negotiated_tables.Negotiates`."""
         return [] if self.application_keys is None else [self.application_keys.ike]

@@ -176,7 +176,7 @@ class HomeService:
     def metrics(self) -> str:
         """The text that Prometheus fetches. Raises Refused: this is no home agent."""
         if self._metrics is None:
-            raise Refused("only home agents and MAPs have metrics")
+            raise Refused("this node is no home agent")
         return self._metrics.text(self._terminals)
 
     # ------------------------------------------------------------ the configuration read anew

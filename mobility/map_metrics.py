@@ -10,21 +10,16 @@ from collections.abc import Iterable
 from importlib.metadata import version
 
 from mobility.anchor_point import AnchorPointNode
-from mobility.control import Refused
 from mobility.hmipv6.map_events import (
     LocalUpdateRefused,
     RegionalBindingCreated,
     RegionalBindingMoved,
     RegionalBindingRemoved,
 )
-from mobility.metrics import Family, MetricsServer, counter, exposition, gauge
+from mobility.metrics import Family, counter, exposition, gauge
 from mobility.net.data_plane import DataPlane
-from mobility.net.loop import Loop
-from mobility.node import Node
 from mobility.outputs import Event
 from mobility.plane_metrics import of_plane, of_process, totals
-from mobility.settings import MetricsSettings
-from mobility.trace import Trace
 
 
 class MapMetrics:
@@ -97,44 +92,3 @@ class MapMetrics:
             "roamphone_map_replayed_packets_total", "Refused: seen before, or too old.", ({}, total["replayed"])
         )
         yield counter("roamphone_map_authentication_failures_total", "Refused: not authentic.", ({}, total["failed"]))
-
-
-class MapService:
-    """What the data plane of a mobility anchor point has beside its node: metrics. Of other nodes: nothing."""
-
-    def __init__(self, node: Node, settings: MetricsSettings | None, loop: Loop) -> None:
-        self._node = node if isinstance(node, AnchorPointNode) else None
-        self._settings = settings
-        self._loop = loop
-        self._metrics: MapMetrics | None = None
-        self._server: MetricsServer | None = None
-
-    @property
-    def present(self) -> bool:
-        """Whether the node is one."""
-        return self._node is not None
-
-    def start(self, plane: DataPlane, trace: Trace) -> None:
-        """``plane`` runs the node. Raises OSError: the address to listen at."""
-        if self._node is None:
-            return
-        self._metrics = MapMetrics(self._node, plane)
-        trace.listen(self._metrics.happened)
-        if self._settings is not None:
-            self._server = MetricsServer(self._loop, self._settings, self.metrics, plane.now)
-            self._server.open()
-
-    def turned(self) -> None:
-        """The loop has turned."""
-        if self._server is not None:
-            self._server.tidy()
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-
-    def metrics(self) -> str:
-        """The text that Prometheus fetches. Raises Refused: this is no MAP."""
-        if self._metrics is None:
-            raise Refused("only home agents and MAPs have metrics")
-        return self._metrics.text()

@@ -22,7 +22,6 @@ from mobility.handover_watch import HandoverWatch
 from mobility.heartbeat import BEAT, Heartbeat
 from mobility.home_interface import HomeInterface
 from mobility.home_service import HomeService, sequence_file
-from mobility.map_metrics import MapService
 from mobility.negotiated_tables import Negotiates, tables
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop, StopSignals, prefer_this_process, settle_memory
@@ -30,6 +29,7 @@ from mobility.net.namespace import die_with_parent
 from mobility.net.netlink import LinkState
 from mobility.net.tun import Tunnel
 from mobility.node import Node
+from mobility.node_metrics import MetricsService
 from mobility.outputs import Output
 from mobility.packet_stream import PacketStream
 from mobility.sequences import SequenceFile
@@ -116,8 +116,8 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         node = build(configuration, attached.interfaces, sequences)
         home = HomeService(configuration, loop, sequences, life.owner)
         stack.callback(home.close)
-        anchor = MapService(node, configuration.metrics, loop)
-        stack.callback(anchor.close)
+        metrics = MetricsService(node, configuration.metrics, loop)
+        stack.callback(metrics.close)
         plane = DataPlane(
             loop,
             home.around(node),
@@ -139,7 +139,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
             **calls.operations(),
             **node_operations(plane, trace, process, handovers),
             "reload": lambda _request: reloads.reload(),
-            "metrics": lambda _request: anchor.metrics() if anchor.present else home.metrics(),
+            "metrics": lambda _request: metrics.metrics() if metrics.present else home.metrics(),
         }
         server = ControlServer(
             loop,
@@ -154,7 +154,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         plane.start()
         calls.start(plane)
         home.start()
-        anchor.start(plane, trace)
+        metrics.start(plane, trace)
         server.open()
         stack.callback(server.close)
         process["scheduling"] = prefer_this_process()
@@ -166,7 +166,7 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
             handovers.turned(plane.now(), plane.packets["to-host"], time.time)
             home.turned()
             calls.turned()
-            anchor.turned()
+            metrics.turned()
             if reloads.wanted:
                 reloads.on_signal()
             life.beat()

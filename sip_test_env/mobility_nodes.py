@@ -19,6 +19,8 @@ from sip_test_env.users import OrdinaryUser
 
 TUNNELS = ("plain", "esp-mobile", "esp")
 ROLES = ("ha", "cn", "mn")
+APPLICATIONS = ("keys", "token", "calls")
+"How terminal and correspondent come to the keys of their own IPsec: in the files, negotiated, negotiated for calls."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,16 @@ def negotiated_with(peer: object, token: str, algorithm: Algorithm) -> str:
 
 
 def write_configurations(
-    network: TestNetwork, tunnel: str, algorithm: Algorithm, terminal: Terminal, *, negotiate: bool = False
+    network: TestNetwork,
+    tunnel: str,
+    algorithm: Algorithm,
+    terminal: Terminal,
+    *,
+    negotiate: bool = False,
+    application: str = "keys",
 ) -> dict[str, Path]:
-    """A configuration file (mode 0600) for each role; returns role -> path. ``tunnel``: one of `TUNNELS`.
+    """A configuration file (mode 0600) for each role; returns role -> path. ``tunnel``: one of `TUNNELS`,
+    ``application``: one of `APPLICATIONS`.
 
     ``negotiate``: terminal and home agent have a token and make their keys themselves.
     """
@@ -85,7 +94,13 @@ def write_configurations(
         folder = runtime_of(network, role, terminal)
         return f'[node]\nrole = "{role}"\nruntime = "{folder}"\nstate = "{folder / "state"}"\n\n'
 
+    shared_token = secrets.token_hex(32)
+
     def audio(peer: object, outbound: str, inbound: str) -> str:
+        if application == "calls":
+            return ""
+        if application == "token":
+            return f'[[ike]]\nuse = "application"\npeer = "{peer}"\ntoken = "{shared_token}"\n\n'
         return (
             ring.pair("application", peer, outbound, inbound)
             + f'[[policy]]\nname = "audio"\nremote = "{peer}/128"\naction = "protect"\nassociation = "application"\n'
@@ -155,17 +170,22 @@ class MobilityNodes:
         *,
         terminal: Terminal | None = None,
         negotiate: bool = False,
+        application: str = "keys",
     ) -> None:
         """``algorithm``: of all associations. Their keys are made for this run, or ``negotiate``: those between
-        terminal and home agent are negotiated.
+        terminal and home agent are negotiated. ``application``: one of `APPLICATIONS`.
         """
         if tunnel not in TUNNELS:
             raise ValueError(f"no tunnel form {tunnel!r}; choose one of {', '.join(TUNNELS)}")
+        if application not in APPLICATIONS:
+            raise ValueError(f"no such keys {application!r}; choose one of {', '.join(APPLICATIONS)}")
         self.network = network
         self.tunnel = tunnel
         self.negotiate = negotiate
         self.terminal = Terminal() if terminal is None else terminal
-        self.configurations = write_configurations(network, tunnel, algorithm, self.terminal, negotiate=negotiate)
+        self.configurations = write_configurations(
+            network, tunnel, algorithm, self.terminal, negotiate=negotiate, application=application
+        )
         self.processes: dict[str, subprocess.Popen[Any]] = {}
 
     def runtime(self, role: str) -> Path:

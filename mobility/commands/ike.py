@@ -1,4 +1,4 @@
-"""``mobility ike``: keys that are negotiated, of a running terminal or home agent."""
+"""``mobility ike``: keys that are negotiated, of a running terminal, home agent or correspondent."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    what = "keys that a running terminal or home agent negotiates (IKEv2)"
+    what = "keys that a running terminal, home agent or correspondent negotiates (IKEv2)"
     family = commands.add_parser("ike", help=what, description=what)
     verbs = family.add_subparsers(required=True, metavar="VERB")
     status = verbs.add_parser("status", help="with whom, which algorithms, which keys; status 1: with nobody")
     add_runtime(status)
     status.set_defaults(run=lambda options: asyncio.run(_status(options)))
-    rekey = verbs.add_parser("rekey", help="terminal: new keys of ESP at once")
+    rekey = verbs.add_parser("rekey", help="terminal, correspondent: new keys of ESP at once")
     add_runtime(rekey)
     rekey.set_defaults(run=lambda options: asyncio.run(_rekey(options)))
     keys = verbs.add_parser(

@@ -26,6 +26,7 @@ _MOVES = (
     "HomeAgentUnreachable",
     "BindingRefused",
     "IkeFailed",
+    "ApplicationKeysFailed",
 )
 
 Object = Mapping[str, object]
@@ -254,7 +255,7 @@ def _move(event: Object) -> str:
             return f"{event.get('link')} -> {event.get('to_link')} given up: {event.get('why')}"
         case "PathDead":
             return f"{event.get('link')}: nothing comes through"
-        case "IkeFailed":
+        case "IkeFailed" | "ApplicationKeysFailed":
             return view_ike.failed(event)
         case "HomeAgentUnreachable":
             return f"the home agent does not answer ({event.get('unanswered')} times)"
@@ -303,7 +304,8 @@ def _home_agent(node: Object) -> list[str]:
 
 
 def _correspondent(node: Object) -> list[str]:
-    return [*_entry("peer", f"{node.get('address')} (correspondent)"), *_policies(node)]
+    lines = _entry("peer", f"{node.get('address')} (correspondent)")
+    return [*lines, *view_ike.lines(node, _entry), *_policies(node)]
 
 
 def _gateway(node: Object) -> list[str]:

@@ -44,12 +44,10 @@ def lines(node: Object, entry: Entry, *, everything: bool = False) -> list[str]:
 
 def _correspondent(row: Object) -> str:
     """How it stands with somebody with whom the application's keys are negotiated: since when, why, until when."""
-    calls = ", ".join(str(call) for call in calls) if isinstance(calls := row.get("calls"), list) else ""
-    why = " and ".join(
-        what
-        for what in ("the configuration" if row.get("configured") else "", f"call {calls}" if calls else "")
-        if what
-    )
+    calls = row.get("calls")
+    wanted = ["the configuration"] if row.get("why") == "configured" else []
+    wanted += [f"call {call}" for call in calls] if isinstance(calls, list) else []
+    why = " and ".join(wanted)
     since, left, waiting = row.get("since"), row.get("until"), row.get("packets_waiting")
     text = f"application with {row.get('peer')}: {row.get('state')}"
     text += f" for {since:.0f} s" if isinstance(since, int | float) else ""

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from mobility.assembly import build
+from mobility.call_service import CallService
 from mobility.config import ConfigurationError, parse
 from mobility.control import LONGEST_REQUEST, ControlServer, Later, Operation
 from mobility.handover_watch import HandoverWatch
@@ -17,6 +18,7 @@ from mobility.sequences import SequenceFile
 from mobility.service import node_operations
 from mobility.trace import Trace
 from tests.fuzz.reader import Reader
+from tests.mobility.protected import by_calls
 from tests.mobility.test_assembly import interfaces
 from tests.mobility.test_config import APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS
 from tests.mobility.whole import Network
@@ -27,11 +29,16 @@ _POLICY = (
     'remote_port = 5060\naction = "protect"\nassociation = "cn"\n'
 )
 _OPERATOR = '[store]\nkind = "sqlite"\n[metrics]\nlisten = "[::1]:9000"\n[log]\nformat = "json"\n'
+_KEYS_OF_CALLS = (
+    '[application_keys]\ncalls = true\nalgorithm = "aes-gcm-16"\nlifetime = 600\n[[ike]]\nuse = "application"\n'
+    f'peer = "2001:db8:1::100"\ntoken = "{bytes(range(16)).hex()}"\n'
+)
 _BASES = (
     MN + PAIRS + APPLICATION + _POLICY,
     MN + PAIRS + _TRANSLATION,
     HA + HA_PAIRS + _OPERATOR,
     CN + _POLICY,
+    CN + _KEYS_OF_CALLS,
 )
 _VALUES = (
     "0", "-1", "1.5", "nan", "inf", "true", '""', '"x"', "[]", "[[]]", "[1]", "{}", "{a = 1}", "1979-05-27",
@@ -43,6 +50,7 @@ _KEYS = (
     "tunnel", "signalling", "lifetime", "home_agent4", "home_address4", "udp_port", "overlap", "keepalive", "mtu",
     "scenarios", "route_optimization", "access", "terminals", "max_lifetime", "ipv4_pool", "listen", "networks", "dns",
     "name", "pool6", "sip_ports", "keys", "standby", "url", "without_store", "protocol", "local_port", "peer", "use",
+    "calls", "algorithm", "token", "certificate", "authorities",
 )  # fmt: skip
 
 
@@ -91,7 +99,7 @@ def control(data: bytes) -> None:
     reader = Reader(data)
     count = 1 + (reader.byte() & 1)
     with tempfile.TemporaryDirectory() as directory:
-        loop, network, trace = Loop(), Network(), Trace()
+        loop, network, trace = Loop(), Network(application_keys=by_calls()), Trace()
         plane = DataPlane(loop, network.terminal, {}, trace, clock=lambda: network.world.now)
         offered = node_operations(plane, trace, {"role": "mn"}, HandoverWatch(plane.node, trace.note))
         operations: dict[str, Operation] = {
@@ -99,6 +107,9 @@ def control(data: bytes) -> None:
             for name, operation in offered.items()
             if name != "trace"  # writes files
         }
+        calls = CallService(plane.node, Path(directory))
+        calls.start(plane)
+        operations |= calls.operations()
         operations["later"] = lambda _request: Later()
         server = ControlServer(loop, Path(directory) / "control.sock", operations)
         server.open()
@@ -121,6 +132,7 @@ def control(data: bytes) -> None:
                 asked[which] += piece[:sent]
                 for _ in range(4):
                     loop.turn(0)
+                    calls.turned()
                 if max(server.backlogs(), default=0) > 2 * LONGEST_REQUEST:
                     raise AssertionError(f"keeps {server.backlogs()} octets that nobody has answered yet")
             for client, lines in zip(clients, asked, strict=True):

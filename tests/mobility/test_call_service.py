@@ -9,20 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from mobility.application_keys import ApplicationKeys
-from mobility.call_service import FILE, LONGEST_LEASE, MOST_CALLS, CallService, Negotiation
+from mobility.application_keys import MOST_CALLS, CallLease
+from mobility.assembly import utc
+from mobility.call_service import FILE, LONGEST_LEASE, CallService
 from mobility.control import Refused
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
 from mobility.ipsec.ike.fingerprint import Fingerprint
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
-from mobility.key_source import ApplicationKeySettings, no_clock
+from mobility.key_source import ApplicationKeySettings
 from mobility.links import LinkSettings
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop
-from mobility.node import Node
 from mobility.node_certificate import self_signed
-from mobility.outputs import Output
 from mobility.trace import Trace
 from tests.mobility.whole import CN, HA, MN, randomness
 
@@ -33,7 +32,7 @@ SECURE = {"call": "a", "peer": str(MN), "fingerprints": [OTHER], "active": False
 class Plane:
     """A data plane without links, on clocks that we set."""
 
-    def __init__(self, node: Node, directory: Path, *, boot: float = 1000.0, wall: float = 1.7e9) -> None:
+    def __init__(self, node: CorrespondentNode, directory: Path, *, boot: float = 1000.0, wall: float = 1.7e9) -> None:
         self.boot, self.wall = boot, wall
         self.node = node
         self.trace = Trace()
@@ -47,33 +46,23 @@ class Plane:
         return answer
 
     def calls(self) -> list[str]:
-        keys = getattr(self.node, "application_keys")  # noqa: B009
-        assert isinstance(keys, ApplicationKeys)
-        return [each.call for each in keys.calls()]
+        return [each.call for each in self.leases()]
+
+    def leases(self) -> list[CallLease]:
+        keys = self.node.application_keys
+        assert keys is not None
+        return keys.calls()
 
 
-class Keyed(CorrespondentNode):
-    """A correspondent with keys."""
-
-    def __init__(self, settings: ApplicationKeySettings | None) -> None:
-        link = LinkSettings("eth0", bytes.fromhex("02000000cc01"), 1500)
-        application = IpsecProcessing(SecurityPolicyDatabase([], Action.BYPASS))
-        super().__init__(CorrespondentSettings(CN, link), application, randomness("cn"))
-        self.application_keys = (
-            None
-            if settings is None
-            else ApplicationKeys(CN, application, settings, lambda _packet, _now: [], randomness("keys"), no_clock)
-        )
-
-    def negotiate(self, operation: Negotiation, now: float) -> list[Output]:
-        return [] if self.application_keys is None else operation(self.application_keys)
+def correspondent(settings: ApplicationKeySettings | None) -> CorrespondentNode:
+    link = LinkSettings("eth0", bytes.fromhex("02000000cc01"), 1500)
+    application = IpsecProcessing(SecurityPolicyDatabase([], Action.BYPASS))
+    return CorrespondentNode(
+        CorrespondentSettings(CN, link, application_keys=settings), application, randomness("cn"), utc
+    )
 
 
-def correspondent(settings: ApplicationKeySettings | None) -> Keyed:
-    return Keyed(settings)
-
-
-def with_calls() -> Keyed:
+def with_calls() -> CorrespondentNode:
     return correspondent(ApplicationKeySettings(self_signed(CN)))
 
 
@@ -128,6 +117,11 @@ def test_a_call_is_secured_and_released(tmp_path: Path) -> None:
         ({"peer": "192.0.2.1"}, "peer is the home address"),
         ({"peer": "fe80::1%eth0"}, "peer is the home address"),
         ({"peer": 1}, "peer is the home address"),
+        ({"peer": str(CN)}, "is this node itself"),
+        ({"peer": "ff02::1"}, "no address that keys"),
+        ({"peer": "fe80::1"}, "no address that keys"),
+        ({"peer": "::"}, "no address that keys"),
+        ({"peer": "::1"}, "no address that keys"),
         ({"active": 1}, "active is true or false"),
         ({"fingerprints": []}, "1 to 16 texts"),
         ({"fingerprints": "sha-256 AA"}, "1 to 16 texts"),
@@ -163,13 +157,12 @@ def test_a_data_plane_that_is_started_again_knows_the_calls_of_before(tmp_path: 
     before.ask("secure-call", **{**SECURE, "call": "b", "active": True, "lease": 20})
     after = Plane(with_calls(), tmp_path, boot=5.0, wall=1.7e9 + 30)  # the machine was started anew
     assert after.calls() == ["a"]
-    keys = after.node.application_keys  # type: ignore[attr-defined]
-    (lease,) = keys.calls()
+    (lease,) = after.leases()
     assert (lease.peer, [str(each) for each in lease.fingerprints], lease.active) == (MN, [OTHER], False)
     assert lease.until == pytest.approx(5.0 + 270)
-    assert keys.state(MN) == "negotiating"
+    assert after.ask("secure-call", **SECURE) == {"state": "negotiating", "algorithm": ""}
     # Nobody's clock makes a lease longer than it may be.
-    assert Plane(with_calls(), tmp_path, wall=1.0e9).node.application_keys.calls()[0].until == 1000 + LONGEST_LEASE  # type: ignore[attr-defined]
+    assert Plane(with_calls(), tmp_path, wall=1.0e9).leases()[0].until == 1000 + LONGEST_LEASE
     assert Plane(with_calls(), tmp_path, wall=1.8e9).calls() == []
 
 

@@ -10,10 +10,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mobility.config import parse
 from mobility.control import Refused
-from mobility.map_metrics import MapMetrics, MapService
+from mobility.map_metrics import MapMetrics
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop
+from mobility.node_metrics import MetricsService
 from mobility.settings import MetricsSettings
 from mobility.trace import Trace
 from tests.mobility.domain import MAP, MAP2, DomainNetwork
@@ -67,7 +68,7 @@ def test_it_is_served_and_of_other_nodes_there_is_nothing() -> None:
     loop = Loop()
     node = network.anchors[MAP2]
     plane, trace = DataPlane(loop, node, {}, Trace()), Trace()
-    service = MapService(node, MetricsSettings(IPv4Address("127.0.0.1"), 0), loop)
+    service = MetricsService(node, MetricsSettings(IPv4Address("127.0.0.1"), 0), loop)
     assert service.present
     with pytest.raises(Refused):
         service.metrics()
@@ -75,7 +76,7 @@ def test_it_is_served_and_of_other_nodes_there_is_nothing() -> None:
     assert values(service.metrics())["roamphone_map_bindings",] == 0
     service.turned()
     service.close()
-    other = MapService(network.agent, None, loop)
+    other = MetricsService(network.agent, None, loop)
     other.start(plane, trace)
     assert not other.present
     loop.close()

@@ -152,7 +152,8 @@ def test_a_router_with_a_token(tmp_path: Path) -> None:
     router = build(configuration, links, sequences)
     sequences.close()
     assert isinstance(router, MobileRouter)
-    (ike,) = router.negotiations()
+    ike, of_calls = router.negotiations()
+    assert not of_calls.peers
     (peer,) = ike.peers.values()
     assert TrafficSelector.of(TRAIN) in peer.children[-1].local
     assert peer.children[-1].local[0] == TrafficSelector.of(IPv6Network(MR1))
