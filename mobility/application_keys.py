@@ -97,7 +97,10 @@ class ApplicationKeys:
         self._partners: dict[bytes, Partner] = {}
         "By the 16 octets of their addresses; in the order of their policies."
         self._strangers = Strangers(
-            lambda there: self._decided(there) is None, self._partner, self._peer_of_calls, self.tally
+            lambda there: there.packed not in self._partners and self._decided(there) is None,
+            self._partner,
+            self._peer_of_calls,
+            self.tally,
         )
         self._leases: dict[str, CallLease] = {}
         for there, source in settings.peers:

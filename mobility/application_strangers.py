@@ -34,7 +34,7 @@ class Strangers:
         peer: Callable[[Partner, Belief], Peer],
         tally: Counter[str],
     ) -> None:
-        """``may_call``: whether keys with an address are negotiated at all; ``make``: a partner with a name; ``peer``:
+        """``may_call``: whether an address may be that of somebody new; ``make``: a partner with a name; ``peer``:
         it as IKE has to know it."""
         self.offers: dict[str, float] = {}
         "Calls, and when their offers end."
