@@ -28,6 +28,7 @@ from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.codecs import codec_named
 from softphone.media.dtmf import DURATION, DigitMethod
 from softphone.media.files import LoopedSource, read_sound
+from softphone.media.ike_description import IkePeer
 from softphone.media.keying import SrtpMode
 from softphone.media.offer_answer import Direction
 from softphone.media.recorder import CallRecorder
@@ -40,6 +41,9 @@ class NoMedia:
     """A call's media without sockets and sound: what remains is signalling."""
 
     remote_direction = Direction.SENDRECV
+    ike: IkePeer | None = None
+    ike_refusal = ""
+    offers_ike = False
 
     def __init__(self) -> None:
         self.on_event: Callable[[MediaEvent], None] = lambda event: None
@@ -58,6 +62,10 @@ class NoMedia:
 
     def refuse(self, offer: str) -> str:
         return self.offer()
+
+    def give_up_ike(self) -> None: ...
+
+    def let_flow(self, peer: IkePeer | None) -> None: ...
 
     async def start(self) -> None: ...
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from softphone.errors import ConfigError
 from softphone.media.codecs import codec_named
 from softphone.media.ice_description import IceSettings
+from softphone.media.ike_description import IpsecMode
 from softphone.media.keying import Keying, SrtpMode
 from softphone.media.settings import MediaSettings
 from softphone.sip.errors import SipParseError
@@ -87,6 +88,8 @@ class Account:
     "Ways to SRTP keys that are accepted, best first."
     srtp_offer: tuple[Keying, ...] = (Keying.SDES,)
     "Those that our offers contain, of ``srtp_keying``."
+    ipsec: IpsecMode = IpsecMode.OPTIONAL
+    "Protect calls between home addresses by IPsec from end to end, with keys that the calls bring about (RFC 6193)."
     ice: IceSettings | None = None
     "Find the way of the sound by connectivity checks, with these servers; None: no ICE."
     dtx: bool = False
@@ -147,6 +150,11 @@ class Account:
 
         if not self.srtp_offer or not set(self.srtp_offer) <= set(self.srtp_keying):
             raise ConfigError(f"account {self.user}: srtp_offer needs at least one of srtp_keying, and no other")
+        if self.ipsec is IpsecMode.MANDATORY and self.ice is not None:
+            raise ConfigError(
+                f"account {self.user}: ICE may find ways beside the home address, which IPsec does not protect: "
+                "remove ice, or set ipsec to optional"
+            )
 
     @property
     def media(self) -> MediaSettings:
@@ -157,6 +165,7 @@ class Account:
             keying=self.srtp_keying,
             offered_keying=self.srtp_offer,
             ice=self.ice,
+            ipsec=self.ipsec,
             dtx=self.dtx,
             timeout=self.media_timeout,
         )

@@ -150,6 +150,29 @@ class CallMuted(CallEvent):
     muted: bool
 
 
+class IpsecState(StrEnum):
+    """How it stands with IPsec between the two ends of a call."""
+
+    NEGOTIATING = "negotiating"
+    "Both sides want it, the keys are on their way; until they are there nothing goes in clear."
+    PROTECTED = "protected"
+    NONE = "none"
+    "The call does without."
+
+
+@dataclass(frozen=True, slots=True)
+class CallIpsec(CallEvent):
+    """How it stands with IPsec between the two ends has changed (RFC 6193)."""
+
+    state: IpsecState
+    peer: str
+    "The address of the other end; empty: nothing was agreed on."
+    algorithm: str
+    "Of the keys that are in use; empty: there are none, or it is not known."
+    reason: str
+    "Why there are no keys (any more); else empty."
+
+
 @dataclass(frozen=True, slots=True)
 class CallTransferRequested(CallEvent):
     """The other side wants us to talk to somebody else: see `Call.transfer_request`."""

@@ -8,12 +8,13 @@ import os
 import random as dice
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 from softphone.calls.call import Call, CallState
 from softphone.calls.dialog_call import DialogCall
-from softphone.calls.handovers import watch_handovers
+from softphone.calls.home_network import HomeNetwork
 from softphone.calls.incoming import IncomingCall
 from softphone.calls.outgoing import DialOptions, OutgoingCall
 from softphone.config import Account
@@ -26,6 +27,7 @@ from softphone.events import (
     MailboxChanged,
     PresenceChanged,
 )
+from softphone.media.ike_description import IpsecMode
 from softphone.media.session import MediaSession, PacketTrace
 from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
 from softphone.packages import Package
@@ -116,14 +118,16 @@ class Softphone(Telephone):
         )  # fmt: skip
         if self._log is not None:
             self._agent.on_call = self._log.began
+        if isinstance(self._sockets, HomeSockets) and self._sockets.control is not None:
+            home = HomeNetwork(self._sockets.control, self._hub, keys=account.ipsec is not IpsecMode.OFF)
+            self._agent.home = home
+            self._agent.spawn(home.run(), "home network")
         self._registration = Registration(self._agent, self._jitter)
         self._subscriptions = Subscriptions(self._agent)
         if account.register:
             self._agent.spawn(self._registration.run(), "registration")
         if account.message_waiting:
             self._agent.spawn(self._watch_own_mailbox(self._registration), "mailbox")
-        if isinstance(self._sockets, HomeSockets) and self._sockets.control is not None:
-            self._agent.spawn(watch_handovers(self._sockets.control, self._hub), "handovers")
 
     async def close(self) -> None:
         agent = self._agent
@@ -153,7 +157,7 @@ class Softphone(Telephone):
             if self._publication is not None:
                 self._publication.close()
                 self._publication = None
-            await _to_the_end(agent.close())
+            await _to_the_end(_leave(agent))
             self._arrived.put_nowait(None)
             self._hub.close()
 
@@ -259,7 +263,10 @@ class Softphone(Telephone):
         return self._agent
 
     async def _open_session(self, sockets: Sockets, host: str) -> Media:
-        session = await MediaSession.open(sockets, host, self.account.media)
+        settings = self.account.media
+        if (home := self._running().home) is not None:
+            settings = replace(settings, ike=await home.end())
+        session = await MediaSession.open(sockets, host, settings)
         session.trace = self.media_trace
         return session
 
@@ -372,6 +379,12 @@ class Softphone(Telephone):
     def _on_connection_lost(self, flow: Flow, why: str) -> None:
         if self._registration is not None:
             self._registration.connection_lost(flow, why)
+
+
+async def _leave(agent: Agent) -> None:
+    if agent.home is not None:
+        await agent.home.close()
+    await agent.close()
 
 
 async def _to_the_end(work: Coroutine[object, object, None]) -> None:

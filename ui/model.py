@@ -89,6 +89,8 @@ class CallView:
     codec: str = ""
     suite: str | None = None
     "How the speech is encrypted (SRTP); None: it is not."
+    ipsec: Values | None = None
+    "How it stands with IPsec between the two ends: ``state``, ``algorithm``, ``reason``; None: it is not the call's."
     conference: str | None = None
     ended: float | None = None
     words: str = ""
@@ -265,7 +267,7 @@ class Model:
             call.transfer_to = str(transfer["target"]) if isinstance(transfer, Mapping) else None
         for name in (
             "account", "remote", "remote_name", "incoming", "state", "on_hold", "held", "muted", "recording", "started",
-            "answered", "codec", "suite", "conference", "note",
+            "answered", "codec", "suite", "ipsec", "conference", "note",
         ):  # fmt: skip
             if name in values:
                 value = values[name]
@@ -323,6 +325,8 @@ class Model:
                 call.words = f"transfer: {event.get('status')} {event.get('reason')}"
             case "call-digit":
                 call.words = f"they pressed {event.get('digit')}"
+            case "call-ipsec":
+                call.ipsec = event
             case "secured":
                 call.suite = str(event.get("suite"))
             case "recording-ended":
@@ -412,8 +416,8 @@ def _each(names: Iterable[str], method: Callable[[Model, Values, float], None]) 
 
 _PROGRESS = (
     "call-progress", "call-early-media", "call-redirected", "call-answered", "call-changed", "call-hold",
-    "call-transfer-requested", "call-transferred", "transfer-progress", "call-digit", "secured", "recording-ended",
-    "one-way-audio", "audio-restored", "media-failed", "media-timeout", "remote-left",
+    "call-transfer-requested", "call-transferred", "transfer-progress", "call-digit", "secured", "call-ipsec",
+    "recording-ended", "one-way-audio", "audio-restored", "media-failed", "media-timeout", "remote-left",
 )  # fmt: skip
 _APPLY: dict[str, Callable[[Model, Values, float], None]] = {
     **_each(("registered", "registration-failed", "unregistered"), Model._registration),

@@ -29,6 +29,7 @@ from softphone.accounts.settings import path as a_path
 from softphone.accounts.toml_file import Table, TomlFile
 from softphone.config import Account
 from softphone.errors import ConfigError, SoftphoneError
+from softphone.media.ike_description import IpsecMode
 from softphone.network.sockets import DirectSockets, HomeSockets, Sockets
 from softphone.paths import default_home_socket, default_path
 from softphone.people.call_log import CallLog
@@ -145,6 +146,8 @@ def _entry(name: str, table: Table, path: Path) -> AccountEntry:
     home_socket = table.optional("home_socket", a_path)
     engine = table.optional("engine", one_of(Engine)) or Engine.ROAMPHONE
     table.end()
+    if settings.get("ipsec") is IpsecMode.MANDATORY and network is Network.DIRECT:
+        raise table.error("ipsec", 'is made between home addresses: give this account network = "home"')
     if home_socket is not None and network is Network.DIRECT:
         raise table.error("home_socket", 'is for network = "home"')
     try:

@@ -7,6 +7,7 @@ from enum import Enum, StrEnum
 
 from softphone.accounts.accounts import Engine, Network
 from softphone.config import Account, AutoAnswer, Consent
+from softphone.media.ike_description import IpsecMode
 from softphone.media.keying import Keying, SrtpMode
 from softphone.sip.transport import Transport
 
@@ -56,6 +57,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "srtp": ("choice", "encryption of the sound"),
     "srtp_keying": ("choices", "ways to keys that are accepted, best first"),
     "srtp_offer": ("choices", "those that are offered"),
+    "ipsec": ("choice", "encryption of all packets between two home addresses, with keys that the call makes"),
     "dtx": ("truth", "next to nothing is sent while nobody speaks"),
     "media_timeout": ("number", "seconds of silence after which the other side counts as gone; false: never"),
     "max_calls": ("number", "further ones are busy"),
@@ -75,6 +77,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "engine": tuple(Engine),
     "transport": tuple(Transport),
     "srtp": tuple(SrtpMode),
+    "ipsec": tuple(IpsecMode),
     "transfers": tuple(Consent),
     "auto_answer": tuple(AutoAnswer),
     "srtp_keying": tuple(Keying),

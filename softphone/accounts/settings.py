@@ -22,6 +22,7 @@ from softphone.accounts.toml_file import Table
 from softphone.config import AutoAnswer, Consent
 from softphone.media.codecs import codec_named
 from softphone.media.ice_description import IceSettings
+from softphone.media.ike_description import IpsecMode
 from softphone.media.keying import Keying, SrtpMode
 from softphone.sip.errors import SipParseError
 from softphone.sip.transport import Transport
@@ -189,7 +190,8 @@ SETTINGS: dict[str, Check] = {
     "transport": one_of(Transport), "expires": number(1, 2**31 - 1), "outbound": truth, "gruu": truth, "instance": urn,
     "local_host": numeric_host, "local_port": number(0, 65535), "ip_version": ip_version, "ca_file": path,
     "certificate": path, "private_key": path, "verify_clients": truth, "websocket_path": text, "codecs": codecs,
-    "srtp": one_of(SrtpMode), "srtp_keying": keyings, "srtp_offer": keyings, "dtx": truth,
+    "srtp": one_of(SrtpMode), "srtp_keying": keyings, "srtp_offer": keyings, "ipsec": one_of(IpsecMode),
+    "dtx": truth,
     "media_timeout": seconds_or_never, "max_calls": number(1, 1000), "session_expires": number(0, 2**31 - 1),
     "least_session_expires": number(0, 2**31 - 1), "follow_redirects": truth, "transfers": one_of(Consent),
     "auto_answer": one_of(AutoAnswer), "ignore_strangers": truth, "voicemail": text, "message_waiting": truth,

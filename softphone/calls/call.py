@@ -20,6 +20,7 @@ from softphone.events import (
     CallAnswered,
     CallDigit,
     CallEnded,
+    CallIpsec,
     CallMedia,
     CallMuted,
     EndedBy,
@@ -115,6 +116,11 @@ class Call(ABC):
     @property
     def transfer_request(self) -> TransferRequest | None:
         """The other side's wish that we talk to somebody else, while it waits for an answer."""
+        return None
+
+    @property
+    def ipsec(self) -> CallIpsec | None:
+        """How it stands with IPsec between the two ends; None: nobody here makes keys, or nothing is agreed on yet."""
         return None
 
     @property

@@ -11,10 +11,11 @@ from typing import cast
 
 from softphone.calls.call import Call, CallState
 from softphone.calls.leg import Leg
+from softphone.calls.protection import Protection
 from softphone.calls.renegotiation import Renegotiation
 from softphone.calls.transfer import TransferRequest, Transfers
 from softphone.errors import CallError, TransportError
-from softphone.events import CallChanged, CallHold, EndedBy, InfoReceived
+from softphone.events import CallChanged, CallHold, CallIpsec, EndedBy, InfoReceived
 from softphone.media.audio import AudioSource
 from softphone.media.dtmf import INFO_TYPES
 from softphone.media.offer_answer import NotAcceptable
@@ -55,6 +56,7 @@ class DialogCall(Call):
         self._timer_alarm = Alarm(self._timer_due)
         self._renegotiation = Renegotiation(self)
         self._transfers = Transfers(self)
+        self._protection = Protection(self)
         agent.begins(self)
 
     @property
@@ -82,6 +84,10 @@ class DialogCall(Call):
     @property
     def held(self) -> bool:
         return self._leg is not None and self._leg.held
+
+    @property
+    def ipsec(self) -> CallIpsec | None:
+        return self._protection.status
 
     @property
     def transfer_request(self) -> TransferRequest | None:
@@ -188,6 +194,7 @@ class DialogCall(Call):
         held, first = leg.held, not self._sound.flows
         try:
             leg.accept(ack.body)
+            await self._protection.agreed(leg)
             await self._start_media()
         except (NotAcceptable, SdpError) as exc:
             await self._bye(str(exc), EndedBy.FAILURE, 488)
@@ -223,7 +230,24 @@ class DialogCall(Call):
         else:
             self._succeed(transaction, sdp, leg)
         if request.body:
+            self._agent.spawn(self._protect(leg), f"protection of {self.id}")
             self._session_changed(held)
+
+    async def _protect(self, leg: Leg) -> None:
+        """What was agreed on anew is to be in force, and a call that has to be protected and cannot ends."""
+        try:
+            await self._protection.agreed(leg)
+        except NotAcceptable as exc:
+            await self._bye(str(exc), EndedBy.FAILURE, 488)
+
+    @property
+    def _answer_open(self) -> bool:
+        """Our first answer to the other side's offer is not out yet."""
+        return False
+
+    def _confirmed(self) -> None:
+        super()._confirmed()
+        self._protection.confirmed()
 
     def _clash(self, request: Request, leg: Leg) -> int | None:
         """The status for an offer that comes at the wrong time."""
@@ -330,3 +354,4 @@ class DialogCall(Call):
             if leg is not self._leg or (dialog_ends and not self._transfers.notifying):
                 self._drop(leg)
         super()._end(by, status, reason, causes=causes)
+        self._protection.over()

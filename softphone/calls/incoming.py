@@ -7,9 +7,11 @@ import asyncio
 from softphone.calls.call import CallState
 from softphone.calls.dialog_call import DialogCall
 from softphone.calls.leg import Leg
+from softphone.calls.protection import is_direct
 from softphone.config import AutoAnswer
 from softphone.errors import CallError
 from softphone.events import CallReplaced, EndedBy
+from softphone.media.ike_description import IpsecMode
 from softphone.media.offer_answer import NotAcceptable
 from softphone.media.sdp import SdpError
 from softphone.sip.dialog import Dialog
@@ -95,7 +97,10 @@ class IncomingCall(DialogCall):
             self._timer.check(request)
             if request.body:
                 self._own.offered(request.body)
+                if not self._direct:
+                    await self._protection.agreed(self._own)
             else:
+                await self._protection.offer(media)
                 self._own.offer()
         except TooSmall as exc:
             self.refuse(422, str(exc), exc.headers)
@@ -104,7 +109,37 @@ class IncomingCall(DialogCall):
             status = 488 if isinstance(exc, NotAcceptable) else 400
             self.refuse(status, str(exc), warning(self._agent.endpoint.host, str(exc)))
             return False
+        except CallError as exc:
+            self.refuse(488, str(exc), warning(self._agent.endpoint.host, str(exc)))
+            return False
+        if self.ended_event is not None:  # meanwhile
+            return False
+        if self._own.exchange.turn is Turn.THEIRS and self._protection.given_up:
+            self._own.offered(request.body)
         return True
+
+    @property
+    def _direct(self) -> bool:
+        """SIP goes between the two ends as their packets do: what IPsec then protects is the call itself, too."""
+        hop = self._own.dialog.first_hop
+        peer = None if self._own.media is None else self._own.media.ike
+        return is_direct(peer, self._invite.flow.peer.host, hop.host if isinstance(hop, SipUri) else None)
+
+    @property
+    def _answer_open(self) -> bool:
+        return self._own.exchange.turn is Turn.THEIRS and self.answered_at is None
+
+    async def _wait_for_keys(self) -> None:
+        """With keys audio is protected from its first packet; without them an answer leaves IPsec out, where it may."""
+        why = await self._protection.ready()
+        self._pending("answer")
+        if why and self._agent.account.ipsec is IpsecMode.MANDATORY:
+            text = f"IPsec is mandatory for this account: {why}"
+            self.refuse(488, text, warning(self._agent.endpoint.host, text))
+            raise CallError(text)
+        if why and self._answer_open:
+            self._protection.give_up(why)
+            self._own.offered(self._invite.request.body)
 
     def refuse(self, status: int, why: str, headers: Headers | None = None) -> None:
         """The phone itself cannot take the call."""
@@ -128,13 +163,19 @@ class IncomingCall(DialogCall):
         self._pending("play early media")
         await self._provisional(183, Headers(), describe=True)
         if self._own.exchange.turn is not Turn.OURS:
-            await self._start_media()
+            await self._begin_early()
+
+    async def _begin_early(self) -> None:
+        await self._protect(self._own)
+        await self._start_media()
 
     async def answer(self) -> None:
         """Accept the call: 200, media starts. Raises CallError when it is too late for that."""
         self._pending("answer")
         # A 2xx must not overtake a description that was sent reliably (RFC 3262 section 3).
         await self._changes.until(lambda: not (self._reliable.waiting and self._described), None)
+        self._pending("answer")
+        await self._wait_for_keys()
         leg = self._pending("answer")
         self._stop_provisional()
         late_offer = leg.exchange.turn is Turn.OURS
@@ -145,6 +186,7 @@ class IncomingCall(DialogCall):
         self._accept_invite(self._invite, "" if agreed else leg.local_sdp, leg)
         self._confirmed()
         if not late_offer:
+            await self._protect(leg)
             await self._start_media()
 
     async def take_over(self, old: DialogCall) -> None:
@@ -255,10 +297,12 @@ class IncomingCall(DialogCall):
         """Our answer to an offer in a PRACK. Raises NotAcceptable, SdpError."""
         if leg.exchange.turn is Turn.OURS and self._described:
             leg.accept(request.body)
-            self._agent.spawn(self._start_media(), f"early media {self.id}")
+            self._agent.spawn(self._begin_early(), f"early media {self.id}")
             return ""
         if request.body and leg.exchange.free:
-            return leg.answer(request.body)
+            answer = leg.answer(request.body)
+            self._agent.spawn(self._protect(leg), f"protection of {self.id}")
+            return answer
         return ""
 
     def _stop_provisional(self) -> None:

@@ -78,6 +78,7 @@ class OutgoingCall(DialogCall):
             media = await self._agent.open_media()
             self._sound.use(media)
             if not self._options.late_offer:
+                await self._protection.offer(media)
                 self._offer = media.offer()
             transaction, contact = await self._send(self._first(self._uri))
         except BaseException as exc:
@@ -270,6 +271,7 @@ class OutgoingCall(DialogCall):
                 await self._hear(leg, described, settle=True)
             elif described and not leg.remote_sdp:
                 answer = leg.answer(described)
+                await self._protection.agreed(leg)
                 await self._listen(leg)
         except (NotAcceptable, SdpError) as exc:
             self._agent.spawn(self._prack(leg, rack, ""), f"PRACK {self.id}")
@@ -292,6 +294,7 @@ class OutgoingCall(DialogCall):
         """Listen to a leg that answered our offer; the latest counts. Raises NotAcceptable, SdpError if reliable."""
         try:
             leg.accept(answer)
+            await self._protection.agreed(leg)
         except (NotAcceptable, SdpError):
             if settle:
                 raise
@@ -338,11 +341,13 @@ class OutgoingCall(DialogCall):
             await self._unwanted(leg, transaction, response)
             return
         try:
-            answer = self._agree(leg, response)
+            answer, refusal = self._agree(leg, response), ""
+            await self._protection.agreed(leg)
         except (NotAcceptable, SdpError) as exc:
             answer, refusal = self._refusal(response), str(exc)
-        else:
-            refusal = ""
+        if self._given_up or self.state is CallState.ENDED:  # meanwhile
+            await self._unwanted(leg, transaction, response)
+            return
         await leg.acknowledge(transaction.request, answer)
         self.remote = replace(response.to, parameters=())
         self._leg = leg

@@ -91,6 +91,17 @@ class Renegotiation:
             except (CallError, TransportError, SipError):
                 self._call._agent.endpoint.counters["refresh-failed"] += 1  # what cannot be refreshed expires
 
+    async def without_ipsec(self) -> None:
+        """Tell the other side of an answered call that its section for IKE is refused now (RFC 6193 section 5.1)."""
+        call = self._call
+        async with self._one_at_a_time:
+            try:
+                await call._changes.until(lambda: call._talking or call.ended_event is not None, ANSWER_SECONDS)
+                leg = self._confirmed("do without IPsec")
+                self._judge("doing without IPsec", await self._insist(leg, lambda: self._reinvite(leg)))
+            except (CallError, TransportError, SipError, TimeoutError):
+                call._agent.endpoint.counters["ipsec-refusal-failed"] += 1
+
     async def info(self, content_type: str, body: bytes) -> None:
         """See `Call.info`."""
         leg = self._confirmed("send INFO")
@@ -177,6 +188,7 @@ class Renegotiation:
         except (NotAcceptable, SdpError) as exc:
             await call._bye(str(exc), EndedBy.FAILURE, 488)
             raise CallError(f"the answer to our offer cannot be used: {exc}") from exc
+        await call._protect(leg)
         if held != leg.held:
             call._agent.hub.emit(CallHold(call.id, self.on_hold, leg.held))
         return response

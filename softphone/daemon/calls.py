@@ -53,7 +53,7 @@ class Calls:
             "incoming": call.incoming, "state": call.state.value, "on_hold": call.on_hold, "held": call.held,
             "muted": self.muted(call), "recording": None if recorder is None else str(recorder.path),
             "started": since_1970(call.began_at, now), "answered": since_1970(call.answered_at, now),
-            "codec": codec or None, "suite": suite or None, "conference": conference,
+            "codec": codec or None, "suite": suite or None, "ipsec": _ipsec(call), "conference": conference,
             "transfer": None if wanted is None else {"target": str(wanted.target), "referred_by": wanted.referred_by},
         }  # fmt: skip
 
@@ -221,3 +221,10 @@ class Calls:
         if not call.incoming:
             raise RequestError("that is a call of ours")
         return name, call
+
+
+def _ipsec(call: Call) -> dict[str, str] | None:
+    """How it stands with IPsec between the two ends."""
+    if (told := call.ipsec) is None:
+        return None
+    return {"state": told.state.value, "peer": told.peer, "algorithm": told.algorithm, "reason": told.reason}

@@ -23,7 +23,7 @@ MOST_FINGERPRINTS = 8
 
 
 class IpsecMode(StrEnum):
-    """Whether the packets of a call are protected by IPsec from end to end, with keys that the call itself brings about."""
+    """Whether the packets of a call are protected by IPsec from end to end, with keys that the call brings about."""
 
     MANDATORY = "mandatory"
     "Else no call."
@@ -68,6 +68,11 @@ class IkeDescriptions:
         self._own = None if mode is IpsecMode.OFF else own
         self.refusal = ""
         "Why the other side's last section could not be used; empty: it could, or there was none."
+
+    @property
+    def possible(self) -> bool:
+        """Somebody here makes keys."""
+        return self._own is not None
 
     @staticmethod
     def place(session: SessionDescription) -> int | None:

@@ -1,6 +1,6 @@
-"""Agreement on one audio stream (RFC 3264) with its codecs, addresses and keys: SRTP (RFC 4568), IPsec (RFC 6193).
+"""Agreement on one audio stream (RFC 3264): codecs, addresses, keys of SRTP (RFC 4568), IPsec (RFC 6193). Sans-IO.
 
-Sans-IO. `Negotiation` belongs to one call. It makes and reads the session descriptions and says in `result` what was agreed; of
+`Negotiation` belongs to one call. It makes and reads the session descriptions and says in `result` what was agreed; of
 sockets it only knows the numbers of their ports.
 """
 
@@ -165,6 +165,11 @@ class Negotiation:
     def certificate(self) -> Certificate:
         """Ours for DTLS; its fingerprint stands in our descriptions."""
         return self._keys.certificate
+
+    @property
+    def offers_ike(self) -> bool:
+        """Our descriptions have a section for IKE, where the other side has one."""
+        return self._ike.possible
 
     @property
     def ike_refusal(self) -> str:

@@ -198,6 +198,11 @@ class MediaSession:
         return None if self.agreed is None else self.agreed.ike
 
     @property
+    def offers_ike(self) -> bool:
+        """Our descriptions have a section for IKE, where the other side has one."""
+        return self._negotiation.offers_ike
+
+    @property
     def ike_refusal(self) -> str:
         """Why the other side's section for IKE could not be used; empty: it could, or there was none."""
         return self._negotiation.ike_refusal

@@ -59,8 +59,7 @@ class MediaSettings:
     random: Random = os.urandom
 
     def ike_of(self, host: str) -> IkeEnd | None:
-        """Our end of IKE for a call at this address: only what goes from there is protected. Not with ICE, which may find
-        a way beside it."""
+        """Our end of IKE for a call at this address; None with ICE, which may find a way that is not protected."""
         return self.ike if self.ike is not None and self.ice is None and str(self.ike.address) == host else None
 
     @property

@@ -27,6 +27,7 @@ from softphone.events import (
     Unregistered,
 )
 from softphone.media.codecs import Samples
+from softphone.media.ike_description import IpsecMode
 from softphone.media.keying import Keying, SrtpMode
 from softphone.people.call_log import CallLog
 from softphone.pjsua.call import PjsuaCall
@@ -72,6 +73,8 @@ def check(account: Account) -> None:
         raise ConfigError(f"the engine pjsua2 has none of these codecs: add one of {', '.join(CODECS)}")
     if account.srtp is SrtpMode.MANDATORY and Keying.SDES not in account.srtp_keying:
         raise ConfigError("the engine pjsua2 has no DTLS: allow sdes in srtp_keying, or use the engine roamphone")
+    if account.ipsec is IpsecMode.MANDATORY:
+        raise ConfigError("IPsec from end to end needs the engine roamphone: set ipsec to optional or off")
     if account.ice is not None:
         raise ConfigError("ICE needs the engine roamphone: take the table ice out")
 

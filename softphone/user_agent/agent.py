@@ -13,6 +13,7 @@ from softphone.events import EventHub
 from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.dtmf import DURATION, DigitMethod
 from softphone.media.events import MediaEvent
+from softphone.media.ike_description import IkePeer
 from softphone.media.offer_answer import Direction
 from softphone.media.recorder import CallRecorder
 from softphone.sip import reliable, session_timer
@@ -27,6 +28,7 @@ from softphone.sip.uri import SipUri, TelUri, Uri, escape
 if TYPE_CHECKING:
     from softphone.calls.call import Call
     from softphone.calls.dialog_call import DialogCall
+    from softphone.calls.home_network import HomeNetwork
 
 USER_AGENT = "roamphone/0.1"
 METHODS = (
@@ -77,6 +79,19 @@ class Media(SoundSession, Protocol):
     @property
     def remote_direction(self) -> Direction: ...
 
+    @property
+    def ike(self) -> IkePeer | None: ...
+
+    @property
+    def offers_ike(self) -> bool: ...
+
+    @property
+    def ike_refusal(self) -> str: ...
+
+    def give_up_ike(self) -> None: ...
+
+    def let_flow(self, peer: IkePeer | None) -> None: ...
+
     def take_info(self, content_type: str, body: str) -> None: ...
 
 
@@ -98,6 +113,8 @@ class Agent:
         self.random = random
         self.jitter = jitter
         "A number from 0 to 1."
+        self.home: HomeNetwork | None = None
+        "The mobility process that this phone lives behind; None: it does not."
         self.dialogs: dict[DialogId, DialogCall] = {}
         self.calls: set[Call] = set()
         self.on_call: Callable[[Call], None] = lambda call: None

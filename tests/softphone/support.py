@@ -12,6 +12,7 @@ from softphone.config import Account
 from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.dtmf import DURATION, DigitMethod, parse_info
 from softphone.media.events import MediaEvent
+from softphone.media.ike_description import IkePeer
 from softphone.media.offer_answer import Direction, NotAcceptable
 from softphone.media.recorder import CallRecorder
 from softphone.media.sdp import SdpError
@@ -92,6 +93,9 @@ class FakeMedia:
         self.remote_direction = Direction.SENDRECV
         self.on_event: Callable[[MediaEvent], None] = lambda event: None
         self.muted = False
+        self.ike: IkePeer | None = None
+        self.ike_refusal = ""
+        self.offers_ike = False
         self.source: AudioSource | None = None
         self.sink: AudioSink | None = None
         self._version = 0
@@ -123,6 +127,12 @@ class FakeMedia:
         self._check(answer)
         self.remote_direction = _direction(answer)
         self.log.append(f"accept({answer})")
+
+    def give_up_ike(self) -> None:
+        self.log.append("give_up_ike")
+
+    def let_flow(self, peer: IkePeer | None) -> None:
+        self.log.append(f"let_flow({peer})")
 
     def refuse(self, offer: str) -> str:
         self.log.append(f"refuse({offer})")

@@ -48,12 +48,12 @@ def call(ident: str, remote: str, name: str, state: str = "confirmed", **values:
         "call": ident, "account": "road", "remote": remote, "remote_name": name, "incoming": False, "state": state,
         "on_hold": False, "held": False, "muted": False, "recording": None, "started": NOW - 140,
         "answered": NOW - 134 if state == "confirmed" else None, "codec": "opus", "suite": "AEAD_AES_256_GCM",
-        "conference": None, "transfer": None, **values,
+        "ipsec": None, "conference": None, "transfer": None, **values,
     }  # fmt: skip
 
 
 TALKING = [
-    call("1", BOB, "Bob Builder"),
+    call("1", BOB, "Bob Builder", ipsec={"state": "protected", "algorithm": "aes-gcm-16", "peer": "2001:db8:9::2"}),
     call("2", CAROL, "Carol Schmidt", incoming=True, account="work", on_hold=True, answered=NOW - 61, suite=None,
          codec="G722"),
     call("3", DAVE, "", "ringing", incoming=True, account="work"),

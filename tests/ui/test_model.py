@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ui.model import Model, Part, shortened
+from ui.widgets.calls import application_lock
 
 STATUS: dict[str, Any] = {
     "version": "1.0",
@@ -109,6 +110,25 @@ def test_levels_and_quality_belong_to_their_call() -> None:
     assert (call.sent_dbov, call.received_dbov, call.codec, call.suite) == (-20.5, -31.0, "opus", "AES")
     assert [(one.mos, one.loss, one.round_trip_ms) for one in call.quality] == [(4.2, 0.01, None)]
     assert {Part.LEVELS, Part.QUALITY} <= set(changed)
+
+
+@pytest.mark.parametrize(
+    ("told", "wide", "narrow"),
+    [
+        (None, "■ application IPsec", "■ application IPsec"),
+        ({"state": "protected", "algorithm": "aes-gcm-16"}, "■ application IPsec aes-gcm-16", "■ application IPsec"),
+        ({"state": "negotiating"}, "□ application IPsec waits for keys", "□ application IPsec waits for keys"),
+        ({"state": "none", "reason": "no keys"}, "□ application IPsec (no keys)", "□ application IPsec"),
+    ],
+)
+def test_the_lock_of_a_call_is_its_own_and_tells_in_words_why_it_is_open(
+    told: dict[str, str] | None, wide: str, narrow: str
+) -> None:
+    model, _ = model_with(incoming())
+    if told is not None:
+        model.apply({"event": "call-ipsec", "call": "1", "peer": "2001:db8::2", **told}, 0)
+    assert application_lock(model.calls["1"], True, 120).plain == wide
+    assert application_lock(model.calls["1"], True, 80).plain == narrow
 
 
 def test_one_call_after_the_other_is_selected_and_a_held_one_is_not_meant() -> None:

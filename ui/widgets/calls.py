@@ -24,6 +24,10 @@ LEVELS_PERIOD = 0.2
 LEVELS_LINE = 1
 "Of a card, from 0."
 LOCKED, OPEN = "■", "□"
+WIDE = 100
+"Columns from which on a lock says more."
+REASON = 40
+"Characters of why there is no lock."
 GOOD_MOS, FAIR_MOS = 4.0, 3.1
 "ITU-T G.107: satisfied; many dissatisfied below."
 
@@ -177,7 +181,7 @@ class CallCard(Watching):
         parts.append(_lock("SRTP", call.suite is not None, (call.suite or "") if width >= 90 else ""))
         if account is not None and account.network != "direct":
             application, tunnel, form = protection(model, call.account)
-            parts.append(_lock("application IPsec", application))
+            parts.append(application_lock(call, application, width))
             parts.append(_lock("mobile tunnel", tunnel, form))
         else:
             parts.append(Content.styled("direct: no mobility", "$foreground 40%"))
@@ -189,6 +193,21 @@ def protection(model: Model, account: str) -> tuple[bool, bool, str]:
     told = model.mobility_of(account) or {}
     form = str(told.get("tunnel") or "")
     return bool(told.get("application_ipsec")), form not in ("", "plain"), form
+
+
+def application_lock(call: CallView, configured: bool, width: int) -> Content:
+    """What the call brought about, else what the configuration of the node says."""
+    if call.ipsec is None:
+        return _lock("application IPsec", configured)
+    match call.ipsec.get("state"):
+        case "protected":
+            detail = str(call.ipsec.get("algorithm") or "") if width >= WIDE else ""
+            return _lock("application IPsec", True, detail)
+        case "negotiating":
+            return _lock("application IPsec", False, "waits for keys")
+        case _:
+            detail = str(call.ipsec.get("reason") or "") if width >= WIDE else ""
+            return _lock("application IPsec", False, f"({detail[:REASON]})" if detail else "")
 
 
 def _lock(name: str, locked: bool, detail: str = "") -> Content:

@@ -110,6 +110,7 @@ ACCOUNT = '[account.a]\naddress = "alice@example.org"\n'
         (ACCOUNT + 'password = "x"\npassword_env = "P"\n', "4: account.a.password_env:", "beside password"),
         (ACCOUNT + 'certificate = "c.pem"\n', "1: account.a:", "both certificate and private_key"),
         (ACCOUNT + "[account.a.ice]\nstun = 'stun.example.org'\n", "4: account.a.ice.stun:", "numeric address"),
+        (ACCOUNT + 'ipsec = "mandatory"\n', "3: account.a.ipsec:", 'network = "home"'),
         (ACCOUNT + 'home_socket = "/x"\n', "3: account.a.home_socket:", "network"),
         ("[account.a]\n", "1: account.a.address:", "is missing; expected is a SIP address"),
         ('[account.a]\naddress = "alice@[::1]:5080"\n', "2: account.a.address:", "port belongs into registrar"),

@@ -35,7 +35,7 @@ def test_a_call_is_described_muted_noted_and_found_again(tmp_path: Path) -> None
             assert described["remote_name"] == "Bob Builder"
             assert described["muted"] is True
             assert described["started"] <= described["answered"]
-            assert described["recording"] is described["conference"] is described["suite"] is None
+            assert described["recording"] is described["conference"] is described["suite"] is described["ipsec"] is None
             assert status["accounts"][0]["network"] == "direct"
             await client.request("hangup", account="work")
             await next_event(client, "call-ended")
