@@ -186,7 +186,9 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace
         "--map-tunnel", choices=TUNNELS, default="plain", help="network hmip: form of that tunnel (default: plain)"
     )
     parser.add_argument(
-        "--ike", action="store_true", help="terminal and home agent negotiate their keys; otherwise they are made here"
+        "--ike",
+        action="store_true",
+        help="terminal, home agent, MAP and the routers of the train negotiate their keys; otherwise they are made here",
     )
     parser.add_argument("--instance", default="demo", help="name of the test network, for several side by side")
     parser.add_argument(

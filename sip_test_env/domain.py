@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from mobility.client import MobilityError, wait_ready
 from mobility.ipsec.algorithms import Algorithm
 from sip_test_env.errors import EnvironmentFailure
 from sip_test_env.extensions.hmip import DOMAIN, MAP, ROUTER
-from sip_test_env.mobility_nodes import Keyring, MobilityNodes
+from sip_test_env.mobility_nodes import Keyring, MobilityNodes, negotiated_with
 from sip_test_env.plan import INTERFACE, ROUTER_INTERFACE, AccessLink
 
 TYPES = (1, 2, 3)
@@ -57,20 +58,22 @@ class Domain:
 
     def _configure(self) -> None:
         plan = self.nodes.network.plan
-        ring = Keyring(Algorithm.AES_GCM_16)
-        to_map, to_mn = ring.association(0x5001), ring.association(0x5002)
         anchor = (
             f'[map]\naddress = "{MAP}"\ninterface = "{INTERFACE}"\n\n'
             f'[[map.terminal]]\nhome_address = "{plan.home_address}"\ntunnel = "{self.tunnel}"\n\n'
-            + ring.pair("signalling", plan.home_address, to_mn, to_map)
         )
-        terminal = f'\n[[mobile_node.map]]\naddress = "{MAP}"\ntunnel = "{self.tunnel}"\n\n' + ring.pair(
-            "signalling", MAP, to_map, to_mn, "signalling-map"
-        )
-        if self.tunnel != "plain":
-            up, down = ring.association(0x7001), ring.association(0x7002)
-            anchor += ring.pair("tunnel", plan.home_address, down, up)
-            terminal += ring.pair("tunnel", MAP, up, down, "tunnel-map")
+        terminal = f'\n[[mobile_node.map]]\naddress = "{MAP}"\ntunnel = "{self.tunnel}"\n\n'
+        if self.nodes.negotiate:
+            token = secrets.token_hex(32)
+            anchor += negotiated_with(plan.home_address, token, Algorithm.AES_GCM_16)
+            terminal += negotiated_with(MAP, token, Algorithm.AES_GCM_16, use="map")
+        else:
+            ring = Keyring(Algorithm.AES_GCM_16)
+            spis = {"signalling": 0x5001} if self.tunnel == "plain" else {"signalling": 0x5001, "tunnel": 0x7001}
+            for use, spi in spis.items():
+                up, down = ring.association(spi), ring.association(spi + 1)
+                anchor += ring.pair(use, plan.home_address, down, up)
+                terminal += ring.pair(use, MAP, up, down, f"{use}-map")
         self._write("map", anchor)
         for link in DOMAIN:
             self._write(link.router, self._advertised(link))

@@ -65,9 +65,9 @@ class Keyring:
         )
 
 
-def negotiated_with(peer: object, token: str, algorithm: Algorithm) -> str:
+def negotiated_with(peer: object, token: str, algorithm: Algorithm, use: str = "mobile") -> str:
     """In place of associations: they are negotiated with a peer that has the same token."""
-    return f'[[ike]]\npeer = "{peer}"\ntoken = "{token}"\nalgorithm = "{algorithm.value}"\n\n'
+    return f'[[ike]]\nuse = "{use}"\npeer = "{peer}"\ntoken = "{token}"\nalgorithm = "{algorithm.value}"\n\n'
 
 
 def write_configurations(

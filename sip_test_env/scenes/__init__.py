@@ -15,8 +15,6 @@ SCENES: dict[str, type[Scene]] = {kind.extension.name: kind for kind in (Scene, 
 
 def scene(settings: Settings) -> Scene:
     """The one that is meant. Raises ValueError: the settings do not go together."""
-    if settings.negotiate and settings.network == "hmip":
-        raise ValueError(f"--ike does not go with --network {settings.network}")
     if not settings.unprivileged:
         return SCENES[settings.network](settings)
     if settings.network != BASIC.name:

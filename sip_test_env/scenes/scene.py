@@ -37,7 +37,7 @@ class Settings:
     map_tunnel: str = "plain"
     "Form of the tunnel between terminal and MAP."
     negotiate: bool = False
-    "Terminal and home agent negotiate their keys (IKEv2)."
+    "Terminal and home agent negotiate their keys (IKEv2), and so do MAPs and mobile routers."
 
 
 class Scene:

@@ -19,13 +19,15 @@ HOME = "ipv6:esp:ipv6:esp:udp:rtp"
 
 
 @pytest.mark.parametrize(
-    ("kind", "tunnel", "up", "down"),
-    [(1, "esp", f"ipv6:esp:{HOME}", f"ipv6:esp:{HOME}"), (2, "plain", HOME, f"ipv6:{HOME}")],
+    ("kind", "tunnel", "keys", "up", "down"),
+    [(1, "esp", ["--ike"], f"ipv6:esp:{HOME}", f"ipv6:esp:{HOME}"), (2, "plain", [], HOME, f"ipv6:{HOME}")],
 )
-def test_a_call_that_moves_within_the_domain(kind: int, tunnel: str, up: str, down: str, tmp_path: Path) -> None:
+def test_a_call_that_moves_within_the_domain(
+    kind: int, tunnel: str, keys: list[str], up: str, down: str, tmp_path: Path
+) -> None:
     capture = tmp_path / "call.pcapng"
     status, report, said = demo(
-        "--network", "hmip", "--map-type", str(kind), "--map-tunnel", tunnel,
+        "--network", "hmip", *keys, "--map-type", str(kind), "--map-tunnel", tunnel,
         "--seconds", "10", "--handovers", "3", "--capture", str(capture),
     )  # fmt: skip
     assert (status, report["ok"]) == (0, True), said
