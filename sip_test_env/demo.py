@@ -188,7 +188,7 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace
     parser.add_argument(
         "--ike",
         action="store_true",
-        help="terminal, home agent, MAP and the routers of the train negotiate their keys; otherwise they are made here",
+        help="terminal, home agent, MAP and mobile routers negotiate their keys; otherwise they are made here",
     )
     parser.add_argument("--instance", default="demo", help="name of the test network, for several side by side")
     parser.add_argument(
