@@ -144,10 +144,6 @@ class Endpoint:
             raise TransportError(f"{uri} does not say where to send to; set an outbound proxy or use a sip: URI")
         return await self.locator.targets(uri, prefer, self._now())
 
-    async def resolve(self, uri: Uri, prefer: Transport) -> Target:
-        """The first of `locate`."""
-        return (await self.locate(uri, prefer))[0]
-
     async def flow(self, target: Target, seconds: float = CONNECT_SECONDS) -> Flow:
         """A way to the target: the open connection if there is one. Raises TransportError."""
         try:

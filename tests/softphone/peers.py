@@ -97,14 +97,14 @@ class Peer:
         return Request(method=method, uri=SipUri(self.host, "bob"), headers=Headers.of(*lines, *extra), body=body)
 
     async def ask(self, request: Request, phone: Softphone) -> ClientTransaction:
-        target = await self.endpoint.resolve(SipUri(self.host, None, phone.port), Transport.UDP)
+        target = (await self.endpoint.locate(SipUri(self.host, None, phone.port), Transport.UDP))[0]
         return await self.endpoint.request(request, await self.endpoint.flow(target))
 
     async def final(self, request: Request, phone: Softphone) -> Response:
         return await (await self.ask(request, phone)).final()
 
     async def ack(self, dialog: Dialog, phone: Softphone, body: bytes = b"") -> None:
-        target = await self.endpoint.resolve(SipUri(self.host, None, phone.port), Transport.UDP)
+        target = (await self.endpoint.locate(SipUri(self.host, None, phone.port), Transport.UDP))[0]
         extra = Headers.of(SDP) if body else Headers()
         ack = dialog.request("ACK", extra, body, sequence=dialog.local_sequence)
         self.endpoint.send_ack(ack, await self.endpoint.flow(target))

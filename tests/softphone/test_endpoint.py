@@ -59,7 +59,7 @@ class Station(Endpoint):
             ("CSeq", "1 OPTIONS"),
             ("Subject", "x" * size),
         ]
-        flow = await self.flow(await self.resolve(uri, Transport.UDP))
+        flow = await self.flow((await self.locate(uri, Transport.UDP))[0])
         request = Request(method="OPTIONS", uri=uri, headers=Headers.of(*lines))
         return await (await self.request(request, flow)).final()
 
@@ -253,7 +253,7 @@ def test_a_response_finds_its_way_when_its_connection_is_gone() -> None:
 def test_pings_are_answered_and_a_peer_that_stops_is_given_up() -> None:
     async def work() -> None:
         async with Station() as a, Station() as b:
-            flow = await a.flow(Target(Transport.TCP, (await a.resolve(b.uri(), Transport.TCP)).address, "::1"))
+            flow = await a.flow(Target(Transport.TCP, (await a.locate(b.uri(), Transport.TCP))[0].address, "::1"))
             await a.options(b.uri("tcp"))
             await asyncio.sleep(KEEPALIVE + 2)
             assert not flow.closed
@@ -343,7 +343,7 @@ def test_a_sips_uri_never_goes_without_tls() -> None:
         async with Station() as a, Station() as b:
             uri = SipUri("::1", "b", b.port, scheme="sips")
             with pytest.raises(TransportError, match="demands TLS and udp at once"):
-                await a.resolve(SipUri("::1", "b", b.port, (("transport", "udp"),), scheme="sips"), Transport.UDP)
+                await a.locate(SipUri("::1", "b", b.port, (("transport", "udp"),), scheme="sips"), Transport.UDP)
             for transport in (Transport.UDP, Transport.TCP):
                 flow = await a.flow(Target(transport, Address("::1", b.port), "::1"))
                 request = Request(method="OPTIONS", uri=uri)
@@ -513,7 +513,7 @@ def test_a_port_that_is_taken_for_tcp(chosen: bool) -> None:
 def test_contact_names_the_listener_or_the_connection() -> None:
     async def work() -> None:
         async with Station() as a, Station() as b:
-            flow = await a.flow(await a.resolve(b.uri("tcp"), Transport.TCP))
+            flow = await a.flow((await a.locate(b.uri("tcp"), Transport.TCP))[0])
             assert str(NameAddr(a.contact("a", flow))) == f"<sip:a@[::1]:{a.port};transport=tcp>"
             a.connections.servers.pop(Transport.TCP)[0].close()
             assert a.contact("a", flow).port == flow.local.port != a.port

@@ -134,7 +134,7 @@ def test_over_tls_and_never_without_for_sips(tmp_path: Path) -> None:
         tls = TlsSettings(made.ca)
         context = TlsSettings(None, made.certificate, made.key).server()
         async with serving(context=context) as server, Station(tls=tls) as a, Station() as stranger:
-            target = await a.resolve(uri(server, "sips"), Transport.UDP)
+            target = (await a.locate(uri(server, "sips"), Transport.UDP))[0]
             assert target.transport is Transport.WSS
             assert (await a.options(uri(server, "sips"))).status == 200
             with pytest.raises(TransportError, match="check ca_file"):

@@ -496,7 +496,7 @@ def test_a_flood_of_calls_is_bounded_and_spares_the_one_in_progress() -> None:
         call, dialog, _ = await accepted(peer, bob)
         await peer.ack(dialog, bob)
         await call.answered(5)
-        flow = await peer.endpoint.flow(await peer.endpoint.resolve(SipUri("::1", None, bob.port), Transport.UDP))
+        flow = await peer.endpoint.flow((await peer.endpoint.locate(SipUri("::1", None, bob.port), Transport.UDP))[0])
         for number in range(2000):
             invite = peer.invite(("Call-ID", f"flood{number}"), ("Via", f"SIP/2.0/UDP [::1]:9;branch=z9hG4bK{number}"))
             flow.send(bytes(invite))

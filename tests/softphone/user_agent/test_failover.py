@@ -132,7 +132,7 @@ def test_what_the_dns_said_is_remembered_for_a_while() -> None:
             server.locator.names = lambda: names
             for pause in (0, 10, 40):
                 await asyncio.sleep(pause)
-                await server.resolve(SipUri("example.org", "bob"), Transport.UDP)
+                await server.locate(SipUri("example.org", "bob"), Transport.UDP)
             assert names.asked.count(("NAPTR", "example.org")) == 2
 
     simulate(work)

@@ -56,7 +56,7 @@ class Notifier:
         ]  # fmt: skip
         target = asked.contacts[0].uri
         request = Request(method="NOTIFY", uri=target, headers=Headers.of(*lines), body=body)
-        flow = await self.peer.endpoint.flow(await self.peer.endpoint.resolve(target, Transport.UDP))
+        flow = await self.peer.endpoint.flow((await self.peer.endpoint.locate(target, Transport.UDP))[0])
         return await (await self.peer.endpoint.request(request, flow)).final()
 
 
