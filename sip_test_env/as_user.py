@@ -9,25 +9,24 @@ otherwise empty one there: in a mount namespace of its own, nothing on the machi
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import tempfile
 from pathlib import Path
 
 import sip_test_env
+from mobility.net.namespace import CLONE_NEWNS, MNT_DETACH, MS_BIND, MS_REC, call
 from sip_test_env import namespace
 from sip_test_env.errors import EnvironmentFailure
 
-_CLONE_NEWNS = 0x20000
-_MS_BIND, _MS_REC, _MS_PRIVATE, _MS_MOVE = 0x1000, 0x4000, 1 << 18, 0x2000
-
-_libc = ctypes.CDLL(None, use_errno=True)
+_MS_PRIVATE, _MS_MOVE = 1 << 18, 0x2000
 
 
 def _mount(source: str, target: Path, kind: str, flags: int, options: str = "") -> None:
-    if _libc.mount(source.encode(), str(target).encode(), kind.encode(), flags, options.encode()) != 0:
-        raise EnvironmentFailure(f"mount {source} at {target}: {os.strerror(ctypes.get_errno())}")
+    try:
+        call("mount", source.encode(), os.fsencode(target), kind.encode(), flags, options.encode())
+    except OSError as error:
+        raise EnvironmentFailure(f"{source} at {target}: {error.strerror}") from error
 
 
 def closed_above(path: Path) -> Path | None:
@@ -47,9 +46,11 @@ def make_reachable(paths: list[Path]) -> None:
             closed.setdefault(barrier, []).append(path)
     if not closed:
         return
-    if _libc.unshare(_CLONE_NEWNS) != 0:
-        raise EnvironmentFailure(f"a mount namespace: {os.strerror(ctypes.get_errno())}")
-    _mount("none", Path("/"), "none", _MS_REC | _MS_PRIVATE)
+    try:
+        call("unshare", CLONE_NEWNS)
+    except OSError as error:
+        raise EnvironmentFailure(f"a mount namespace: {error.strerror}") from error
+    _mount("none", Path("/"), "none", MS_REC | _MS_PRIVATE)
     for barrier, wanted in closed.items():
         if barrier in wanted:
             raise EnvironmentFailure(f"{barrier} is closed to other users: chmod o+x {barrier}")
@@ -58,12 +59,12 @@ def make_reachable(paths: list[Path]) -> None:
             _mount("tmpfs", shelf, "tmpfs", 0, "mode=755")
             for number, path in enumerate(wanted):
                 (shelf / str(number)).mkdir()
-                _mount(str(path), shelf / str(number), "none", _MS_BIND | _MS_REC)
+                _mount(str(path), shelf / str(number), "none", MS_BIND | MS_REC)
             _mount("tmpfs", barrier, "tmpfs", 0, "mode=755")
             for number, path in enumerate(wanted):
                 path.mkdir(parents=True, exist_ok=True)
                 _mount(str(shelf / str(number)), path, "none", _MS_MOVE)
-            _libc.umount2(str(shelf).encode(), 2)
+            call("umount2", os.fsencode(shelf), MNT_DETACH)
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def _lay_cables(plan: Plan) -> None:
                         netlink.link("set", index=index, ifname=final)
                         continue
                     if node not in descriptors:
-                        descriptors[node] = open(namespace.DIRECTORY / plan.namespace(node), "rb")
+                        descriptors[node] = open(namespace.NAMED / plan.namespace(node), "rb")
                     netlink.link("set", index=index, ifname=final, net_ns_fd=descriptors[node].fileno())
         finally:
             for descriptor in descriptors.values():

@@ -6,46 +6,26 @@ it. Sockets made there and processes started there stay in the namespace after t
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from mobility.net import namespace
+from mobility.net.namespace import NAMED as NAMED
 from sip_test_env.errors import EnvironmentFailure
 
 Result = TypeVar("Result")
 
-DIRECTORY = Path("/run/netns")
 
-_CLONE_NEWNET = 0x40000000
-_MS_BIND = 0x1000
-_MS_REC = 0x4000
-_MS_SHARED = 1 << 20
-_MNT_DETACH = 2
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise EnvironmentFailure(f"{what}: {os.strerror(number)}; network namespaces need root (try sudo)")
-
-
-def _mount(source: str, target: str, flags: int) -> None:
-    _checked(_libc.mount(source.encode(), target.encode(), b"none", flags, None), f"mount {target}")
-
-
-def _share_directory() -> None:
-    """Makes ``/run/netns`` a shared mount, as ``ip netns`` does, so that other mount namespaces see removals."""
-    DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
-    target = str(DIRECTORY)
-    if _libc.mount(b"none", target.encode(), b"none", _MS_SHARED | _MS_REC, None) != 0:
-        _mount(target, target, _MS_BIND | _MS_REC)
-        _mount("none", target, _MS_SHARED | _MS_REC)
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = f"{what}: {error.strerror}; network namespaces need root (try sudo)"
+        raise EnvironmentFailure(why) from error
 
 
 def _in_thread(function: Callable[[], Result]) -> Result:
@@ -71,31 +51,29 @@ def create(names: tuple[str, ...]) -> None:
 
     def run() -> None:
         for name in names:
-            path = DIRECTORY / name
-            try:
-                path.touch(mode=0o444, exist_ok=False)
-            except FileExistsError:
-                raise EnvironmentFailure(f"namespace {name} exists already; `ip netns del {name}` removes it") from None
-            _checked(_libc.unshare(_CLONE_NEWNET), f"make namespace {name}")
-            _mount("/proc/thread-self/ns/net", str(path), _MS_BIND)
+            if exists(name):
+                raise EnvironmentFailure(f"namespace {name} exists already; `ip netns del {name}` removes it")
+            with _explained(f"make namespace {name}"):
+                namespace.unshare_network()
+                namespace.publish(name)
 
-    _share_directory()
     _in_thread(run)
 
 
 def exists(name: str) -> bool:
     """Whether a namespace of that name is there."""
-    return (DIRECTORY / name).exists()
+    return (NAMED / name).exists()
 
 
 def enter(name: str) -> None:
     """Moves the calling thread into the namespace for good."""
     try:
-        descriptor = os.open(DIRECTORY / name, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(NAMED / name, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise EnvironmentFailure(f"there is no namespace {name}; is the network up?") from None
     try:
-        _checked(_libc.setns(descriptor, _CLONE_NEWNET), f"enter namespace {name}")
+        with _explained(f"enter namespace {name}"):
+            namespace.enter(descriptor)
     finally:
         os.close(descriptor)
 
@@ -112,10 +90,7 @@ def run_in(name: str, function: Callable[[], Result]) -> Result:
 
 def remove(name: str) -> None:
     """Takes the name away; the kernel ends the namespace when nothing uses it any more. Not there: nothing to do."""
-    path = DIRECTORY / name
-    _libc.umount2(str(path).encode(), _MNT_DETACH)
-    with suppress(FileNotFoundError):
-        path.unlink()
+    namespace.withdraw(name)
 
 
 def processes(names: tuple[str, ...]) -> list[int]:
@@ -123,7 +98,7 @@ def processes(names: tuple[str, ...]) -> list[int]:
     inodes = set()
     for name in names:
         with suppress(FileNotFoundError):
-            status = (DIRECTORY / name).stat()
+            status = (NAMED / name).stat()
             inodes.add((status.st_dev, status.st_ino))
     found = []
     for entry in os.listdir("/proc"):

@@ -154,7 +154,7 @@ def exists(name: str) -> bool:
 
 
 def publish(name: str) -> None:
-    """Makes the namespace of this process known as ``name``. Raises FileExistsError if the name is taken."""
+    """Makes the namespace of this thread known as ``name``. Raises FileExistsError if the name is taken."""
     NAMED.mkdir(parents=True, exist_ok=True)
     # iproute2 does the same: mounts made here must be seen by processes in other mount namespaces.
     try:
@@ -165,7 +165,7 @@ def publish(name: str) -> None:
     target = NAMED / name
     os.close(os.open(target, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     try:
-        call("mount", b"/proc/self/ns/net", os.fsencode(target), b"none", MS_BIND, None)
+        call("mount", b"/proc/thread-self/ns/net", os.fsencode(target), b"none", MS_BIND, None)
     except OSError:
         target.unlink()
         raise

@@ -32,7 +32,7 @@ ALL_ROUTERS = IPv6Address("ff02::2")
 
 def traces(instance: str) -> list[str]:
     """All that is left of an instance: namespaces, files, processes that name it."""
-    left = [name for name in os.listdir(namespace.DIRECTORY) if name.startswith(f"roam-{instance}-")]
+    left = [name for name in os.listdir(namespace.NAMED) if name.startswith(f"roam-{instance}-")]
     left += [name for name in instances() if name == instance]
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():
