@@ -7,7 +7,7 @@ from datetime import datetime
 from ipaddress import IPv6Address
 
 from mobility.host.errors import TokenBucket
-from mobility.ipsec.ike.events import ChildDown, Send
+from mobility.ipsec.ike.events import Send
 from mobility.ipsec.ike.numbers import IKE_PORT, NON_ESP_MARKER
 from mobility.ipsec.ike.settings import Endpoint
 from mobility.ipsec.renewable import RenewableInbound
@@ -93,8 +93,7 @@ class AgentKeys(ServingKeys):
         """Another home agent serves: all that was agreed is forgotten, without a word to anybody."""
         for name in self._renewals:
             for output in self.ike.forget(name, "another home agent serves"):
-                if isinstance(output, ChildDown):
-                    self._renewals[name].down(output)
+                self._renewals[name].follow(output)
         self._bereft.clear()
 
     # ------------------------------------------------------------ terminals whose keys are not here

@@ -24,7 +24,6 @@ from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.events import (
     ChildDown,
     ChildFailed,
-    ChildSwitched,
     ChildUp,
     IkeDown,
     IkeFailed,
@@ -434,7 +433,8 @@ class ApplicationKeys:
         return outputs
 
     def _act(self, partner: Partner, event: Event, new: list[Partner], now: float) -> list[Output]:
-        provisional = partner.into.provisional
+        provisional, keyed = partner.into.provisional, partner.out.keyed
+        partner.renewal.follow(event)
         match event:
             case IkeUp():
                 partner.succeeded()
@@ -442,18 +442,12 @@ class ApplicationKeys:
                 if self.ike.doubled(partner.name) is not None:
                     partner.sorted_at = now + SORTING
             case ChildUp():
-                partner.renewal.up(event)
                 self._prefer(partner)
                 if not provisional:
                     new.append(partner)
-            case ChildSwitched(child=child):
-                partner.renewal.switch(child)
-            case ChildDown(reason=reason):
-                keyed = partner.out.keyed
-                partner.renewal.down(event)
-                if keyed and not partner.out.keyed and not provisional:
-                    partner.since = None
-                    return [ApplicationUnprotected(str(partner.address), reason)]
+            case ChildDown(reason=reason) if keyed and not partner.out.keyed and not provisional:
+                partner.since = None
+                return [ApplicationUnprotected(str(partner.address), reason)]
             case IkeFailed() | IkeDown() if provisional:
                 del self._strangers.present[partner.name]
             case IkeFailed(reason=reason) | ChildFailed(reason=reason) if not partner.out.keyed:

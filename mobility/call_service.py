@@ -14,12 +14,13 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from mobility.application_events import ApplicationKeysFailed, ApplicationProtected, ApplicationUnprotected
 from mobility.application_keys import ApplicationKeys, CallLease
 from mobility.control import Operation, Refused
 from mobility.ipsec.ike.fingerprint import Fingerprint
 from mobility.net.data_plane import DataPlane
 from mobility.node import Node
-from mobility.outputs import Output
+from mobility.outputs import Event, Output
 from mobility.state_files import keep, set_aside
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,18 @@ class CallService:
             self._changed = False
             now, wall = plane.now(), self._clock()
             file.keep([_moved(each, wall + each.until - now) for each in self._keys().calls()])
+
+    def happened(self, event: Event) -> None:
+        """An event of the node: what becomes of keys with correspondents is for the log."""
+        fields = {"fields": event.describe()}
+        match event:
+            case ApplicationProtected(peer=peer, algorithm=algorithm, calls=calls):
+                why = f", for call {calls}" if calls else ""
+                log.info("packets with %s are protected from now on (%s)%s", peer, algorithm, why, extra=fields)
+            case ApplicationUnprotected(peer=peer, reason=reason):
+                log.info("the keys with %s have ended: %s", peer, reason, extra=fields)
+            case ApplicationKeysFailed(peer=peer, reason=reason):
+                log.warning("no keys with %s: %s; packets wait, and it is tried again", peer, reason, extra=fields)
 
     # ------------------------------------------------------------ operations
 

@@ -13,7 +13,7 @@ from mobility.discards import Discard, Reason
 from mobility.hmipv6.map_settings import PREFIX_LENGTH
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.endpoint import Ike
-from mobility.ipsec.ike.events import ChildDown, ChildFailed, ChildSa, ChildUp, IkeDown, IkeFailed, IkeUp
+from mobility.ipsec.ike.events import ChildDown, ChildFailed, ChildSa, ChildSwitched, ChildUp, IkeDown, IkeFailed, IkeUp
 from mobility.ipsec.ike.message import NO_SPI, Header, Message
 from mobility.ipsec.ike.numbers import Exchange, Flag, Notification
 from mobility.ipsec.ike.payloads import Identity, NotifyPayload
@@ -201,8 +201,21 @@ class Renewal:
             rows.append({"peer": peer, "name": name, **counts})
         return rows
 
-    def up(self, event: ChildUp) -> None:
-        """A child SA was agreed. Raises `ValueError`: its SPI is taken."""
+    def follow(self, output: object) -> bool:
+        """What IKE said of this peer; whether something has other keys by it, or none. Raises `ValueError`: an SPI is
+        taken."""
+        match output:
+            case ChildUp():
+                self._up(output)
+            case ChildSwitched(child=child):
+                self.switch(child)
+            case ChildDown():
+                self._down(output)
+            case _:
+                return False
+        return True
+
+    def _up(self, event: ChildUp) -> None:
         child = event.child
         ends = self.ends.get(child.name)
         if ends is not None:
@@ -221,8 +234,7 @@ class Renewal:
             ends.out.renew(child.outbound_spi, child.outbound_keys)
             self._sending[child.name] = child.inbound_spi
 
-    def down(self, event: ChildDown) -> None:
-        """A child SA has ended."""
+    def _down(self, event: ChildDown) -> None:
         child = event.child
         ends = self.ends.get(child.name)
         if ends is not None:

@@ -130,11 +130,12 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         stack.callback(plane.close)
         home.attach(plane, trace)
         process: dict[str, object] = {"pid": os.getpid(), "start": life.start, "role": str(configuration.role)}
+        calls = CallService(node, sequences.directory)
         reloads = Reloads(home, life)
         stack.callback(reloads.close)
         handovers = HandoverWatch(node, trace.note)
         trace.listen(handovers.happened)
-        calls = CallService(node, sequences.directory)
+        trace.listen(calls.happened)
         operations = {
             **calls.operations(),
             **node_operations(plane, trace, process, handovers),

@@ -8,8 +8,8 @@ from ipaddress import IPv6Address
 
 from mobility.host.errors import TokenBucket
 from mobility.ipsec.ike.endpoint import Ike
-from mobility.ipsec.ike.events import ChildDown, ChildSwitched, ChildUp, Send
 from mobility.ipsec.ike.events import Output as IkeOutput
+from mobility.ipsec.ike.events import Send
 from mobility.ipsec.ike.numbers import IKE_PORT, NAT_PORT
 from mobility.ipsec.ike.settings import Endpoint, Peer
 from mobility.negotiated import Failures, Renewal, esp_spi, ike_settings
@@ -75,16 +75,12 @@ class ServingKeys:
     def _carry_out(self, outputs: list[IkeOutput], now: float) -> list[Output]:
         result: list[Output] = []
         for output in outputs:
-            match output:
-                case Send():
-                    result += self._send(output, now)
-                    continue
-                case ChildUp(peer=name) if name in self._renewals:
-                    self._renewals[name].up(output)
-                case ChildSwitched(peer=name, child=child) if name in self._renewals:
-                    self._renewals[name].switch(child)
-                case ChildDown(peer=name) if name in self._renewals:
-                    self._renewals[name].down(output)
+            if isinstance(output, Send):
+                result += self._send(output, now)
+                continue
+            renewal = self._renewals.get(getattr(output, "peer", ""))
+            if renewal is not None:
+                renewal.follow(output)
             self.failures.note(output)
             result.append(output)
         return result

@@ -18,7 +18,6 @@ from mobility.discards import Discard, Reason
 from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.events import (
     ChildDown,
-    ChildSwitched,
     ChildUp,
     IkeDown,
     IkeFailed,
@@ -202,31 +201,23 @@ class TerminalKeys:
     def _carry_out(self, outputs: list[IkeOutput], now: float) -> list[Output]:
         result: list[Output] = []
         for output in outputs:
+            if isinstance(output, Send):
+                result += self._send(output, now)
+                continue
+            self.changed |= self.renewal.follow(output)
             match output:
-                case Send():
-                    result += self._send(output, now)
-                    continue
                 case IkeUp(ike=ike):
                     self._newest, self._retry = ike, FIRST_RETRY
-                case ChildUp(child=child):
-                    self.renewal.up(output)
-                    self.changed = True
-                    if child.name == self._last_child:
-                        if output.replaces is None and self.renewal.complete:
-                            self.ready = True
-                            result.append(KeysReady(self._peer))
-                        if self._newest:
-                            only, self._newest = self._newest, ""
-                            result += self._carry_out(self.ike.supersede(self._peer, only), now)
-                case ChildSwitched(child=child):
-                    self.renewal.switch(child)
-                    self.changed = True
-                case ChildDown(child=child):
-                    self.renewal.down(output)
-                    self.changed = True
-                    if self.agreed and not self.renewal.complete:
-                        # Its lifetime was over before another one was agreed, or the other end wants it no more.
-                        result += self._carry_out(self.ike.create_child(self._peer, child.name, now), now)
+                case ChildUp(child=child) if child.name == self._last_child:
+                    if output.replaces is None and self.renewal.complete:
+                        self.ready = True
+                        result.append(KeysReady(self._peer))
+                    if self._newest:
+                        only, self._newest = self._newest, ""
+                        result += self._carry_out(self.ike.supersede(self._peer, only), now)
+                case ChildDown(child=child) if self.agreed and not self.renewal.complete:
+                    # Its lifetime was over before another one was agreed, or the other end wants it no more.
+                    result += self._carry_out(self.ike.create_child(self._peer, child.name, now), now)
                 case IkeDown() | IkeFailed():
                     self._again_at = max(self._again_at, now + FIRST_RETRY)
                 case PeerForgot() if now >= self._anew_at and self._place and not self.ike.beginning(self._peer):

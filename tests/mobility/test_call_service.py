@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mobility.application_events import ApplicationKeysFailed, ApplicationProtected, ApplicationUnprotected
 from mobility.application_keys import MOST_CALLS, CallLease
 from mobility.assembly import utc
 from mobility.call_service import FILE, LONGEST_LEASE, CallService
@@ -22,6 +23,7 @@ from mobility.links import LinkSettings
 from mobility.net.data_plane import DataPlane
 from mobility.net.loop import Loop
 from mobility.node_certificate import self_signed
+from mobility.terminal_parts import HostMtuChanged
 from mobility.trace import Trace
 from tests.mobility.whole import CN, HA, MN, randomness
 
@@ -204,3 +206,19 @@ def test_a_full_disk_is_no_reason_not_to_talk(tmp_path: Path, caplog: pytest.Log
     plane = Plane(with_calls(), tmp_path / "state")
     assert plane.ask("secure-call", **SECURE) == {"state": "negotiating", "algorithm": ""}
     assert "cannot be written" in caplog.text
+
+
+def test_the_log_tells_what_becomes_of_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    service = Plane(with_calls(), tmp_path).service
+    for event, words in (
+        (ApplicationProtected(str(MN), "aes-gcm-16", "a, b"), "protected from now on (aes-gcm-16), for call a, b"),
+        (ApplicationProtected(str(MN), "aes-gcm-16", ""), "protected from now on (aes-gcm-16)"),
+        (ApplicationUnprotected(str(MN), "the call is over"), f"the keys with {MN} have ended: the call is over"),
+        (ApplicationKeysFailed(str(MN), "it has another key"), f"no keys with {MN}: it has another key; packets wait"),
+        (HostMtuChanged(1400), ""),
+    ):
+        caplog.clear()
+        service.happened(event)
+        assert words in caplog.text
+        assert bool(caplog.records) is bool(words)
