@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import formats, gateways, keys, negotiated, nodes, texts
+from tests.fuzz import application, formats, gateways, keys, negotiated, nodes, texts
 from tests.softphone.media import fuzzing as media
 from tests.softphone.sip import fuzzing
 
@@ -24,6 +24,8 @@ TARGETS: dict[str, Target] = {
     "ike-endpoint": keys.endpoint,
     "ike-peer": keys.peer,
     "ike-nodes": negotiated.nodes,
+    "application-nodes": application.nodes,
+    "application-stranger": application.stranger,
     **nodes.TARGETS,
     "translation": gateways.gateways,
     "configuration": texts.configuration,

@@ -74,7 +74,8 @@ _SPOKEN = st.builds(
 )
 
 
+@pytest.mark.parametrize("name", ["ike-nodes", "application-nodes"])
 @settings(max_examples=40)
 @given(data=st.builds(lambda kind, spoken: bytes((kind,)) + b"".join(spoken), _U8, st.lists(_SPOKEN, max_size=20)))
-def test_negotiated_keys_go_on_whoever_repeats_and_changes_what_was_said(data: bytes) -> None:
-    TARGETS["ike-nodes"](data)
+def test_negotiated_keys_go_on_whoever_repeats_and_changes_what_was_said(name: str, data: bytes) -> None:
+    TARGETS[name](data)
