@@ -14,7 +14,7 @@ from ipaddress import IPv6Address
 from struct import Struct
 
 from mobility.ipsec.processing import IpsecProcessing
-from mobility.ipsec.sa import Mode
+from mobility.ipsec.sa import InboundSA, Mode
 from mobility.mipv6.again import LIMIT, MEMORY, VENDOR
 from mobility.wire import ip6, mh
 
@@ -26,13 +26,16 @@ _PAIR = Struct("!II")
 
 
 def highest_received(application: IpsecProcessing, peer: bytes) -> dict[int, int]:
-    """SPI and highest number of every association in transport mode by which ``peer`` (16 octets) sends."""
+    """SPIs and highest number of every association in transport mode by which ``peer`` (16 octets) sends.
+
+    The numbers of negotiated keys go on with the next ones, so the highest is that of all its SPIs.
+    """
     address = IPv6Address(peer)
     found: dict[int, int] = {}
     for policy in application.spd.policies:
         sa = policy.inbound_sa
-        if sa is not None and sa.mode is Mode.TRANSPORT and address in policy.selector.remote and len(found) < _MOST:
-            found[sa.spi] = sa.top
+        if isinstance(sa, InboundSA) and sa.mode is Mode.TRANSPORT and address in policy.selector.remote:
+            found |= dict.fromkeys(sa.spis[: _MOST - len(found)], sa.top)
     return found
 
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.key_source import ApplicationKeySettings
 from mobility.mipv6.route_events import RouteOptimized
 from mobility.mipv6.route_optimization import RouteOptimization
 from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
 from mobility.terminal import Terminal
 from mobility.wire import ip6
-from tests.mobility.whole import CN, HA, Network
+from tests.mobility.whole import CN, HA, Network, unprotected
 
 ALWAYS = RouteRules(RoutePolicy.ALWAYS)
 
@@ -30,10 +31,17 @@ class Optimized(Network):
         seed: int = 1,
         home_address4: IPv4Address | None = None,
         home_test: bool = False,
+        application_keys: tuple[ApplicationKeySettings, ApplicationKeySettings] | None = None,
     ) -> None:
         self.rules = rules
         super().__init__(
-            form, overlap=overlap, lifetime=lifetime, seed=seed, home_address4=home_address4, home_test=home_test
+            form,
+            overlap=overlap,
+            lifetime=lifetime,
+            seed=seed,
+            home_address4=home_address4,
+            home_test=home_test,
+            application_keys=application_keys,
         )
 
     def _terminal(
@@ -41,6 +49,8 @@ class Optimized(Network):
     ) -> Terminal:
         plain = super()._terminal(home_address, mac, application, associations)
         settings = replace(plain.settings, route_optimization=self.rules)
+        if self.application_keys is not None:
+            application = self.mn_application = unprotected()  # the other one belongs to that terminal's keys
         return Terminal(settings, application, associations, self.world.random_bytes(str(home_address)))
 
     @property

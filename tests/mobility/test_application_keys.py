@@ -21,7 +21,9 @@ from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
 from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.wire import ip6
+from tests.mobility.optimized import Optimized
 from tests.mobility.protected import TOKEN, Protected, away, by_token
+from tests.mobility.test_translating import call
 from tests.mobility.whole import CN, MN, application_pair, udp
 
 
@@ -271,6 +273,42 @@ def test_whoever_is_away_for_long_is_asked_for_and_comes_back() -> None:
     network.run(3.0)
     assert [n for n in network.to_mn.lost() if network.to_mn.sent[n] > 100] == []
     assert network.in_clear() == []
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.3])
+def test_packets_go_directly_and_what_a_handover_lost_is_sent_again_also_around_a_rekey(gap: float) -> None:
+    network = Optimized(application_keys=by_token(lifetime=4.0))
+    network.start()
+    network.talk(9)
+    for place in (network.b, network.a, network.b):
+        network.run(2)
+        assert network.is_direct()
+        network.move(place, gap=gap)
+    network.run(5)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert network.to_mn.repeated == network.to_cn.repeated == 0
+    assert len(network.world.stations["mn"].events_of(ChildUp)) >= 3
+    correspondent = network.correspondent.optimization
+    assert correspondent is not None
+    assert correspondent.sent_directly.sent_again > 0
+
+
+def test_programs_that_speak_ipv4_are_protected_too() -> None:
+    network = Protected(application_keys=by_token())
+    talk = call(network=network)
+    network.plug(network.a)
+    network.run(2.0)
+    talk.talk(2.0)
+    talk.run(3.0)
+    assert talk.at_correspondent == talk.at_program == list(range(talk.sent))
+    assert network.in_clear() == []
+    keys = talk.terminal.application_keys
+    assert keys is not None
+    assert keys.state(CN) == "protected"
+    rows = len(network.happened("mn", ChildUp))
+    network.world.stations["mn"].carry_out(talk.terminal.command("rekey", network.world.now))
+    network.run(1.0)
+    assert len(network.happened("mn", ChildUp)) > rows
 
 
 def test_replayed_and_tampered_packets_change_nothing() -> None:
