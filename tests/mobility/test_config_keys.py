@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from mobility.application_keys import ApplicationKeys
+from mobility.assembly import build
+from mobility.call_service import HasApplicationKeys
 from mobility.config import CallKeys, Configuration, ConfigurationError, KeyUse, parse
 from mobility.ipsec.algorithms import Algorithm
+from mobility.node_certificate import FILE as CERTIFICATE
+from mobility.node_certificate import node_certificate
+from mobility.sequences import SequenceFile
+from tests.mobility.test_assembly import interfaces, sequences  # noqa: F401
 from tests.mobility.test_config import APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS, pair
 from tests.mobility.test_config_homes import DISCOVER, OF_SECOND, SECOND
 
@@ -81,3 +88,36 @@ def test_a_home_that_may_change_has_none(text: str) -> None:
 def test_mistakes_are_named(text: str, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
         read(text)
+
+
+def built(text: str, numbers: SequenceFile) -> ApplicationKeys | None:
+    made = read(text)
+    node = build(made, interfaces(made), numbers)
+    return node.application_keys if isinstance(node, HasApplicationKeys) else None
+
+
+def test_the_nodes_of_a_configuration_have_keys(sequences: SequenceFile) -> None:  # noqa: F811
+    for base, home in ((MN + PAIRS, "2001:db8:1::100"), (CN, "2001:db8:5::2")):
+        chosen = '[application_keys]\nalgorithm = "chacha20-poly1305"\nlifetime = 600\n'
+        keys = built(base + chosen + application(more="lifetime = 900"), sequences)
+        assert keys is not None
+        settings = keys.settings
+        assert (str(keys.address), settings.algorithm, settings.lifetime) == (home, Algorithm.CHACHA20_POLY1305, 600)
+        ((peer, source),) = settings.peers
+        assert (str(peer), source.algorithm, source.lifetime) == (PEER, Algorithm.AES_GCM_16, 900)
+        assert settings.credential is not None
+        assert settings.credential.certificate == node_certificate(sequences.directory, keys.address).certificate
+        assert keys.state(peer) == "configured"
+
+
+def test_without_calls_there_is_no_certificate(sequences: SequenceFile) -> None:  # noqa: F811
+    off = "[application_keys]\ncalls = false\n"
+    assert built(CN + off, sequences) is None
+    keys = built(CN + off + application(), sequences)
+    assert keys is not None
+    assert keys.settings.credential is None
+    assert not (sequences.directory / CERTIFICATE).exists()
+    assert built(DISCOVER + PAIRS, sequences) is None
+    (sequences.directory / CERTIFICATE).mkdir()
+    with pytest.raises(ConfigurationError, match=r"certificate for calls cannot be kept: Is a directory; see `state`"):
+        built(CN, sequences)
