@@ -40,6 +40,7 @@ from mobility.residence import Equipment, Home
 from mobility.sequences import SequenceFile
 from mobility.settings import (
     MOBILE_USES,
+    HomeLink,
     KeyExchange,
     KeyUse,
     MapChoice,
@@ -197,7 +198,8 @@ def _home_agent(
     )
     store = configuration.store
     standby = store is not None and store.kind is StoreKind.REDIS  # until it has the lease
-    return HomeAgentNode(AgentSettings(engine, links[settings.interface], standby), os.urandom, utc)
+    routed = settings.home_link is HomeLink.ROUTED
+    return HomeAgentNode(AgentSettings(engine, links[settings.interface], standby, routed), os.urandom, utc)
 
 
 def key_source(exchange: KeyExchange | None) -> KeySource | None:

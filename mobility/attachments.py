@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -12,13 +13,17 @@ from mobility.config import Access, Configuration, MobileNodeSettings
 from mobility.mipv6.home_agents_list import anycast
 from mobility.net import netlink, tun
 from mobility.net.access import AccessSettings
+from mobility.net.capabilities import Capability, has
+from mobility.net.hindrances import RoutedPrefixes
 from mobility.net.netlink import LinkState
+from mobility.net.obstacles import Forbidden
 from mobility.net.tun import Tunnel
+from mobility.net.tun_link import TunLink
 
 log = logging.getLogger(__name__)
 
-POOL_MTU = 1500
-"Of the TUN device of an IPv4 pool; the home agent knows what fits through each tunnel."
+TUN_MTU = 1500
+"Of the TUN devices of a home agent, which knows what fits through each tunnel."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,39 @@ def pool_tunnel(configuration: Configuration) -> Tunnel | None:
     agent = configuration.home_agent
     if agent is None or agent.ipv4_pool is None:
         return None
-    return Tunnel(tun.create_for_pool(agent.ipv4_interface, agent.ipv4_pool, POOL_MTU))
+    return Tunnel(tun.create_for_pool(agent.ipv4_interface, agent.ipv4_pool, TUN_MTU))
+
+
+def routed_prefixes(configuration: Configuration) -> RoutedPrefixes | None:
+    """What a home agent without a home link wants of the kernel; None: the node is none."""
+    agent = configuration.home_agent
+    if agent is None or not agent.prefixes:
+        return None
+    # The home network on its own, too: where the kernel has an address of it, it believes it to be on that link.
+    return RoutedPrefixes(
+        agent.interface,
+        tuple(dict.fromkeys((agent.address.network, *agent.prefixes))),
+        frozenset((agent.address.ip, *(terminal.home_address for terminal in agent.terminals))),
+        tuple((address, agent.udp_port) for address in agent.udp),
+    )
+
+
+def home_route(wanted: RoutedPrefixes) -> tuple[TunLink, LinkState]:
+    """Makes the TUN device to which the kernel routes the prefixes of a home agent.
+
+    Raises OSError: not permitted, no such device, name taken; says what to do.
+    """
+    if not has(Capability.NET_ADMIN):
+        raise PermissionError(
+            errno.EPERM,
+            'home_link = "routed" needs CAP_NET_ADMIN for its TUN device and the route to it:'
+            " start this as root, or as a service with AmbientCapabilities=CAP_NET_ADMIN",
+        )
+    link = TunLink(wanted.interface, wanted.prefixes, TUN_MTU)
+    try:
+        return link, link.open()
+    except Forbidden as error:
+        raise OSError(error.errno, str(error.obstacle)) from error
 
 
 def may_open_packet_sockets() -> bool:

@@ -30,6 +30,7 @@ from mobility.settings import CallKeys as CallKeys
 from mobility.settings import Configuration as Configuration
 from mobility.settings import CorrespondentSettings as CorrespondentSettings
 from mobility.settings import HomeAgentSettings as HomeAgentSettings
+from mobility.settings import HomeLink as HomeLink
 from mobility.settings import HostOsSettings as HostOsSettings
 from mobility.settings import KeyExchange as KeyExchange
 from mobility.settings import KeyLife as KeyLife
@@ -264,9 +265,14 @@ def _home_agent(
         pairs += [config_security.association_pair(row, None) for row in top.tables("association")]
         exchanges += [config_keys.key_exchange(row, None) for row in top.tables("ike")]
         top.end()
+    home_link = table.optional("home_link", values.one_of(HomeLink), HomeLink.ETHERNET)
+    routed = home_link is HomeLink.ROUTED
+    address = table.required("address", values.address_with_prefix)
     settings = HomeAgentSettings(
-        address=table.required("address", values.address_with_prefix),
-        interface=table.required("interface", values.interface),
+        address=address,
+        interface=table.optional("interface", values.interface, "roam6")
+        if routed
+        else table.required("interface", values.interface),
         max_lifetime=table.optional("max_lifetime", values.lifetime, 420),
         udp=table.optional("udp", values.unicast_addresses, ()),
         udp_port=table.optional("udp_port", values.port_or_none, MOBILITY_PORT),
@@ -277,8 +283,10 @@ def _home_agent(
         directory=directory,
         terminals=tuple(terminals),
         preference=table.optional("preference", values.preference, 0),
-        advertise=table.optional("advertise", values.advertise, INTERVAL),
+        advertise=table.optional("advertise", values.advertise, 0.0 if routed else INTERVAL),
         prefix_intervals=table.optional("prefix_intervals", values.home_prefix_intervals, (MIN_INTERVAL, MAX_INTERVAL)),
+        home_link=home_link,
+        prefixes=table.optional("prefixes", values.mobile_networks, (address.network,) if routed else ()),
     )
     table.end()
     if settings.address.ip in settings.udp:
@@ -287,8 +295,28 @@ def _home_agent(
         raise table.error("udp_interface", "is for the IPv4 addresses in udp, and there are none")
     if settings.udp and not settings.udp_port:
         raise table.error("udp_port", "has to be a port where addresses to listen at are listed in udp")
+    if routed:
+        _check_routed(table, settings)
+    elif settings.prefixes:
+        raise table.error("prefixes", 'only goes with home_link = "routed"')
     _check_terminals(settings)
     return settings
+
+
+def _check_routed(table: Table, settings: HomeAgentSettings) -> None:
+    if settings.advertise:
+        raise table.error("advertise", 'is for other home agents on the link; home_link = "routed" has none')
+    if not any(settings.address.network.subnet_of(prefix) for prefix in settings.prefixes):
+        raise table.error("prefixes", f"has to contain the home network {settings.address.network}")
+    if settings.interface == settings.ipv4_interface and settings.ipv4_pool is not None:
+        raise table.error("interface", f"{settings.interface} is ipv4_interface already")
+    for terminal in settings.terminals:
+        for network in terminal.mobile_networks:
+            if not any(network.subnet_of(prefix) for prefix in settings.prefixes):
+                raise ConfigurationError(
+                    f"{terminal.where}.mobile_networks: {network} is in none of home_agent.prefixes, so nothing would"
+                    " bring its packets here"
+                )
 
 
 def _check_terminals(settings: HomeAgentSettings) -> None:

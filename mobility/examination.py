@@ -18,10 +18,12 @@ from enum import StrEnum
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
+from mobility.attachments import routed_prefixes
 from mobility.config import Configuration, ConfigurationError, default_runtime, default_state
 from mobility.gateway.contexts import client_context, server_context
 from mobility.net import namespace, surroundings, tun
 from mobility.net.capabilities import Capability, has, may_make_namespaces
+from mobility.net.hindrances import RoutedPrefixes, hindrances
 from mobility.net.netlink import AddressState, LinkState, RouteSocket, RouteState
 from mobility.net.obstacles import Forbidden, forbidden_tun
 from mobility.net.tun import TunSettings
@@ -73,7 +75,11 @@ def examine(configuration: Configuration | None) -> Iterator[Finding]:
     yield _directories(role, configuration)
     yield from _names(configuration)
     links, addresses, routes = _network()
-    yield _raw(configuration)
+    wanted = None if configuration is None else routed_prefixes(configuration)
+    if wanted is None:
+        yield _raw(configuration)
+    else:
+        yield from _routed(wanted)
     for name in () if configuration is None else configuration.interfaces:
         yield _interface(name, links, needs_raw=_must_be_native(configuration))
     if role is Role.HOME_AGENT and configuration is not None:
@@ -182,7 +188,7 @@ def _tun_device() -> Finding:
     except OSError as error:
         obstacle = forbidden_tun(path, error)
         return Finding("TUN device", State.MISSING, obstacle.what, obstacle.remedy)
-    return Finding("TUN device", State.OK, f"{path} can be opened (an interface needs a namespace)")
+    return Finding("TUN device", State.OK, f"{path} can be opened")
 
 
 def _try_surroundings() -> Finding:
@@ -275,6 +281,25 @@ def _raw(configuration: Configuration | None) -> Finding:
         "    sudo setpriv --reuid $USER --init-groups --regid $(id -g)"
         " --inh-caps +net_raw --ambient-caps +net_raw mobility mn",
     )  # fmt: skip
+
+
+def _routed(wanted: RoutedPrefixes) -> Iterator[Finding]:
+    """Whether the kernel would hand over what is routed to this machine, to a home agent without a home link."""
+    if has(Capability.NET_ADMIN):
+        yield Finding("CAP_NET_ADMIN", State.OK, f"{wanted.interface} can be made, and the route to it")
+    else:
+        yield Finding(
+            "CAP_NET_ADMIN", State.MISSING, f"{wanted.interface} cannot be made, nor the route to it",
+            "Run it as root, or as a service with AmbientCapabilities=CAP_NET_ADMIN.",
+        )  # fmt: skip
+    yield _tun_device()
+    found = hindrances(wanted)
+    for hindrance in found:
+        state = State.MISSING if hindrance.fatal else State.LIMITED
+        yield Finding(hindrance.subject, state, hindrance.obstacle.what, hindrance.obstacle.remedy)
+    if not found:
+        prefixes = ", ".join(map(str, wanted.prefixes))
+        yield Finding("routed prefix", State.OK, f"{prefixes}: nothing here is in the way")
 
 
 def _interface(name: str, links: dict[str, LinkState], *, needs_raw: bool) -> Finding:

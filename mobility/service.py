@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol, runtime_checkable
 
-from mobility.attachments import attachments, pool_tunnel
+from mobility.attachments import attachments, home_route, pool_tunnel, routed_prefixes
 from mobility.call_service import CallService
 from mobility.client import HostClient
 from mobility.config import Configuration
@@ -24,6 +24,7 @@ from mobility.home_interface import HomeInterface
 from mobility.home_service import HomeService, sequence_file
 from mobility.negotiated_tables import Negotiates, tables
 from mobility.net.data_plane import DataPlane
+from mobility.net.hindrances import RoutedPrefixes, hindrances
 from mobility.net.loop import Loop, StopSignals, prefer_this_process, settle_memory
 from mobility.net.namespace import die_with_parent
 from mobility.net.netlink import LinkState
@@ -111,9 +112,16 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         else:
             tunnel = pool_tunnel(configuration)
         attached = attachments(configuration)
+        interfaces, link = attached.interfaces, None
+        wanted = routed_prefixes(configuration)
+        if wanted is not None:
+            link, interfaces[wanted.interface] = home_route(wanted)
+            stack.callback(link.close)
+            if life.start == 1:
+                tell_of_hindrances(wanted)
         trace = Trace()
         stack.callback(trace.close)
-        node = build(configuration, attached.interfaces, sequences)
+        node = build(configuration, interfaces, sequences)
         home = HomeService(configuration, loop, sequences, life.owner)
         stack.callback(home.close)
         metrics = MetricsService(node, configuration.metrics, loop)
@@ -121,9 +129,10 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
         plane = DataPlane(
             loop,
             home.around(node),
-            attached.interfaces,
+            interfaces,
             trace,
             tunnel=tunnel,
+            route=link,
             access=attached.access,
             listen=attached.listen,
         )
@@ -172,6 +181,12 @@ def run(configuration: Configuration, build: Build, life: Life) -> int:
                 reloads.on_signal()
             life.beat()
         return 0 if plane.must_restart is None else RESTART
+
+
+def tell_of_hindrances(wanted: RoutedPrefixes) -> None:
+    """Logs what is in the way of a home agent whose prefixes are routed to it, which may change while it runs."""
+    for hindrance in hindrances(wanted):
+        log.warning("%s: %s", hindrance.subject, hindrance.obstacle)
 
 
 class Reloads:

@@ -69,6 +69,15 @@ class WithoutStore(StrEnum):
     "Goes on. If another home agent can reach the store, both serve until one hears the other on the home link."
 
 
+class HomeLink(StrEnum):
+    """What the home network of a home agent is."""
+
+    ETHERNET = "ethernet"
+    "A link on which the home agent is one of the hosts."
+    ROUTED = "routed"
+    "None: its prefix is routed to the machine of the home agent."
+
+
 class StoreKind(StrEnum):
     """Where a home agent keeps its bindings."""
 
@@ -324,6 +333,7 @@ class ServedTerminal:
 class HomeAgentSettings:
     address: IPv6Interface
     interface: str
+    "On the home link; if that is routed, the name of the TUN device by which the kernel hands packets over."
     max_lifetime: int
     "Seconds; longer wishes are granted this much."
     udp: tuple[IPv4Address | IPv6Address, ...]
@@ -347,6 +357,9 @@ class HomeAgentSettings:
     "Seconds between two messages that tell the home link of this home agent; 0: none."
     prefix_intervals: tuple[float, float] = (MIN_INTERVAL, MAX_INTERVAL)
     "Seconds between which terminals hear that the home network is renumbered."
+    home_link: HomeLink = HomeLink.ETHERNET
+    prefixes: tuple[IPv6Network, ...] = ()
+    "That are routed to this machine; empty if the home link is one of Ethernet."
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,12 +483,12 @@ class Configuration:
 
     @property
     def interfaces(self) -> tuple[str, ...]:
-        """Names of all interfaces that are named."""
+        """Names of all interfaces that are named, and that are there already."""
         if self.mobile_node is not None:
             behind = () if self.mobile_router is None else self.mobile_router.interfaces
             return (*self.mobile_node.interfaces, *behind)
         if self.home_agent is not None:
-            return (self.home_agent.interface,)
+            return (self.home_agent.interface,) if self.home_agent.home_link is HomeLink.ETHERNET else ()
         if self.anchor_point is not None:
             own = () if self.anchor_point.interface is None else (self.anchor_point.interface,)
             return tuple(dict.fromkeys((*own, *(each.interface for each in self.anchor_point.advertised))))

@@ -17,6 +17,7 @@ from mobility.net.monitor import LinkMonitor
 from mobility.net.netlink import LinkState
 from mobility.net.packet_socket import Link, PacketSocket
 from mobility.net.tun import Tunnel
+from mobility.net.tun_link import TunLink
 from mobility.net.udp_socket import UdpSocket
 from mobility.node import Node, NoticesSleep, PrefersInterfaces, SaysGoodbye, UsesUdp
 from mobility.outputs import Deliver, Discarded, Event, Output, Transmit
@@ -66,7 +67,8 @@ class DataPlane:
     """Runs a node.
 
     ``interfaces`` are those it was built for, by link name. A change of their hardware address or MTU, and the end of
-    the host OS, need a new node: then `must_restart` says why and the loop stops. ``access``: what it may use by UDP
+    the host OS, need a new node: then `must_restart` says why and the loop stops. ``route``: one of them that is open
+    already, and that is made anew as well when the kernel takes it down. ``access``: what it may use by UDP
     (a node that `UsesUdp`). ``listen``: addresses and ports of the kernel where it gets datagrams, as links
     ``udp/ADDRESS``.
     """
@@ -79,6 +81,7 @@ class DataPlane:
         observer: Observer,
         *,
         tunnel: Tunnel | None = None,
+        route: TunLink | None = None,
         access: AccessSettings | None = None,
         listen: Iterable[tuple[IPv4Address | IPv6Address, int]] = (),
         clock: Callable[[], float] = now,
@@ -95,6 +98,7 @@ class DataPlane:
         self._interfaces = dict(interfaces)
         self._observer = observer
         self._tunnel = tunnel
+        self._route = route
         self._clock = clock
         self._open_link = _open_packet_socket if open_link is None else open_link
         self._monitor = LinkMonitor(routes=access is not None)
@@ -329,6 +333,9 @@ class DataPlane:
         built_for = self._interfaces.get(name)
         if built_for is None:
             return
+        if self._route is not None and name == self._route.name and not interface.up:
+            self._restart(f"interface {name} was taken down, and the routes to it with it")
+            return
         if interface.removed or self._indexes.get(name, interface.index) != interface.index:
             self._lost(name)
             if interface.removed:
@@ -346,8 +353,9 @@ class DataPlane:
             self.call(lambda now: self.node.link_changed(name, interface.up, now))
 
     def _found(self, interface: LinkState) -> bool:
+        route = self._route
         try:
-            link = self._open_link(interface)
+            link = self._open_link(interface) if route is None or route.name != interface.name else route
         except PermissionError:
             raise
         except OSError as error:  # gone again between the message and now
@@ -400,7 +408,7 @@ def _listening(address: IPv4Address | IPv6Address, port: int) -> UdpSocket:
 
 
 def _errors(link: Link) -> Counter[str]:
-    return link.errors if isinstance(link, PacketSocket | UdpSocket) else Counter()
+    return link.errors if isinstance(link, PacketSocket | UdpSocket | TunLink) else Counter()
 
 
 def _as_packet(link: Link, packet: bytes, other: bytes, *, outbound: bool) -> bytes:

@@ -131,11 +131,14 @@ class RouteSocket:
         """Brings an interface up."""
         self._tell(rtnetlink.RTM_NEWLINK, 0, rtnetlink.LINK.pack(0, 0, index, IFF_UP, IFF_UP))
 
-    def set_properties(self, index: int, *, mtu: int) -> None:
-        """Sets the MTU of an interface and bars a link-local address. Effective only before it is up."""
+    def set_properties(self, index: int, *, mtu: int, queue: int | None = None) -> None:
+        """Sets the MTU of an interface, and how many packets may wait for it (None: as many as the kernel finds right),
+        and bars a link-local address. Effective only before it is up."""
         mode = attribute(rtnetlink.IFLA_INET6_ADDR_GEN_MODE, bytes([ADDR_GEN_MODE_NONE]))
         inet6 = attribute(socket.AF_INET6, mode)
         what = attribute(rtnetlink.IFLA_MTU, mtu) + attribute(rtnetlink.IFLA_AF_SPEC, inet6)
+        if queue is not None:
+            what += attribute(rtnetlink.IFLA_TXQLEN, queue)
         self._tell(rtnetlink.RTM_NEWLINK, 0, rtnetlink.LINK.pack(0, 0, index, 0, 0) + what)
 
     def add_address(self, index: int, address: str, prefix_length: int) -> None:
@@ -161,13 +164,18 @@ class RouteSocket:
         body = _address(index, address, prefix_length)
         self._tell(rtnetlink.RTM_DELADDR, 0, body, tolerated=errno.EADDRNOTAVAIL)
 
-    def add_route(self, index: int, destination: IPv4Network | IPv6Network) -> None:
-        """Sends what is for a network out of the interface. A route that exists is no error."""
+    def add_route(self, index: int, destination: IPv4Network | IPv6Network, metric: int | None = None) -> None:
+        """Sends what is for a network out of the interface. A route that exists is no error.
+
+        ``metric``: the lower the better; None: what the kernel gives.
+        """
         family, length = _family(destination.network_address), destination.prefixlen
         main = RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST
         body = rtnetlink.ROUTE.pack(family, length, 0, 0, *main, 0) + attribute(rtnetlink.RTA_OIF, index)
         if length:
             body += attribute(rtnetlink.RTA_DST, destination.network_address.packed)
+        if metric is not None:
+            body += attribute(rtnetlink.RTA_PRIORITY, metric)
         self._tell(rtnetlink.RTM_NEWROUTE, _NEW, body, tolerated=errno.EEXIST)
 
     def add_default_route(self, index: int, family: socket.AddressFamily) -> None:

@@ -46,17 +46,17 @@ class Forbidden(OSError):
 def forbidden_namespace(error: OSError, settings: Path = SETTINGS) -> Obstacle:
     """What made an ordinary user's ``unshare(CLONE_NEWUSER | CLONE_NEWNET)`` or its uid_map fail with this error."""
     for kind in ("user", "net"):
-        if _setting(settings / f"user/max_{kind}_namespaces") == 0:
+        if setting(settings / f"user/max_{kind}_namespaces") == 0:
             return Obstacle(
                 f"this system allows no {kind} namespaces (user.max_{kind}_namespaces = 0)",
                 _set_for_good(f"user.max_{kind}_namespaces", 15000),
             )
-    if _setting(settings / "kernel/unprivileged_userns_clone") == 0:
+    if setting(settings / "kernel/unprivileged_userns_clone") == 0:
         return Obstacle(
             "only root may make user namespaces (kernel.unprivileged_userns_clone = 0)",
             _set_for_good("kernel.unprivileged_userns_clone", 1),
         )
-    if _setting(settings / "kernel/apparmor_restrict_unprivileged_userns") == 1:
+    if setting(settings / "kernel/apparmor_restrict_unprivileged_userns") == 1:
         return Obstacle(
             "AppArmor bars ordinary users from user namespaces (kernel.apparmor_restrict_unprivileged_userns = 1)",
             apparmor_remedy(),
@@ -112,8 +112,9 @@ def forbidden_tun(path: str, error: OSError) -> Obstacle:
             )
         case errno.EBUSY:
             return Obstacle(
-                "an interface of this name is in use in the host OS already",
-                "End the mobility process that has it, or choose another name: host_os.interface.",
+                "an interface of this name is in use already",
+                "End the mobility process that has it, or choose another name: interface in\n"
+                "[host_os]; interface or ipv4_interface in [home_agent].",
             )
     return Obstacle(
         f"{path} does not make a TUN interface ({error.strerror})",
@@ -142,11 +143,12 @@ def _set_for_good(name: str, value: int) -> str:
     return f"As root: sysctl -w {name}={value}\nFor good: echo '{name} = {value}' > /etc/sysctl.d/90-roamphone.conf"
 
 
-def _setting(path: Path) -> int | None:
+def setting(path: Path) -> int | None:
+    """A number of the kernel's; None: it has no such setting."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
-        return None  # a kernel without it
+        return None
 
 
 def _mode_bars(path: str) -> bool:
