@@ -79,7 +79,7 @@ def routed_prefixes(configuration: Configuration) -> RoutedPrefixes | None:
 
 
 def home_route(wanted: RoutedPrefixes) -> tuple[TunLink, LinkState]:
-    """Makes the TUN device to which the kernel routes the prefixes of a home agent.
+    """Makes the TUN device behind which the prefixes of a home agent are (`mobility.floating` routes them there).
 
     Raises OSError: not permitted, no such device, name taken; says what to do.
     """
@@ -89,7 +89,7 @@ def home_route(wanted: RoutedPrefixes) -> tuple[TunLink, LinkState]:
             'home_link = "routed" needs CAP_NET_ADMIN for its TUN device and the route to it:'
             " start this as root, or as a service with AmbientCapabilities=CAP_NET_ADMIN",
         )
-    link = TunLink(wanted.interface, wanted.prefixes, TUN_MTU)
+    link = TunLink(wanted.interface, TUN_MTU)
     try:
         return link, link.open()
     except Forbidden as error:

@@ -9,9 +9,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 from mobility.agent import HomeAgentNode, ServiceChanged
 from mobility.assembly import authorised_terminals
+from mobility.attachments import routed_prefixes
 from mobility.config import Configuration, ConfigurationError, StoreKind
 from mobility.control import Later, Refused
-from mobility.floating import FloatingAddresses
+from mobility.floating import Floating, FloatingAddresses, FloatingRoutes
 from mobility.home_metrics import HomeMetrics
 from mobility.host.events import AddressConflict
 from mobility.ipsec.algorithms import KeyingError
@@ -94,7 +95,7 @@ class HomeService:
         self._kept: KeptBindings | None = None
         self._redis: Redis | None = None
         self._shared: SharedAgent | None = None
-        self._floating: FloatingAddresses | None = None
+        self._floating: list[Floating] = []
         self._metrics: HomeMetrics | None = None
         self._server: MetricsServer | None = None
         self._reading: Reading | None = None
@@ -107,7 +108,10 @@ class HomeService:
         self._agent, self._terminals = node, node.settings.home_agent.terminals
         if settings.udp_interface is not None:
             addresses = [address for address in settings.udp if isinstance(address, IPv4Address)]
-            self._floating = FloatingAddresses(settings.udp_interface, addresses)
+            self._floating.append(FloatingAddresses(settings.udp_interface, addresses))
+        wanted = routed_prefixes(self._configuration)
+        if wanted is not None:
+            self._floating.append(FloatingRoutes(wanted.interface, wanted.prefixes))
         if store.kind is StoreKind.SQLITE:
             self._kept = KeptBindings(node, BindingFile(store.path), self._wall_offset)
         elif store.url is not None and isinstance(self._sequences, SharedSequences):
@@ -154,8 +158,8 @@ class HomeService:
             self._kept.flush()
         if self._shared is not None:
             self._shared.flush(self._now())
-        if self._floating is not None:
-            self._floating.turned(self._now())
+        for floating in self._floating:
+            floating.turned(self._now())
         if self._server is not None:
             self._server.tidy()
 
@@ -248,12 +252,12 @@ class HomeService:
                 self._act(self._shared.conflict)
 
     def _follow(self, active: bool) -> None:
-        """The addresses of the kernel are where the home agent serves."""
-        if self._floating is not None:
+        """Addresses and routes of the kernel are where the home agent serves."""
+        for floating in self._floating:
             if active:
-                self._floating.take(self._now())
+                floating.take(self._now())
             else:
-                self._floating.leave()
+                floating.leave()
 
     def _act(self, method: Callable[[float], list[Output]]) -> None:
         if self._plane is not None:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from mobility.net import firewall
 from mobility.net.firewall import Hook
-from mobility.net.netlink import AddressState, LinkState, RouteSocket, RouteState
+from mobility.net.netlink import FIRST_METRIC, AddressState, LinkState, RouteSocket, RouteState
 from mobility.net.obstacles import SETTINGS, Obstacle, setting
-from mobility.net.tun import FIRST_METRIC
 
 _FOR_GOOD = "/etc/sysctl.d/90-roamphone.conf"
 

@@ -20,6 +20,8 @@ RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 4, 0, 1
 IFA_F_TEMPORARY, IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x01, 0x02, 0x08, 0x20, 0x40
 RTM_F_CLONED = 0x200
 ADDR_GEN_MODE_NONE = 1
+FIRST_METRIC = 1
+"Of a route that goes before the one that the kernel makes for the network of an address (256)."
 LARGEST_ANSWER = 1 << 17
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -177,6 +179,15 @@ class RouteSocket:
         if metric is not None:
             body += attribute(rtnetlink.RTA_PRIORITY, metric)
         self._tell(rtnetlink.RTM_NEWROUTE, _NEW, body, tolerated=errno.EEXIST)
+
+    def remove_route(self, index: int, destination: IPv4Network | IPv6Network, metric: int) -> None:
+        """Takes a route of the main table away. One that is not there is no error."""
+        family, length = _family(destination.network_address), destination.prefixlen
+        body = rtnetlink.ROUTE.pack(family, length, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
+        body += attribute(rtnetlink.RTA_OIF, index) + attribute(rtnetlink.RTA_PRIORITY, metric)
+        if length:
+            body += attribute(rtnetlink.RTA_DST, destination.network_address.packed)
+        self._tell(rtnetlink.RTM_DELROUTE, 0, body, tolerated=errno.ESRCH)
 
     def add_default_route(self, index: int, family: socket.AddressFamily) -> None:
         """Sends everything of the address family out of the interface. A route that exists is no error."""

@@ -113,8 +113,8 @@ def forbidden_tun(path: str, error: OSError) -> Obstacle:
         case errno.EBUSY:
             return Obstacle(
                 "an interface of this name is in use already",
-                "End the mobility process that has it, or choose another name: interface in\n"
-                "[host_os]; interface or ipv4_interface in [home_agent].",
+                "End the mobility process that has it, or choose another name:\n"
+                "host_os.interface, home_agent.interface or home_agent.ipv4_interface.",
             )
     return Obstacle(
         f"{path} does not make a TUN interface ({error.strerror})",

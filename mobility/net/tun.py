@@ -17,8 +17,6 @@ TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 DEVICE_VARIABLE = "ROAMPHONE_TUN_DEVICE"
 LARGEST_PACKET = 65535
-FIRST_METRIC = 1
-"Goes before the route that the kernel makes for the network of an address (256)."
 LONG_QUEUE = 4096
 "Packets that may wait while a data plane is busy that carries those of many."
 
@@ -74,21 +72,14 @@ def create_for_pool(name: str, pool: ipaddress.IPv4Network, mtu: int, device: st
     return tun
 
 
-def create_for_prefixes(
-    name: str, prefixes: Iterable[ipaddress.IPv6Network], mtu: int, device: str | None = None
-) -> int:
-    """Makes an interface without any address, to which the kernel routes prefixes before any other way to them.
-
-    Otherwise as `create`.
-    """
+def create_bare(name: str, mtu: int, device: str | None = None) -> int:
+    """Makes an interface without any address, for what the kernel is told to route there. Otherwise as `create`."""
     tun = _open(name, device)
     try:
         index = socket.if_nametoindex(name)
         with RouteSocket() as route:
             route.set_properties(index, mtu=mtu, queue=LONG_QUEUE)
             route.set_up(index)
-            for prefix in prefixes:
-                route.add_route(index, prefix, FIRST_METRIC)
     except BaseException:
         os.close(tun)
         raise

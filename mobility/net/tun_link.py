@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from ipaddress import IPv6Network
 
 from mobility.net import netlink, tun
 from mobility.net.netlink import LinkState
@@ -16,19 +14,18 @@ class TunLink:
 
     address = b""
 
-    def __init__(self, name: str, prefixes: Iterable[IPv6Network], mtu: int) -> None:
-        """What is for ``prefixes`` is to come here. Nothing is open yet."""
+    def __init__(self, name: str, mtu: int) -> None:
+        """Nothing is open yet."""
         self.name = name
-        self.prefixes = tuple(prefixes)
         self.mtu = mtu
         self._tunnel: Tunnel | None = None
 
     def open(self) -> LinkState:
-        """Makes the device, which lives as long as this is open, and the routes to it.
+        """Makes the device, which lives as long as this is open. No route leads to it.
 
         Raises `mobility.net.obstacles.Forbidden`, OSError.
         """
-        self._tunnel = Tunnel(tun.create_for_prefixes(self.name, self.prefixes, self.mtu))
+        self._tunnel = Tunnel(tun.create_bare(self.name, self.mtu))
         return netlink.read_links()[self.name]
 
     @property

@@ -14,6 +14,7 @@ from mobility.config import (
     Access,
     Configuration,
     ConfigurationError,
+    HomeLink,
     MetricsSettings,
     Role,
     Signalling,
@@ -168,6 +169,26 @@ def test_a_mobile_node_by_udp() -> None:
 def agent(keys: str = "", terminal: str = "", after: str = "") -> str:
     head, _, rest = HA.partition("[[home_agent.terminal]]")
     return f"{head}{keys}\n[[home_agent.terminal]]{rest}{terminal}\n{HA_PAIRS}{after}"
+
+
+ROUTED = agent(terminal='mobile_networks = ["2001:db8:1:7::/64"]').replace(
+    'interface = "eth0"', 'home_link = "routed"\nprefixes = ["2001:db8:1::/56"]'
+)
+
+
+def test_a_home_agent_on_a_rented_server() -> None:
+    read = parse(ROUTED, PATH)
+    settings = read.home_agent
+    assert settings is not None
+    assert (settings.home_link, settings.interface, settings.advertise) == (HomeLink.ROUTED, "roam6", 0)
+    assert settings.prefixes == (IPv6Network("2001:db8:1::/56"),)
+    assert read.interfaces == ()  # that have to be there
+    alone = parse(agent().replace('interface = "eth0"', 'home_link = "routed"'), PATH).home_agent
+    assert alone is not None
+    assert alone.prefixes == (IPv6Network("2001:db8:1::/64"),)
+    ethernet = parse(agent(), PATH).home_agent
+    assert ethernet is not None
+    assert (ethernet.home_link, ethernet.prefixes) == (HomeLink.ETHERNET, ())
 
 
 def test_what_a_home_agent_gets_when_nothing_is_said() -> None:
@@ -430,6 +451,31 @@ MISTAKES = {
         MN + 'home_address4 = "request"\n' + PAIRS + '[host_os]\naddress4 = "192.0.2.1"',
         "host_os.address4: is what mobile_node.home_address4 gives",
     ),
+    "routed link of what is not routed": (
+        ROUTED.replace("2001:db8:1::/56", "2001:db8:2::/56"),
+        "home_agent.prefixes: has to contain the home network 2001:db8:1::/64",
+    ),
+    "routed prefixes one inside the other": (
+        ROUTED.replace('/56"', '/56", "2001:db8:1:1::/64"'),
+        "home_agent.prefixes: [",
+    ),
+    "advertisements on a routed link": (
+        ROUTED.replace("home_link", "advertise = 60\nhome_link"),
+        "home_agent.advertise: is for other home agents",
+    ),
+    "one TUN device for two": (
+        ROUTED.replace("home_link", 'ipv4_pool = "10.0.0.0/8"\ninterface = "roam4"\nhome_link'),
+        "home_agent.interface: roam4 is ipv4_interface already",
+    ),
+    "mobile network that is not routed": (
+        ROUTED.replace("2001:db8:1:7::/64", "2001:db8:9::/64"),
+        "home_agent.terminal[0].mobile_networks: 2001:db8:9::/64 is in none of home_agent.prefixes",
+    ),
+    "prefixes on an Ethernet link": (
+        agent('prefixes = ["2001:db8:1::/64"]'),
+        'home_agent.prefixes: only goes with home_link = "routed"',
+    ),
+    "unknown home link": (agent('home_link = "wifi"'), "home_agent.home_link: 'wifi' is not"),
     "listening everywhere": (agent('udp = ["0.0.0.0"]'), "home_agent.udp: ['0.0.0.0'] is not a list"),
     "listening twice": (agent('udp = ["192.0.2.1", "192.0.2.1"]'), "home_agent.udp"),
     "listening at home": (agent('udp = ["2001:db8:1::a"]'), "home_agent.udp: 2001:db8:1::a need not be listed"),

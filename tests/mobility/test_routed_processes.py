@@ -96,7 +96,7 @@ def test_a_home_agent_on_a_rented_server() -> None:
         nodes = Nodes(rented.processes)
         stack.callback(nodes.close)
         nodes.round_trip(10)
-        _packets_find_their_way(rented)
+        _packets_find_their_way(rented, nodes)
 
         # Another network, then a data plane that dies, then all of the home agent.
         rented.network.move("visited-b")
@@ -109,9 +109,11 @@ def test_a_home_agent_on_a_rented_server() -> None:
         rented.processes.start("ha")
         assert nodes.round_trip(2) < 2
 
-        # Whoever takes the device down takes the route with it: it is made anew.
+        # Whoever takes the device down takes the routes with it: both are made anew, and so is a route alone.
         run("ip", "-n", rented.server, "link", "set", TUN, "down")
         assert nodes.round_trip(2) < 2
+        run("ip", "-n", rented.server, "-6", "route", "flush", "dev", TUN)
+        nodes.round_trip(5)
 
         rented.processes.stop("ha")
         assert TUN not in rented.routes()
@@ -119,27 +121,26 @@ def test_a_home_agent_on_a_rented_server() -> None:
 
 
 def _what_is_missing_is_told(rented: Rented) -> None:
-    status, found = rented.check()
-    assert status == 1
-    assert found["forwarding"][0] == "missing"
-    assert "sysctl -w net.ipv6.conf.all.forwarding=1" in found["forwarding"][1]
+    home = str(rented.plan.home_address).replace(":1:", ":77:")
+    run("ip", "-n", rented.server, "addr", "add", home, "dev", "lo")
     with namespace.inside(rented.server):
-        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
         nft("table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }")
-    run("ip", "-n", rented.server, "addr", "add", f"{rented.plan.home_address}".replace(":1:", ":77:"), "dev", "lo")
     status, found = rented.check()
     assert status == 1
-    assert "ip address del 2001:db8:77::" in found["address"][1]
+    assert found["forwarding"][0] == found["address"][0] == "missing"
     assert found["firewall"][0] == "limited"
+    assert "sysctl -w net.ipv6.conf.all.forwarding=1" in found["forwarding"][1]
+    assert f"ip address del {home}/128 dev lo" in found["address"][1]
     assert f"nft insert rule inet filter forward iifname {TUN} accept" in found["firewall"][1]
-    run("ip", "-n", rented.server, "addr", "del", f"{rented.plan.home_address}/128".replace(":1:", ":77:"), "dev", "lo")
+    run("ip", "-n", rented.server, "addr", "del", f"{home}/128", "dev", "lo")
     with namespace.inside(rented.server):
         nft("delete table inet filter")
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
     status, found = rented.check()
     assert (status, found["routed prefix"][0]) == (0, "ok"), found
 
 
-def _packets_find_their_way(rented: Rented) -> None:
+def _packets_find_their_way(rented: Rented, nodes: Nodes) -> None:
     home, agent = (
         str(address).replace(":1:", ":77:") for address in (rented.plan.home_address, rented.plan.home_agent)
     )
@@ -147,5 +148,16 @@ def _packets_find_their_way(rented: Rented) -> None:
     assert rented.ping(agent) == (ECHO_REPLY, 0, agent)
     assert rented.ping(OF_THE_SERVER) == (ECHO_REPLY, 0, OF_THE_SERVER)
     assert rented.ping(UNUSED) == (UNREACHABLE, ADDRESS_UNREACHABLE, agent)
+    with namespace.inside(rented.server), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as program:
+        program.bind((OF_THE_SERVER, 9))
+        program.settimeout(5)
+        nodes.mn.sendto(b"to the server itself", (OF_THE_SERVER, 9))
+        data, sender = program.recvfrom(100)
+        assert (data, sender[0]) == (b"to the server itself", home)
+        program.sendto(b"and back", sender)
+        nodes.mn.settimeout(5)
+        while data != b"and back":  # what is left of a round trip comes first
+            data = nodes.mn.recv(100)
+        nodes.mn.settimeout(None)
     assert rented.ping("2001:db8:77:5::1") == (UNREACHABLE, 0, agent)
     assert f"{PREFIX} dev {TUN} proto static metric 1" in rented.routes()
