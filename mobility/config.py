@@ -100,6 +100,10 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     elif role is Role.HOME_AGENT:
         home_agent = _home_agent(top.table("home_agent"), path, files, further, further_exchanges)
         store = _store(top.table("store", missing={}), state)
+        if home_agent.prefixes and store.unreachable is WithoutStore.SERVE:
+            raise ConfigurationError(
+                f'{path}: store.unreachable: "serve" needs an Ethernet home link, on which home agents hear each other'
+            )
     elif role is Role.MAP:
         anchor_point = hierarchy_config.anchor_point(top.table("map"))
     elif role is Role.CORRESPONDENT:

@@ -471,6 +471,10 @@ MISTAKES = {
         ROUTED.replace("2001:db8:1:7::/64", "2001:db8:9::/64"),
         "home_agent.terminal[0].mobile_networks: 2001:db8:9::/64 is in none of home_agent.prefixes",
     ),
+    "two that serve and do not hear each other": (
+        ROUTED + '[store]\nkind = "redis"\nurl = "redis://127.0.0.1"\nunreachable = "serve"\n',
+        'store.unreachable: "serve" needs an Ethernet home link',
+    ),
     "prefixes on an Ethernet link": (
         agent('prefixes = ["2001:db8:1::/64"]'),
         'home_agent.prefixes: only goes with home_link = "routed"',
