@@ -10,6 +10,8 @@ that DHCP takes, neighbours that need no resolution, no NAT, and not the time th
 ``break_before_make``: the one cable is moved, as in the section ``strangers``. ``unregistered``: the same with a phone
 that has not registered, so that the re-INVITE goes out at once. ``make_before_break``: a second cable is plugged into
 the other network first, its route is preferred, and the first cable stays where it was for the whole change.
+``baresip``: the one cable again, with Debian's baresip on the laptop, which looks for other addresses once a minute
+only; it sends from the new one at once, and PJSUA2 at the other end follows what it hears, which a phone need not do.
 
 ``gap_*``: the longest silence of a change, the longer one of both directions, without the 20 ms between two packets and
 without the time until the new address was there; ``lost``: packets of 20 ms that the other phone was owed and did not
@@ -21,25 +23,17 @@ one change.
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
-import select
-import struct
-import subprocess
-import sys
 import time
-import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
-from typing import Any, Self
 
 from pyroute2 import IPRoute
 
+from bench.roaming_phones import CALLEE, Baresip, Caller, Pjsua
 from bench.rtp_tap import RtpTap
 from bench.statistics import percentile
 from sip_test_env import namespace
@@ -56,9 +50,6 @@ BEFORE = 0.1
 "Seconds before a change that are looked at with it."
 SPEECH = 0.02
 "Seconds between two packets."
-WITHIN = 10.0
-"Seconds within which a phone does what it is told."
-CALLER, CALLEE = "6001", "6002"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,53 +86,6 @@ def _ipv4(plan: Plan) -> None:
 DUAL_STACK = Extension("dual-stack", "visited networks with IPv4, without a NAT", configure=_ipv4)
 
 
-class Phone:
-    """`bench.roaming_pjsua` in a node of the network, as a context manager."""
-
-    def __init__(self, network: TestNetwork, node: str, user: str, play: Path, *, register: bool = True) -> None:
-        account = network.account(user)
-        orders = {
-            "user": user,
-            "password": account.password,
-            "domain": account.domain,
-            "proxy": f"sip:{network.plan.proxy4};lr",
-            "play": str(play),
-            "register": register,
-        }
-        command = [sys.executable, "-m", "bench.roaming_pjsua", json.dumps(orders)]
-        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-        self._node = node
-        self._process = network.popen(node, command, stdin=pipe, stdout=pipe, stderr=nothing, bufsize=0)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout
-        self._said: list[dict[str, Any]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def tell(self, line: str) -> None:
-        self._in.write(f"{line}\n".encode())
-
-    def until(self, event: str) -> dict[str, Any]:
-        """Waits for what it says next of that kind. Raises RuntimeError."""
-        end = time.monotonic() + WITHIN
-        while time.monotonic() < end:
-            ready, _, _ = select.select([self._out], [], [], max(0.0, end - time.monotonic()))
-            line = self._out.readline() if ready else b""
-            if not line:
-                break
-            if line.startswith(b"{"):  # the library writes a log of its own
-                self._said.append(json.loads(line))
-                if self._said[-1]["event"] == event:
-                    return self._said[-1]
-        raise RuntimeError(f"PJSUA2 in {self._node}: no {event} within {WITHIN:g} s; it said {self._said[-3:]}")
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """Moments in seconds of the machine's clock, as kernels stamp packets."""
@@ -159,8 +103,9 @@ def measure() -> dict[str, object]:
         return {
             "round_trip_ms": ROUND_TRIP_MS,
             "break_before_make": _measured(network, _moved),
-            "unregistered": _measured(network, _moved, register=False),
+            "unregistered": _measured(network, _moved, Pjsua.unregistered),
             "make_before_break": _measured(network, _joined),
+            "baresip": _measured(network, _moved, Baresip),
         }
 
 
@@ -173,12 +118,6 @@ def _prepare(network: TestNetwork) -> None:
             laptop = _hardware(plan, "laptop", interface)
             _neighbour(plan, visited.router, ROUTER_INTERFACE, visited.network[host], laptop)
         network.impair(name, Impairment(delay_ms=ROUND_TRIP_MS / 2))
-    with wave.open(str(network.directory / "tone.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        tone = (round(8000 * math.sin(2 * math.pi * 440 * place / 8000)) for place in range(8000))
-        file.writeframes(struct.pack("<8000h", *tone))
 
 
 def _hardware(plan: Plan, node: str, interface: str) -> str:
@@ -203,8 +142,7 @@ def _neighbour(plan: Plan, node: str, interface: str, address: IPv4Address, hard
 def _measured(
     network: TestNetwork,
     change: Callable[[TestNetwork], contextlib.AbstractContextManager[Change]],
-    *,
-    register: bool = True,
+    phone: Callable[[TestNetwork], contextlib.AbstractContextManager[Caller]] = Pjsua.caller,
 ) -> dict[str, object]:
     """One call, and what is silent in it."""
     plan = network.plan
@@ -212,26 +150,21 @@ def _measured(
     network.move("visited-a", WIFI)
     _address(plan, WIFI, "visited-a")
     with contextlib.ExitStack() as stack:
-        play = network.directory / "tone.wav"
-        callee = stack.enter_context(Phone(network, "cn", CALLEE, play))
-        callee.until("registered")
-        caller = stack.enter_context(Phone(network, "laptop", CALLER, play, register=register))
-        caller.until("registered")
+        callee = stack.enter_context(Pjsua(network, "cn", CALLEE))
+        caller = stack.enter_context(phone(network))
         taps = {
             "to_mn": RtpTap(plan.namespace("laptop"), *HOSTS),
             "to_cn": RtpTap(plan.namespace("cn"), INTERFACE),
         }
         for tap in taps.values():
             stack.callback(tap.close)
-        caller.tell(f"dial sip:{CALLEE}@{plan.sip_domain}")
-        caller.until("media")
+        caller.dial(f"sip:{CALLEE}@{plan.sip_domain}")
         callee.until("media")
         time.sleep(PAUSE / 2)
         changes = []
         for _ in range(CHANGES):
             with change(network) as made:
-                caller.tell("moved")
-                caller.until("media")
+                caller.moved()
                 time.sleep(PAUSE - (time.time() - made.begin))
             changes.append(made)
         time.sleep(PAUSE / 4)
