@@ -2,8 +2,8 @@
 
     python -m bench [--section NAME]... [--output FILE]
 
-A section is a module of this package with a function ``measure() -> dict[str, object]``, and perhaps one
-``plot(figures, path)``, which draws them into ``bench/SECTION.png``.
+A section is a module of this package with a function ``measure() -> dict[str, object]``. Of some there is a picture
+(`bench.plot`), ``bench/SECTION.png``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,14 +64,25 @@ def main() -> int:
             continue
         report[name] = {**figures, "machine": machine()}
         options.output.write_text(json.dumps(report, indent=2) + "\n")
-        if draw := getattr(section, "plot", None):
-            draw(figures, options.output.with_name(f"{name}.png"))
         sys.stdout.write(json.dumps({name: figures}, indent=2) + "\n")
+    _draw(report, options.section or SECTIONS, options.output)
     written.write(report, options.output.with_suffix(".md"))
     for failure in written.failures(report):
         sys.stderr.write(f"{failure}\n")
         failed = True
     return 1 if failed else 0
+
+
+def _draw(report: dict[str, object], measured: Sequence[str], output: Path) -> None:
+    """The pictures in which something is new."""
+    from bench.plot import PICTURES  # matplotlib takes a second to import and is for this only
+
+    for name, picture in PICTURES.items():
+        if any(section in measured for section in (name, *picture.beside)):
+            try:
+                picture.draw(report, output.with_name(f"{name}.png"))
+            except KeyError as error:
+                sys.stderr.write(f"{name}: no picture without {error}\n")
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
 from bench.loaded import HOST
+from bench.statistics import measured
 from softphone.media.files import WavRecorder, read_sound
 
 WINDOW = 1.5
@@ -131,7 +131,7 @@ def two_of_three(good: Callable[[int], bool], height: int) -> bool:
 # -- set up and torn down
 
 
-def calls_per_second(module: str, *, media: bool, begin: int, limit: int = 480) -> dict[str, float]:
+def calls_per_second(module: str, *, media: bool, begin: int, limit: int = 480) -> dict[str, Any]:
     """The greatest rate of one process, and what a call costs it."""
     costs: list[float] = []
     at_once = CALLS_OF_PJSUA if module == THEIRS else limit
@@ -147,7 +147,7 @@ def calls_per_second(module: str, *, media: bool, begin: int, limit: int = 480) 
                 return complete
 
         reached = rising(begin, good, limit, 1.4)
-    return {"calls_per_second": reached, "processor_us": round(median(costs)) if costs else 0}
+    return {"calls_per_second": reached, **(measured("processor_us", costs, 1) if costs else {})}
 
 
 def _sipp(port: int, rate: int, calls: int, folder: Path, at_once: int) -> bool:
@@ -166,7 +166,7 @@ def _sipp(port: int, rate: int, calls: int, folder: Path, at_once: int) -> bool:
 # -- at the same time
 
 
-def concurrent_calls(module: str, codec: str, sound: Path, *, begin: int, limit: int = MOST_CALLS) -> dict[str, float]:
+def concurrent_calls(module: str, codec: str, sound: Path, *, begin: int, limit: int = MOST_CALLS) -> dict[str, Any]:
     """The greatest number of calls with their ends on one processor, and what an end costs."""
     costs: list[float] = []
     with contextlib.ExitStack() as stack:
@@ -209,7 +209,7 @@ def concurrent_calls(module: str, codec: str, sound: Path, *, begin: int, limit:
             return fine
 
         reached = rising(begin, good, limit, 1.25)
-    return {"concurrent_calls": reached, "processor_percent": round(median(costs), 2) if costs else 0.0}
+    return {"concurrent_calls": reached, **(measured("processor_percent", costs, 2) if costs else {})}
 
 
 @dataclass(frozen=True, slots=True)

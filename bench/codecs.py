@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from statistics import median
 from time import process_time
 
+from bench.statistics import measured
 from softphone.media.codecs import KNOWN, PACKET_TIME, Codec
 from softphone.media.drops import DropCounter
 from softphone.media.files import read_sound
@@ -26,11 +26,12 @@ ROUND = 50
 HERE, THERE = ("2001:db8::1", 4000), ("2001:db8::2", 4000)
 
 
-def by_codec(speech: Path) -> dict[str, float]:
+def by_codec(speech: Path) -> dict[str, object]:
     """Microseconds of each codec, and of Opus with forward error correction as it is under loss."""
-    figures = {codec.name: _measured(codec, speech, loss=False) for codec in KNOWN}
-    figures["opus under loss"] = _measured(KNOWN[0], speech, loss=True)
-    return figures
+    figures: dict[str, object] = {}
+    for codec in KNOWN:
+        figures |= measured(codec.name, _rounds(codec, speech, loss=False), 1)
+    return figures | measured("opus under loss", _rounds(KNOWN[0], speech, loss=True), 1)
 
 
 def _streams(codec: Codec) -> tuple[Stream, Stream]:
@@ -45,7 +46,7 @@ def _streams(codec: Codec) -> tuple[Stream, Stream]:
     return one, other
 
 
-def _measured(codec: Codec, speech: Path, *, loss: bool) -> float:
+def _rounds(codec: Codec, speech: Path, *, loss: bool) -> list[float]:
     sound = resample(*read_sound(speech), codec.sample_rate)
     frames = sound[: len(sound) // codec.frame * codec.frame].reshape(-1, codec.frame)
     sender, receiver = _streams(codec)
@@ -63,4 +64,4 @@ def _measured(codec: Codec, speech: Path, *, loss: bool) -> float:
                 receiver.take_rtp(sender.protector.rtp(packet), HERE, now)
             receiver.pull(now + 0.005)
         rounds.append((process_time() - started) / ROUND * 1e6)
-    return round(median(rounds), 1)
+    return rounds

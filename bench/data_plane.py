@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from statistics import median
 
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
@@ -23,7 +24,7 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 from scapy.packet import Raw
 
 from bench.laboratory import Laboratory, laboratory
-from bench.statistics import microseconds, percentile
+from bench.statistics import measured, microseconds, percentile
 from bench.tap import SO_TIMESTAMPNS, drain, open_tap
 from mobility.client import HostClient
 from mobility.mipv6.tunnel import TunnelForm
@@ -102,10 +103,10 @@ def _terminal() -> dict[str, object]:
     )
     watched_into = microseconds(watched_in, CALLS, rounds)
     return {
-        "us_out": round(out, 2),
-        "us_in": round(into, 2),
-        "watched_us_out": round(watched_out - out, 1),
-        "watched_us_in": round(watched_into - into, 1),
+        **measured("us_out", out, 2),
+        **measured("us_in", into, 2),
+        **measured("watched_us_out", [taken - median(out) for taken in watched_out], 1),
+        **measured("watched_us_in", [taken - median(into) for taken in watched_into], 1),
     }
 
 
@@ -131,8 +132,8 @@ def _scapy() -> dict[str, object]:
     if into() != plain:
         raise RuntimeError("scapy does not get its own packet back")
     return {
-        "scapy_us_out": round(microseconds(out, 20), 1),
-        "scapy_us_in": round(microseconds(into, 20), 1),
+        **measured("scapy_us_out", microseconds(out, 20), 1),
+        **measured("scapy_us_in", microseconds(into, 20), 1),
     }
 
 

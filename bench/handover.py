@@ -21,8 +21,6 @@ import asyncio
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 from bench.laboratory import Laboratory, laboratory
 from bench.statistics import percentile
@@ -47,13 +45,6 @@ SPEECH = 0.02
 PACE = 1.0
 "Seconds between two handovers that overlap: longer than the overlap."
 HOTSPOT = Impairment(delay_ms=20.0, jitter_ms=8.0)
-
-
-def plot(figures: dict[str, Any], path: Path) -> None:
-    """Draws what `measure` returned."""
-    from bench import plot as pictures  # matplotlib takes a second to import and is for this only
-
-    pictures.handover(figures, path)
 
 
 def measure() -> dict[str, object]:

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.laboratory import data_plane
-from bench.phone import processor_seconds
+from bench.processor import percent, processor_seconds, windows
+from bench.statistics import measured
 from mobility.client import wait_ready
 from mobility.ipsec.algorithms import Algorithm
 from sip_test_env.network import TestNetwork
@@ -31,6 +32,7 @@ from sip_test_env.plan import INTERFACE, Plan
 TERMINALS = 1000
 CALLS = 100
 SECONDS = 15.0
+WINDOWS = 5
 _KEY = Algorithm.AES_GCM_16.key_lengths[0]
 
 
@@ -69,9 +71,8 @@ def _measure(network: TestNetwork) -> dict[str, object]:
             refresh = _timed(crowd, agent.pid, {"register": 2})
             _ask(crowd, {"talk": SECONDS})
             _answer(crowd)  # the counted part begins
-            before = processor_seconds(agent.pid)
+            shares = percent(windows(agent.pid, SECONDS - 0.5, WINDOWS))
             lasted = _answer(crowd)["seconds"]
-            used = processor_seconds(agent.pid) - before
             talk = _answer(crowd)
             memory["bound"] = _resident(pid)
         finally:
@@ -83,7 +84,7 @@ def _measure(network: TestNetwork) -> dict[str, object]:
         "start_seconds": round(start, 2),
         "registration": registration,
         "refresh": refresh,
-        "processor_percent": round(100 * used / lasted, 1),
+        **measured("processor_percent", shares, 1),
         "packets_per_second": round((talk["out"]["sent"] + talk["in"]["sent"]) / lasted),
         "memory_mib": memory,
         "lost": talk["out"]["lost"] + talk["in"]["lost"],

@@ -14,6 +14,7 @@ from dataclasses import replace
 from statistics import median
 from time import process_time
 
+from bench.statistics import measured
 from mobility.ipsec.ike.certificates import Trust
 from mobility.ipsec.ike.endpoint import Ike
 from mobility.ipsec.ike.events import ChildUp, Output, Send
@@ -41,7 +42,7 @@ def measure() -> dict[str, object]:
         },
         "round_trips": _round_trips(),
         "rekeys": _rekeys(),
-        "us_rekey": round(_rekey() * 1e6, 1),
+        **measured("us_rekey", [taken * 1e6 for taken in _rekey_times()], 1),
     }
 
 
@@ -72,7 +73,7 @@ def _world(offer: tuple[Proposal, ...], *, certificates: bool, seed: int = 1) ->
     return world
 
 
-def _handshakes(offer: tuple[Proposal, ...], *, certificates: bool) -> dict[str, float]:
+def _handshakes(offer: tuple[Proposal, ...], *, certificates: bool) -> dict[str, object]:
     times = []
     world = _world(offer, certificates=certificates)
     for _ in range(HANDSHAKES):
@@ -84,8 +85,7 @@ def _handshakes(offer: tuple[Proposal, ...], *, certificates: bool) -> dict[str,
         if len(world.agent.of(ChildUp)) != 2:
             raise RuntimeError("a handshake did not succeed")
         times.append(clocked.seconds)
-    middle = median(times)
-    return {"ms": round(middle * 1e3, 2), "per_second": round(1 / middle)}
+    return {**measured("ms", [taken * 1e3 for taken in times], 2), "per_second": round(1 / median(times))}
 
 
 def _round_trips() -> float:
@@ -120,7 +120,7 @@ def _rekeys() -> dict[str, int]:
     }
 
 
-def _rekey() -> float:
+def _rekey_times() -> list[float]:
     world = _world(ike_offer(), certificates=False)
     world.begin()
     world.run(1.0)
@@ -136,4 +136,4 @@ def _rekey() -> float:
         world.carry("phone", outputs)
         world.run(10.0)
         times.append((asked + clocked.seconds) / 2)  # two child SAs
-    return median(times)
+    return times

@@ -9,9 +9,10 @@ terminal, medians. ``each_network``: what one more of them adds, on average. No 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from bench import octets
-from bench.statistics import microseconds
+from bench.statistics import measured, microseconds
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.nemo.nest import NESTING_LIMIT
 from mobility.wire import udp
@@ -19,6 +20,7 @@ from tests.mobility.nemo.rig import Member, Rig, sent
 from tests.mobility.whole import CN
 
 CALLS, ROUNDS = 100, 15
+FIGURES = ("octets", "us_down", "us_up")
 
 
 def measure() -> dict[str, object]:
@@ -30,11 +32,11 @@ def _form(form: TunnelForm) -> dict[str, object]:
     first, last = found[0], found[-1]
     return {
         "networks": {str(depth): figures for depth, figures in enumerate(found)},
-        "each_network": {name: round((last[name] - first[name]) / NESTING_LIMIT, 2) for name in first},
+        "each_network": {name: round((last[name] - first[name]) / NESTING_LIMIT, 2) for name in FIGURES},
     }
 
 
-def _depth(form: TunnelForm, depth: int) -> dict[str, float]:
+def _depth(form: TunnelForm, depth: int) -> dict[str, Any]:
     rig, terminal = nest(form, depth)
     down, up = packets(terminal)
     (outer,) = sent(rig.arrives(down))
@@ -43,8 +45,8 @@ def _depth(form: TunnelForm, depth: int) -> dict[str, float]:
         raise RuntimeError("a packet of the terminal did not come through")
     return {
         "octets": len(outer),
-        "us_down": round(microseconds(lambda: rig.arrives(down), CALLS, ROUNDS), 2),
-        "us_up": round(microseconds(lambda: rig.arrives(next(rising)), CALLS, ROUNDS), 2),
+        **measured("us_down", microseconds(lambda: rig.arrives(down), CALLS, ROUNDS), 2),
+        **measured("us_up", microseconds(lambda: rig.arrives(next(rising)), CALLS, ROUNDS), 2),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.statistics import microseconds
+from bench.statistics import measured, microseconds
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
 from mobility.links import endpoint_address
 from mobility.mipv6.tunnel import TunnelForm
@@ -149,6 +149,6 @@ def translation() -> dict[str, object]:
         raise RuntimeError("the packets were not translated")
     return {
         "octets": {"program": len(outgoing), "sent": len(sent), "added": len(sent) - len(outgoing)},
-        "us_out": round(microseconds(lambda: used.outbound(outgoing, 0.0), CALLS), 2),
-        "us_in": round(microseconds(lambda: used.inbound(incoming, 0.0), CALLS), 2),
+        **measured("us_out", microseconds(lambda: used.outbound(outgoing, 0.0), CALLS), 2),
+        **measured("us_in", microseconds(lambda: used.inbound(incoming, 0.0), CALLS), 2),
     }

@@ -1,13 +1,13 @@
 """Section ``phone``: processor time of one call (Opus, SRTP) at the phone and at the mobility process, and set-up time.
 
 ``phone_percent``, ``mobility_percent``: of one processor, over the middle of a call; ``set_up_ms``: INVITE to 200 OK,
-the callee answers at once; ``packet_us``: `bench.codecs`; the rest, many calls: `bench.calls`.
+the callee answers at once, and ``first_set_up_ms`` that of the first call of both phones; ``packet_us``:
+`bench.codecs`; the rest, many calls: `bench.calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -16,12 +16,17 @@ from pathlib import Path
 from bench.calls import side_by_side
 from bench.codecs import by_codec
 from bench.laboratory import Laboratory, laboratory
+from bench.processor import percent, windows
+from bench.statistics import measured
 from sip_test_env.agents import PhoneProcess
 from sip_test_env.demo import VOICES
 from sip_test_env.phones import CORRESPONDENT, TERMINAL, registered
 from sip_test_env.speech import speak
 
 SECONDS = 20.0
+WINDOWS = 3
+CALLS = 10
+"Whose set-up is measured, after the first."
 
 
 def measure() -> dict[str, object]:
@@ -36,21 +41,6 @@ async def _measure() -> dict[str, object]:
         return await _call(lab)
 
 
-def processor_seconds(pid: int) -> float:
-    """User and system time of a process and its children that have not ended."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    total = 0.0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(entry.name) == pid or int(fields[1]) == pid:
-                total += (int(fields[11]) + int(fields[12])) / ticks
-    return total
-
-
 async def _call(lab: Laboratory) -> dict[str, object]:
     network = lab.network
     folder = network.directory
@@ -61,19 +51,24 @@ async def _call(lab: Laboratory) -> dict[str, object]:
         ]
         await registered(terminal, TERMINAL, lab.nodes, "mn")
         await registered(correspondent, CORRESPONDENT, lab.nodes, "cn")
-        answering = asyncio.create_task(terminal.do("answer"))
-        begin = time.monotonic()
-        await correspondent.do("dial", target=f"sip:{TERMINAL}@{network.plan.sip_domain}")
-        set_up = time.monotonic() - begin
-        await answering
+        set_up: list[float] = []
+        for _ in range(CALLS + 1):
+            if set_up:
+                await correspondent.do("hangup")
+            answering = asyncio.create_task(terminal.do("answer"))
+            begin = time.monotonic()
+            await correspondent.do("dial", target=f"sip:{TERMINAL}@{network.plan.sip_domain}")
+            set_up.append((time.monotonic() - begin) * 1000)
+            await answering
         await terminal.do("talk", play=str(files["to_cn"]), record=str(folder / "heard-mn.wav"))
         await correspondent.do("talk", play=str(files["to_mn"]), record=str(folder / "heard-cn.wav"))
         await asyncio.sleep(2)
         processes = {"phone_percent": terminal.pid, "mobility_percent": lab.nodes.processes["mn"].pid}
-        before = {name: processor_seconds(pid) for name, pid in processes.items()}
-        began = time.monotonic()
-        await asyncio.sleep(SECONDS - 5)
-        lasted = time.monotonic() - began
-        used = {name: processor_seconds(pid) - before[name] for name, pid in processes.items()}
+        spent = await asyncio.gather(
+            *(asyncio.to_thread(windows, pid, SECONDS - 5, WINDOWS) for pid in processes.values())
+        )
         await correspondent.do("hangup")
-    return {"set_up_ms": round(set_up * 1000, 1), **{name: round(100 * u / lasted, 2) for name, u in used.items()}}
+    figures = {"first_set_up_ms": round(set_up[0], 1), **measured("set_up_ms", set_up[1:], 1)}
+    for name, of in zip(processes, spent, strict=True):
+        figures |= measured(name, percent(of), 2)
+    return figures

@@ -174,9 +174,9 @@ def _measured(
     lost = {name: [count for _, count in of] for name, of in seen.items()}
     return {
         "changes": len(changes),
+        "interval_ms": SPEECH * 1000,
         "gap_p50_ms": round(median(gaps), 1),
         "gap_p95_ms": round(percentile(gaps, 0.95), 1),
-        "gap_least_ms": round(min(gaps), 1),
         **{f"lost_{name}": median(of) for name, of in lost.items()},
         "lost": sum(map(sum, lost.values())),
         "packets": sum(map(len, arrived.values())),

@@ -71,7 +71,12 @@ def failures(report: Mapping[str, Any]) -> list[str]:
 
 def write(report: Mapping[str, Any], path: Path) -> None:
     """Writes ``report.md``; pictures of sections that lie beside it are shown in it."""
-    lines = ["# What was measured", "", "Made by `make bench`. Figures are medians where nothing else is said.", ""]
+    lines = [
+        "# What was measured",
+        "",
+        "Made by `make bench`. Figures are medians where nothing else is said, least and greatest in brackets.",
+        "",
+    ]
     lines += ["## Ratios that are held", "", "| what | measured | at most |", "|---|---|---|"]
     for bound in BOUNDS:
         judged = bound.judged(report)
@@ -93,7 +98,14 @@ def _rows(figures: object, prefix: str = "") -> Iterator[tuple[str, str]]:
     match figures:
         case dict():
             for name, value in figures.items():
-                yield from _rows(value, f"{prefix}.{name}" if prefix else str(name))
+                if name.removesuffix("_range") in figures and name.endswith("_range"):
+                    continue  # it stands beside the median
+                for row, text in _rows(value, f"{prefix}.{name}" if prefix else str(name)):
+                    match figures.get(f"{name}_range"):
+                        case [least, most]:
+                            yield row, f"{text} ({least} to {most})"
+                        case _:
+                            yield row, text
         case list() if figures and isinstance(figures[0], dict):
             for number, value in enumerate(figures):
                 yield from _rows(value, f"{prefix}.{number}")

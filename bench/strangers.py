@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.laboratory import data_plane, laboratory
-from bench.phone import processor_seconds
-from bench.statistics import percentile
+from bench.processor import windows
+from bench.statistics import measured, percentile
 from bench.stream import End, TwoWays
 from sip_test_env import namespace
 from sip_test_env.errors import EnvironmentFailure
@@ -48,6 +48,7 @@ SPEECH = 0.02
 SECONDS = 10.0
 LOAD = 0.001
 LOAD_SECONDS = 5.0
+LOAD_WINDOWS = 5
 ROAMING = 0.005
 MOVES = 12
 ROUND_TRIP_MS = 50.0
@@ -128,13 +129,15 @@ def _delays(stream: Stream) -> list[tuple[float, float]]:
 async def _load(place: Setting) -> dict[str, object]:
     with TwoWays(place.terminal, place.correspondent, LOAD) as packets:
         await asyncio.sleep(0.5)
-        begin, began = processor_seconds(place.process), time.monotonic()
-        await asyncio.sleep(LOAD_SECONDS)
-        end, ended = processor_seconds(place.process), time.monotonic()
+        spent = await asyncio.to_thread(windows, place.process, LOAD_SECONDS, LOAD_WINDOWS)
         streams = await asyncio.to_thread(packets.stop)
-    arrived = sum(began <= at < ended for stream in streams.values() for at, _ in stream.arrived)
+    arrived = [at for stream in streams.values() for at, _ in stream.arrived]
     return {
-        "us_per_packet": round((end - begin) / arrived * 1e6, 1),
+        **measured(
+            "us_per_packet",
+            [used / sum(begin <= at < end for at in arrived) * 1e6 for begin, end, used in spent],
+            1,
+        ),
         "load_packets": sum(len(stream.sent) for stream in streams.values()),
         "load_lost": sum(stream.lost() for stream in streams.values()),
     }
@@ -156,9 +159,11 @@ async def _roaming(place: Setting) -> dict[str, object]:
         gaps.append(raw - (ROAMING + move.restored - move.cut) * 1000)
     return {
         "handovers": len(gaps),
+        "interval_ms": ROAMING * 1000,
         "round_trip_ms": ROUND_TRIP_MS,
         "gap_p50_ms": round(percentile(gaps, 0.5), 1),
         "gap_p95_ms": round(percentile(gaps, 0.95), 1),
+        "gaps_ms": [round(gap, 1) for gap in gaps],
         "lost": sum(stream.lost() for stream in streams.values()),
         "packets": sum(len(stream.sent) for stream in streams.values()),
     }

@@ -9,7 +9,12 @@ from bench import report
 
 def figures(us_out: float) -> dict[str, object]:
     return {
-        "data_plane": {"us_out": us_out, "scapy_us_out": 1000.0, "machine": {"processor": "a slow one"}},
+        "data_plane": {
+            "us_out": us_out,
+            "us_out_range": [55.0, 61.5],
+            "scapy_us_out": 1000.0,
+            "machine": {"processor": "a slow one"},
+        },
         "handover": {
             "make_before_break": {"lost": 0},
             "break_before_make": [{"delay_ms": 10.0, "gaps_ms": [1.5] * 20}],
@@ -33,7 +38,8 @@ def test_the_report_explains_and_lists(tmp_path: Path) -> None:
     report.write(figures(60.0), tmp_path / "report.md")
     text = (tmp_path / "report.md").read_text()
     assert "| data_plane" not in text
-    assert "| us_out | 60.0 |" in text
+    assert "| us_out | 60.0 (55.0 to 61.5) |" in text
+    assert "us_out_range" not in text
     assert "0.06 **(too much)** | 0.05 |" in text
     assert "processor: a slow one" in text
     assert "| break_before_make.0.gaps_ms | 20 values, 1.5 to 1.5 |" in text

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from bench.handover import INTERVAL, Gap, plot
-from bench.statistics import percentile
+from bench.handover import INTERVAL, Gap
+from bench.statistics import measured, percentile
 from sip_test_env.cables import Move
 from sip_test_env.report import Stream
 
@@ -43,8 +41,5 @@ def test_percentiles() -> None:
         percentile([], 0.5)
 
 
-def test_the_plot_is_drawn(tmp_path: Path) -> None:
-    rounds = [{"delay_ms": 10.0, "gap_p95_ms": 14.0, "gaps_ms": [11.0, 12.0, 14.0]}]
-    beside = {"handovers": 100, "lost": 0, "duplicates": 0, "packets": 10_000}
-    plot({"break_before_make": rounds, "make_before_break": beside}, tmp_path / "handover.png")
-    assert (tmp_path / "handover.png").read_bytes().startswith(b"\x89PNG")
+def test_a_figure_has_its_median_and_its_range() -> None:
+    assert measured("us", [3.04, 1.0, 2.0], 1) == {"us": 2.0, "us_range": [1.0, 3.0]}
