@@ -96,11 +96,8 @@ class CorrespondentNode:
         """A program sends a packet: application IPsec, a routing header if its terminal has a binding, the link."""
         try:
             packet = checked(packet)
-            source, destination = packet[8:24], packet[24:40]
-            if link_scope(source) or link_scope(destination) or not any(source):
-                raise Discard(Reason.LINK_LOCAL_CHATTER, f"{IPv6Address(source)} to {IPv6Address(destination)}")
-            if source != self._address:
-                raise Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv6Address(source)))
+            if packet[8:24] != self._address or link_scope(packet[24:40]):
+                raise _not_ours(packet[8:24], packet[24:40])
             if len(packet) > self.host_mtu:
                 return self._absorb(self._too_big(packet), now)
             protected = self.application.protect(packet)
@@ -185,14 +182,11 @@ class CorrespondentNode:
     def _absorb(self, outputs: Iterable[Output], now: float) -> list[Output]:
         result: list[Output] = []
         for output in outputs:
-            match output:
-                case Arrived(packet=packet):
-                    result += self._absorb(self._arrived(packet, now), now)
-                    continue
-                case Discarded(reason=reason):
-                    self.counters[f"discarded-{reason}"] += 1
-                case _:
-                    pass
+            if isinstance(output, Arrived):
+                result += self._absorb(self._arrived(output.packet, now), now)
+                continue
+            if isinstance(output, Discarded):
+                self.counters[f"discarded-{output.reason}"] += 1
             result.append(output)
         return result
 
@@ -211,14 +205,13 @@ class CorrespondentNode:
 
     def _accepted(self, packet: bytes, now: float) -> list[Output]:
         """A packet between home address and host OS: the application's IPsec is left."""
-        keys = self.application_keys
         try:
-            if packet[6] == ip6.UDP and keys is not None and is_ike(packet):
-                return keys.packet(packet, now)
+            if packet[6] == _UDP and self.application_keys is not None and is_ike(packet):
+                return self.application_keys.packet(packet, now)
             plain = self.application.accept(packet)
         except Discard as discard:
-            if discard.reason is Reason.SA_UNKNOWN and keys is not None:
-                return keys.unknown(packet, discard, now)
+            if discard.reason is Reason.SA_UNKNOWN and self.application_keys is not None:
+                return self.application_keys.unknown(packet, discard, now)
             return [Discarded.of(discard, "app-ipsec")]
         self.delivered += 1
         return [Deliver(plain)]
@@ -243,5 +236,13 @@ class CorrespondentNode:
         return [*outputs, Discarded(Reason.TOO_BIG, "correspondent", f"{len(packet)} octets, {self.host_mtu} fit")]
 
 
+def _not_ours(source: bytes, destination: bytes) -> Discard:
+    """Why a program's packet from another address, or to the link only, is not sent."""
+    if link_scope(source) or link_scope(destination) or not any(source):
+        return Discard(Reason.LINK_LOCAL_CHATTER, f"{IPv6Address(source)} to {IPv6Address(destination)}")
+    return Discard(Reason.SOURCE_NOT_HOST_ADDRESS, str(IPv6Address(source)))
+
+
+_UDP = ip6.UDP
 _OPTIMIZED = frozenset((ip6.DEST_OPTIONS, ip6.ROUTING, ip6.MOBILITY))
 "Next headers that `Correspondent` looks behind."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification as v
 
 from mobility.ipsec.ike.numbers import IdType
@@ -158,8 +160,11 @@ def _all_names(certificate: x509.Certificate) -> str:
 
 def _parsed(chain: Iterable[bytes]) -> list[x509.Certificate]:
     try:
-        found = [x509.load_der_x509_certificate(each) for each in list(chain)[:MOST_CERTIFICATES]]
-    except ValueError:
+        with warnings.catch_warnings():
+            # What RFC 5280 forbids, and the library reads for the time being only.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            found = [x509.load_der_x509_certificate(each) for each in list(chain)[:MOST_CERTIFICATES]]
+    except (ValueError, CryptographyDeprecationWarning):
         raise Distrusted("a certificate cannot be read") from None
     if not found:
         raise Distrusted("no certificate came")
