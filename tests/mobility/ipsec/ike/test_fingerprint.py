@@ -75,3 +75,14 @@ def test_of_several_hash_functions_the_strongest_decides() -> None:
 def test_without_a_fingerprint_nobody_is_believed() -> None:
     leaf = Authority().issue("2001:db8::1").certificate
     assert not Fingerprints(()).include(leaf)
+
+
+def test_certificates_that_rfc_5280_forbids_are_distrusted_without_a_warning() -> None:
+    """The library reads a negative serial number for the time being, and warns: found by fuzzing."""
+    leaf = Authority().issue("2001:db8::1").certificate
+    serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1)
+    forbidden = der(leaf).replace(serial, b"\xff" + serial[1:], 1)
+    assert forbidden != der(leaf)
+    belief = Fingerprints((Fingerprint.of(leaf),))
+    with pytest.raises(Distrusted, match="cannot be read"):
+        belief.public_key([forbidden], IDENTITY, leaf.not_valid_before_utc)
