@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _terminal(
         raise ConfigurationError(f"{configuration.path}: mobile_node: is missing")
     extensions = scenarios_of_third_parties()
     shared = anycast(settings.home_address.network) if settings.home_agent is None else settings.home_agent
-    source = key_source(configuration.key_exchange(shared))
+    source = key_source(configuration.home_key_exchange(settings.home_address.ip, shared))
     node = TerminalSettings(
         home_address=settings.home_address.ip,
         home_agent=shared,
@@ -117,7 +118,7 @@ def _terminal(
         homes = [Home(each.address.ip, each.address.network.prefixlen, each.agent, each.when is When.RENUMBERED)
                  for each in settings.homes]  # fmt: skip
         equip = _equipment(configuration, settings, sequences)
-        return Homes(node, homes, equip, os.urandom, sequence=sequence, secret=secret)
+        return Homes(node, homes, equip, os.urandom, sequence=sequence, secret=secret, utc=utc)
     terminal = Terminal(
         node,
         application_processing(configuration, settings.home_address.ip, sequences),
@@ -147,19 +148,26 @@ def _equipment(configuration: Configuration, settings: MobileNodeSettings, seque
     application = application_associations(configuration, sequences)
     policies: dict[IPv6Address, IpsecProcessing] = {}
     made: dict[tuple[IPv6Address, IPv6Address], MobileAssociations] = {}
+    sources = cache(key_source)  # certificates are read at the start, and not again in mid call
+    for exchange in configuration.key_exchanges:
+        sources(exchange)
 
     def equip(home: IPv6Address, agent: IPv6Address) -> Equipment | None:
         named = None if home == settings.home_address.ip else home
         network = next((each.address.network for each in settings.homes if each.address.ip == home), None)
         peers = [agent] if network is None else [agent, anycast(network)]
         known = [peer for peer in peers for use in MOBILE_USES if configuration.pair(use, peer, named) is not None]
-        if not known and not bare:
+        source = None if known else sources(configuration.home_key_exchange(home, agent))
+        if not known and not bare and source is None:
             return None
+        if home not in policies:
+            policies[home] = application_processing(configuration, home, sequences, application)
+        if source is not None:
+            fresh = negotiated.associations(settings.tunnel, source.algorithm, os.urandom)
+            return Equipment(policies[home], fresh, source)
         peer = known[0] if known else agent
         if (home, peer) not in made:
             made[home, peer] = mobile_associations(configuration, peer, sequences, named)
-        if home not in policies:
-            policies[home] = application_processing(configuration, home, sequences, application)
         return Equipment(policies[home], made[home, peer])
 
     return equip

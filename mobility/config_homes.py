@@ -6,15 +6,15 @@ may find (``peer``), or one pair for whichever it finds: then the home agents ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import IPv6Address
 
 from mobility import values
+from mobility.key_settings import WHICHEVER, KeyUse
 from mobility.mipv6.home_agents_list import anycast
 from mobility.settings import (
     MOBILE_USES,
     Access,
-    AssociationPair,
+    Configuration,
     FurtherHome,
     MapChoice,
     MobileNodeSettings,
@@ -75,10 +75,9 @@ def ends(table: Table, settings: MobileNodeSettings) -> tuple[IPv6Address, IPv6A
     return peer, None if wanted == first else wanted
 
 
-def peers(
-    settings: MobileNodeSettings, pairs: Iterable[AssociationPair]
-) -> list[tuple[IPv6Address, IPv6Address | None]]:
-    """Home agents with the home address (None: the first) for which all keys are needed."""
+def peers(settings: MobileNodeSettings, configuration: Configuration) -> list[tuple[IPv6Address, IPv6Address | None]]:
+    """Home agents with the home address (None: the first) for which all keys have to be written down."""
+    pairs = configuration.associations
     anchors = {known.address for known in settings.maps.known}
     mobile = [pair for pair in pairs if pair.use in MOBILE_USES and pair.peer not in anchors]
     known = list(dict.fromkeys((pair.peer, pair.home) for pair in mobile))
@@ -86,7 +85,15 @@ def peers(
     for number, home in enumerate(settings.homes):
         named = home.address.ip if number else None
         if home.agent is not None:
-            needed.append((home.agent, named))
-        else:
-            needed += [each for each in known if each[1] == named] or [(anycast(home.address.network), named)]
+            negotiated = configuration.home_key_exchange(home.address.ip, home.agent) is not None
+            needed += [] if negotiated else [(home.agent, named)]
+            continue
+        written = [each for each in known if each[1] == named]
+        negotiated = any(
+            exchange.use is KeyUse.MOBILE
+            and exchange.home in (None, home.address.ip)
+            and (exchange.peer == WHICHEVER or home.may_have(exchange.peer))
+            for exchange in configuration.key_exchanges
+        )
+        needed += written or ([] if negotiated else [(anycast(home.address.network), named)])
     return needed

@@ -8,14 +8,11 @@ from pathlib import Path
 from mobility import values
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.authentication import SHORTEST_SECRET
+from mobility.key_settings import WHICHEVER, CallKeys, KeyExchange, KeyUse
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.settings import (
-    EVERY_MAP,
     MOBILE_USES,
-    CallKeys,
     Configuration,
-    KeyExchange,
-    KeyUse,
     MapChoice,
     MobileNodeSettings,
     RegionalTerminal,
@@ -27,18 +24,22 @@ from mobility.values import ConfigurationError, Table
 
 SHORTEST_LIFETIME = 60
 "Seconds of negotiated keys: both ends do more than rekey."
+OR_CORRESPONDENT = f'; with a correspondent: use = "{KeyUse.APPLICATION}"'
 ONE_HOME = "goes with one home address, and a home agent that is named"
 
 
 def key_exchange(table: Table, mobile_node: MobileNodeSettings | None) -> KeyExchange:
     """A table ``[[ike]]``. Raises ConfigurationError."""
     use = table.optional("use", values.one_of(KeyUse), KeyUse.MOBILE)
+    home = None
     if use is KeyUse.MAP:
-        peer = table.optional("peer", values.address, EVERY_MAP)
-    elif use is KeyUse.APPLICATION or mobile_node is None or mobile_node.home_agent is None:
+        peer = table.optional("peer", values.address, WHICHEVER)
+    elif use is KeyUse.APPLICATION or mobile_node is None:
         peer = table.required("peer", values.address)
     else:
-        peer = table.optional("peer", values.address, mobile_node.home_agent)
+        only = None if mobile_node.further else mobile_node.home_agent
+        peer = table.optional("peer", values.address, WHICHEVER if only is None else only)
+        home = table.optional("home_address", values.address, None)
     token = table.optional("token", values.key_material, None)
     certificate = table.optional("certificate", values.path, None)
     private_key = table.optional("private_key", values.path, None)
@@ -65,6 +66,7 @@ def key_exchange(table: Table, mobile_node: MobileNodeSettings | None) -> KeyExc
         algorithm,
         lifetime,
         use,
+        home,
         table.where,
     )
 
@@ -101,38 +103,63 @@ def check(configuration: Configuration) -> None:
         raise ConfigurationError(
             f'{configuration.path}: mobile_node.map_tunnel: needs keys; write an [[ike]] with use = "{KeyUse.MAP}"'
         )
-    known: set[tuple[KeyUse, IPv6Address]] = set()
+    known: set[tuple[KeyUse, IPv6Address, IPv6Address | None]] = set()
     for each in configuration.key_exchanges:
-        if (each.use, each.peer) in known:
-            whom = "all MAPs" if each.peer == EVERY_MAP else each.peer
+        if (each.use, each.peer, each.home) in known:
+            whom = "whichever there is" if each.peer == WHICHEVER else each.peer
             raise ConfigurationError(f"{each.where}.peer: there is an [[ike]] with {whom} already")
-        known.add((each.use, each.peer))
+        known.add((each.use, each.peer, each.home))
         if each.use is KeyUse.APPLICATION:
             _check_application(configuration, each)
             uses: tuple[Use, ...] = (Use.APPLICATION,)
         else:
             (_check_map if each.use is KeyUse.MAP else _check_mobile)(configuration, each)
             uses = MOBILE_USES
-        pair = next((row for row in configuration.associations if row.peer == each.peer and row.use in uses), None)
+        first = configuration.host_address
+        pair = next(
+            (
+                row
+                for row in configuration.associations
+                if row.peer == each.peer and row.use in uses and each.home in (None, row.home or first)
+            ),
+            None,
+        )
         if pair is not None:
             raise ConfigurationError(f"{pair.where}: the keys with {each.peer} come from IKE ({each.where})")
 
 
 def _check_mobile(configuration: Configuration, exchange: KeyExchange) -> None:
-    node = configuration.mobile_node
+    if configuration.mobile_node is not None:
+        _check_home(configuration.mobile_node, exchange)
+        return
     served: tuple[ServedTerminal | RegionalTerminal, ...] = ()
     for serving in (configuration.home_agent, configuration.anchor_point):
         served += () if serving is None else serving.terminals
     terminal = next((row for row in served if row.home_address == exchange.peer), None)
-    if terminal is None and (node is None or node.home_agent != exchange.peer):
-        whose = "terminal with this home address" if node is None else "home agent with this address"
-        other = "" if configuration.host_os is None else f'; with a correspondent: use = "{KeyUse.APPLICATION}"'
-        raise ConfigurationError(f"{exchange.where}.peer: there is no {whose} here: {exchange.peer}{other}")
-    signalling = terminal.signalling if terminal is not None else None if node is None else node.signalling
+    if terminal is None:
+        other = "" if configuration.host_os is None else OR_CORRESPONDENT
+        raise ConfigurationError(
+            f"{exchange.where}.peer: there is no terminal with this home address here: {exchange.peer}{other}"
+        )
+    _check_signalling(terminal.signalling, exchange)
+
+
+def _check_home(node: MobileNodeSettings, exchange: KeyExchange) -> None:
+    homes = [home for home in node.homes if exchange.home in (None, home.address.ip)]
+    if not homes:
+        known = ", ".join(str(home.address.ip) for home in node.homes)
+        raise ConfigurationError(f"{exchange.where}.home_address: has to be one of the home addresses {known}")
+    peer = exchange.peer
+    if peer != WHICHEVER and not any(home.may_have(peer) for home in homes):
+        raise ConfigurationError(
+            f"{exchange.where}.peer: there is no home agent with this address here: {peer}{OR_CORRESPONDENT}"
+        )
+    _check_signalling(node.signalling, exchange)
+
+
+def _check_signalling(signalling: Signalling, exchange: KeyExchange) -> None:
     if signalling is not Signalling.ESP:
         raise ConfigurationError(f'{exchange.where}: IKE makes keys for signalling = "{Signalling.ESP}" only')
-    if node is not None and node.further:
-        raise ConfigurationError(f"{exchange.where}: IKE goes with one home address")
 
 
 def _check_map(configuration: Configuration, exchange: KeyExchange) -> None:
@@ -140,10 +167,10 @@ def _check_map(configuration: Configuration, exchange: KeyExchange) -> None:
     if node is None or node.maps.choice is MapChoice.OFF:
         raise ConfigurationError(f'{exchange.where}.use: "{KeyUse.MAP}" is for terminals with `maps` in [mobile_node]')
     known = next((row for row in node.maps.known if row.address == exchange.peer), None)
-    if known is None and exchange.peer != EVERY_MAP:
+    if known is None and exchange.peer != WHICHEVER:
         raise ConfigurationError(f"{exchange.where}.peer: there is no [[mobile_node.map]] with this address")
-    if known is not None and known.signalling is not Signalling.ESP:
-        raise ConfigurationError(f'{exchange.where}: IKE makes keys for signalling = "{Signalling.ESP}" only')
+    if known is not None:
+        _check_signalling(known.signalling, exchange)
 
 
 def _check_application(configuration: Configuration, exchange: KeyExchange) -> None:

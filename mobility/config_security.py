@@ -116,7 +116,7 @@ def check_whole(configuration: Configuration) -> None:
     needs: dict[tuple[Use, IPv6Address, IPv6Address | None], str] = {}
     may: set[tuple[Use, IPv6Address, IPv6Address | None]] = set()
     node, agent = configuration.mobile_node, configuration.home_agent
-    for peer, home in () if node is None else config_homes.peers(node, configuration.associations):
+    for peer, home in () if node is None else config_homes.peers(node, configuration):
         if node is not None:
             needs |= dict.fromkeys(_needs(peer, node.tunnel, node.signalling, home), str(configuration.path))
             may |= _may(peer, node.tunnel, home)
@@ -127,10 +127,11 @@ def check_whole(configuration: Configuration) -> None:
     served += () if configuration.anchor_point is None else configuration.anchor_point.terminals
     for terminal in served:
         file, _, _ = terminal.where.partition(": ")
+        if configuration.key_exchange(terminal.home_address) is not None:
+            continue
         needs |= dict.fromkeys(_needs(terminal.home_address, terminal.tunnel, terminal.signalling), file)
         if isinstance(terminal, ServedTerminal):
             may |= _may(terminal.home_address, terminal.tunnel)
-    needs = {need: file for need, file in needs.items() if configuration.key_exchange(need[1]) is None}
     for (use, peer, home), file in needs.items():
         if configuration.pair(use, peer, home) is None:
             protocol = "AH" if use is Use.SIGNALLING_AH else "ESP"

@@ -10,19 +10,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 
 from mobility.discards import Discard, Reason
 from mobility.host.events import AddressDeprecated, AddressLost, AddressReady, PathMtuChanged, RouterFound, RouterLost
 from mobility.host.host import Host
+from mobility.ipsec.ike.endpoint import Ike
+from mobility.ipsec.ike.events import IkeFailed
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.key_source import no_clock
 from mobility.link_news import LinkNews
 from mobility.links import is_udp
 from mobility.mipv6.agent_discovery import AskForHomeAgents, HomeAgentsFound, HomeAgentsNotFound
 from mobility.mipv6.prefix_discovery import HomeNetworkRenumbered, HomeNetworkRestored
 from mobility.mipv6.registration import BindingRefused, Bound, HomeAgentUnreachable, ReturnedHome
+from mobility.negotiated import negotiated_snapshot
 from mobility.outputs import Arrived, Deliver, Discarded, Event, Output, Transmit
+from mobility.owners import Owners
 from mobility.residence import Equipment, Home, Residence
 from mobility.terminal import HostMtuChanged, Terminal
 from mobility.terminal_settings import TerminalSettings
@@ -54,6 +60,7 @@ class Homes:
         *,
         sequence: int = 0,
         secret: bytes | None = None,
+        utc: Callable[[], datetime] = no_clock,
     ) -> None:
         """``settings``: of all terminals; home address and home agent are those of ``homes``.
 
@@ -74,14 +81,14 @@ class Homes:
         self._interfaces = settings.interfaces or tuple(self.hosts)
         self._equip = equip
         self._random = random
+        self._utc = utc
         self._sequence = sequence
         self._addresses = set(addresses)
         "Home addresses are never care-of addresses."
         self._spares = [home for home in homes if home.spare]
         self._link_news = LinkNews()
         self._udp: dict[str, tuple[IPv4Address | IPv6Address, int]] = {}
-        self._by_home: dict[bytes, Terminal] = {}
-        self._by_spi: dict[bytes, Terminal] = {}
+        self._owners = Owners()
         self._told: tuple[str, str] = ("", "")
         self.residences = [Residence(home, self._terminal, random) for home in homes if not home.spare]
 
@@ -131,7 +138,7 @@ class Homes:
 
     def from_host(self, packet: bytes, now: float) -> list[Output]:
         """A program sends a packet: by the terminal of its source address."""
-        terminal = self._by_home.get(packet[8:24]) if packet[:1] and packet[0] >> 4 == 6 else None
+        terminal = self._owners.at_home(packet[8:24]) if packet[:1] and packet[0] >> 4 == 6 else None
         if terminal is None:
             for residence in self.residences:
                 if residence.terminal is None and residence.home.address.packed == packet[8:24]:
@@ -143,9 +150,14 @@ class Homes:
 
     def from_link(self, link: str, packet: bytes, sender: bytes, now: float) -> list[Output]:
         """A packet arrived on a link: that of a terminal, or one that all of them may have to know of."""
-        terminal = self._whose(packet, datagram=is_udp(link))
-        if terminal is None and is_udp(link):
-            terminal = self._first()
+        if is_udp(link):
+            negotiating = self._owners.negotiating_in(packet)
+            if negotiating is not None:
+                heard = self._heard_by(negotiating, lambda one: one.from_link(link, packet, sender, now), now)
+                return self._finish(heard)
+            terminal = self._owners.of_datagram(packet) or self._first()
+        else:
+            terminal = self._owners.of_packet(packet)
         if terminal is not None:
             return self._finish(self._of(terminal, terminal.from_link(link, packet, sender, now), now))
         host = self.hosts.get(link)
@@ -170,13 +182,20 @@ class Homes:
 
     def command(self, name: str, now: float) -> list[Output]:
         """As `Terminal.command`, for all home addresses. Raises `ValueError`."""
-        if not self._by_home:
+        terminals = self._terminals()
+        if not terminals:
             raise ValueError("no home agent has been found yet; wait until there is one")
-        return self._finish(self._all(lambda terminal: terminal.command(name, now), now))
+        if name == "rekey":  # of those that have something to be renewed, if there are any
+            terminals = [each for each in terminals if each.parts.agreed] or terminals
+        return self._finish(self._heard_by(terminals, lambda terminal: terminal.command(name, now), now))
 
     def ipsec_parts(self) -> list[tuple[str, IpsecProcessing]]:
         """As `mobility.packet_stream.HasIpsec` wants it, of all home addresses."""
         return [part for terminal in self._terminals() for part in terminal.ipsec_parts()]
+
+    def negotiations(self) -> list[Ike]:
+        """As `mobility.negotiated_tables.Negotiates`."""
+        return [ike for terminal in self._terminals() for ike in terminal.negotiations()]
 
     def snapshot(self, now: float) -> dict[str, object]:
         """As `Terminal.snapshot` of the first home address; all of them under ``homes`` and ``further``."""
@@ -191,6 +210,7 @@ class Homes:
         first = terminals[0].snapshot(now) if terminals else nobody
         return {
             **first,
+            **negotiated_snapshot([each for terminal in terminals for each in terminal.parts.negotiators], now),
             "links": {name: host.snapshot(now) for name, host in self.hosts.items()},
             "host_mtu": self.host_mtu,
             "homes": [residence.snapshot(now) for residence in self.residences],
@@ -198,22 +218,7 @@ class Homes:
             "of_all_homes": dict(self.counters),
         }
 
-    # ------------------------------------------------------------ whose is it
-
-    def _whose(self, packet: bytes, *, datagram: bool) -> Terminal | None:
-        """The terminal of what says by itself for which home address it is."""
-        if datagram:
-            whole = packet[:1] and packet[0] >> 4 == 6
-            return self._by_home.get(packet[24:40]) if whole else self._by_spi.get(packet[:4])
-        match packet[6:7]:
-            case b"\x32":  # ESP
-                return self._by_spi.get(packet[40:44]) or self._by_home.get(packet[24:40])
-            case b"\x2b":  # routing header, whose address begins eight octets into it
-                return self._by_home.get(packet[48:64])
-            case b"\x29":  # IPv6
-                return self._by_home.get(packet[64:80])
-            case _:
-                return self._by_home.get(packet[24:40])
+    # ------------------------------------------------------------ what comes on the links
 
     def _arrived(self, arrived: Arrived, now: float) -> list[Output]:
         """A packet for a care-of address: all terminals have the same one, and one of them may have asked for it."""
@@ -221,7 +226,10 @@ class Homes:
         if packet[6] == ip6.ICMPV6 and packet[40] == AGENTS_REPLY:
             return self._reply(packet, now)
         outputs: list[Output] = []
-        owner = self._whose(packet, datagram=False)
+        negotiating = self._owners.negotiating(packet)
+        if negotiating is not None:
+            return self._heard_by(negotiating, lambda one: one.arrived(packet, arrived.link, now), now)
+        owner = self._owners.of_packet(packet)
         for terminal in self._terminals() if owner is None else [owner]:
             outputs = self._of(terminal, terminal.arrived(packet, arrived.link, now), now)
             if not outputs or not all(isinstance(output, Discarded) for output in outputs):
@@ -268,7 +276,7 @@ class Homes:
                 case HomeAgentUnreachable() if residence is not None:
                     result += self._of_residence(residence, residence.give_up(now), now)
                     result += self._stand_in(residence, now)
-                case BindingRefused() if residence is not None and not terminal.mobile_node.registration.bound:
+                case BindingRefused() | IkeFailed() if residence and not terminal.mobile_node.registration.bound:
                     result += self._of_residence(residence, residence.give_up(now), now)
                 case Bound() | ReturnedHome() if residence is not None:
                     residence.bound()
@@ -281,11 +289,14 @@ class Homes:
 
     def _all(self, call: Callable[[Terminal], list[Output]], now: float, *, due_at: float = inf) -> list[Output]:
         """``due_at``: only those whose timer is due by then."""
-        outputs: list[Output] = []
-        for terminal in self._terminals():
-            if due_at == inf or (terminal.timer is not None and terminal.timer <= due_at):
-                outputs += self._of(terminal, call(terminal), now)
-        return outputs
+        due = [each for each in self._terminals() if due_at == inf or (each.timer is not None and each.timer <= due_at)]
+        return self._heard_by(due, call, now)
+
+    def _heard_by(
+        self, terminals: Iterable[Terminal], call: Callable[[Terminal], list[Output]], now: float
+    ) -> list[Output]:
+        """These terminals hear or do something."""
+        return [output for terminal in terminals for output in self._of(terminal, call(terminal), now)]
 
     def _tell(self, events: Iterable[Event], speaker: Terminal | None, now: float) -> list[Output]:
         """What happened on the links, to all terminals but the one that heard it first."""
@@ -421,6 +432,8 @@ class Homes:
             home_agent=agent,
             home_prefix_length=home.prefix_length,
             interfaces=self._interfaces,
+            keys=equipment.keys,
+            key_management=equipment.keys is not None,
             # One IPv4 address is enough, and it is the first home address's.
             home_address4=self.settings.home_address4 if home.address == self.settings.home_address else None,
         )
@@ -434,6 +447,7 @@ class Homes:
             sequence=sequence,
             hosts=self.hosts,
             home_addresses=self._addresses,
+            utc=self._utc,
         )
 
     def _terminals(self) -> list[Terminal]:
@@ -443,9 +457,7 @@ class Homes:
         return next(iter(self._terminals()), None)
 
     def _index(self) -> None:
-        terminals = self._terminals()
-        self._by_home = {terminal.settings.home_address.packed: terminal for terminal in terminals}
-        self._by_spi = {spi: terminal for terminal in terminals for spi in terminal.inbound_spis}
+        self._owners.update(self._terminals())
 
     def _finish(self, outputs: list[Output]) -> list[Output]:
         for output in outputs:

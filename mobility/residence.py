@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.key_source import KeySource
 from mobility.mipv6.agent_discovery import AgentDiscovery
 from mobility.mipv6.tunnel import MobileAssociations
 from mobility.outputs import Event, Output
@@ -37,6 +38,8 @@ class Equipment:
 
     application: IpsecProcessing
     associations: MobileAssociations
+    keys: KeySource | None = None
+    "Where those of the associations come from; None: they have them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,8 @@ class Residence:
                 self.terminal = made
                 outputs.append(HomeAgentChosen(self.home.address, agent))
                 return outputs
-            why = "there are no keys for it: write associations with this peer, and the home address if it is not the"
-            outputs.append(HomeAgentUnusable(self.home.address, agent, f"{why} first"))
+            why = "there are no keys for it: write [[ike]], or associations, with this peer and this home address"
+            outputs.append(HomeAgentUnusable(self.home.address, agent, why))
             if self.discovery is not None:
                 outputs += self.discovery.refused(agent, now)
         return outputs

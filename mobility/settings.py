@@ -12,6 +12,10 @@ from mobility.gateway.settings import GatewayAccess, GatewaySettings
 from mobility.host.advertiser import Advertising
 from mobility.ipsec.algorithms import Algorithm, Keys
 from mobility.ipsec.spd import Action
+from mobility.key_settings import WHICHEVER, KeyExchanges
+from mobility.key_settings import CallKeys as CallKeys
+from mobility.key_settings import KeyExchange as KeyExchange
+from mobility.key_settings import KeyUse as KeyUse
 from mobility.mipv6.home_advertising import INTERVAL
 from mobility.mipv6.home_prefixes import MAX_INTERVAL, MIN_INTERVAL
 from mobility.mipv6.route_rules import RouteRules
@@ -102,17 +106,6 @@ MOBILE_USES = (Use.SIGNALLING, Use.SIGNALLING_AH, Use.TUNNEL, Use.HOME_TEST)
 "What is between a terminal and its home agent."
 
 
-class KeyUse(StrEnum):
-    """What keys are negotiated for."""
-
-    MOBILE = "mobile"
-    "Between terminal and home agent."
-    APPLICATION = "application"
-    "With a correspondent."
-    MAP = "map"
-    "Of a terminal with mobility anchor points."
-
-
 class KeyLife(StrEnum):
     """How long keys are used."""
 
@@ -147,40 +140,6 @@ class AssociationPair:
     "Of a terminal: the home address that it is for; None: the first."
 
 
-EVERY_MAP = IPv6Address(0)
-"In place of the address of a MAP: all that there are, and that have no keys of their own."
-
-
-@dataclass(frozen=True, slots=True)
-class KeyExchange:
-    """A table ``[[ike]]``: the associations with a peer get their keys from IKE."""
-
-    peer: IPv6Address
-    "The home agent, or the home address of a terminal; of the application: a correspondent; a MAP, or `EVERY_MAP`."
-    token: bytes | None = field(repr=False)
-    "The secret of both ends; None: they have certificates."
-    certificate: Path | None
-    private_key: Path | None
-    authorities: tuple[Path, ...]
-    revocations: tuple[Path, ...]
-    algorithm: Algorithm
-    lifetime: int
-    "Seconds."
-    use: KeyUse = KeyUse.MOBILE
-    where: str = field(default="", compare=False)
-    "File and key, for messages."
-
-
-@dataclass(frozen=True, slots=True)
-class CallKeys:
-    """The keys that are negotiated for calls of phones (``[application_keys]``)."""
-
-    algorithm: Algorithm
-    "Of ESP."
-    lifetime: int
-    "Seconds."
-
-
 @dataclass(frozen=True, slots=True)
 class PolicyRow:
     """A row of the application's security policy database, seen from this node."""
@@ -211,6 +170,10 @@ class FurtherHome:
     agent: IPv6Address | None
     "None: it is discovered."
     when: When = When.ALWAYS
+
+    def may_have(self, agent: IPv6Address) -> bool:
+        """Whether this may be its home agent."""
+        return agent == self.agent or (self.agent is None and agent in self.address.network)
 
 
 class MapChoice(StrEnum):
@@ -473,13 +436,13 @@ class Configuration:
     _pairs: dict[tuple[Use, IPv6Address, IPv6Address | None], AssociationPair] = field(
         init=False, repr=False, compare=False
     )
-    _key_exchanges: dict[tuple[KeyUse, IPv6Address], KeyExchange] = field(init=False, repr=False, compare=False)
+    _exchanges: KeyExchanges = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # The first of a kind counts; a home agent looks up thousands.
         pairs = {(pair.use, pair.peer, pair.home): pair for pair in reversed(self.associations)}
         object.__setattr__(self, "_pairs", pairs)
-        object.__setattr__(self, "_key_exchanges", {(each.use, each.peer): each for each in self.key_exchanges})
+        object.__setattr__(self, "_exchanges", KeyExchanges(self.key_exchanges))
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -501,20 +464,24 @@ class Configuration:
             return self.mobile_node.home_address.ip
         return None if self.correspondent is None else self.correspondent.address.ip
 
-    def key_exchange(self, peer: IPv6Address) -> KeyExchange | None:
-        """How the associations with a home agent or a terminal get their keys; None: they are in the configuration."""
-        return self._key_exchanges.get((KeyUse.MOBILE, peer))
+    def key_exchange(self, terminal: IPv6Address) -> KeyExchange | None:
+        """How the associations of a home agent, or MAP, with a terminal get their keys; None: they are written down."""
+        return self._exchanges.of_terminal(terminal)
+
+    def home_key_exchange(self, home: IPv6Address, agent: IPv6Address) -> KeyExchange | None:
+        """The same of a terminal's home address with a home agent."""
+        named = None if self.host_address == home else home
+        typed = any(self.pair(use, agent, named) is not None for use in MOBILE_USES)
+        return None if typed else self._exchanges.of_home(home, agent)
 
     def map_key_exchange(self, known: KnownMap | None) -> KeyExchange | None:
-        """The same with a MAP that is known, or with all others."""
-        for_all = self._key_exchanges.get((KeyUse.MAP, EVERY_MAP))
+        """The same of a terminal with a MAP that is known, or with all others."""
         if known is None:
-            return for_all
-        own = self._key_exchanges.get((KeyUse.MAP, known.address))
-        if own is None and known.signalling is Signalling.ESP:
-            typed = any(self.pair(use, known.address) is not None for use in MOBILE_USES)
-            return None if typed else for_all
-        return own
+            return self._exchanges.of_map(WHICHEVER)
+        typed = any(self.pair(use, known.address) is not None for use in MOBILE_USES)
+        if typed or known.signalling is not Signalling.ESP:
+            return None
+        return self._exchanges.of_map(known.address) or self._exchanges.of_map(WHICHEVER)
 
     def pair(self, use: Use, peer: IPv6Address, home: IPv6Address | None = None) -> AssociationPair | None:
         """The pair for a use, a peer, and a home address that is not the first; or None."""

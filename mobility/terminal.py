@@ -74,9 +74,6 @@ class Terminal:
         self.forwarding, self.sending, self.receiving = parts.forwarding, parts.sending, parts.receiving
         self.sent_lately, self.waiting = parts.sending.sent_lately, parts.waiting
         self.optimization, self.counters = parts.optimization, parts.counters
-        inbound = (associations.signalling_in, associations.tunnel_in)
-        self.inbound_spis = tuple(each.spi.to_bytes(4) for each in inbound if each is not None)
-        "Four octets each: what comes under these is for this terminal."
         self._out_of_tunnel = parts.receiving.out_of_tunnel
         self._security = parts.security
         self._form = settings.tunnel
@@ -250,6 +247,10 @@ class Terminal:
     def arrived(self, packet: bytes, link: str, now: float) -> list[Output]:
         """A whole packet that the host of a link does not handle."""
         return self._finish(self.parts.from_below(packet, link, now))
+
+    def receives_by(self, spi: int) -> bool:
+        """Whether ESP with this SPI is for this terminal's tunnel, or its signalling."""
+        return self._security.knows(spi)
 
     def retire(self, now: float) -> list[Output]:
         """Another terminal takes its place, or none: the links do without its home address."""

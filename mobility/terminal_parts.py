@@ -397,6 +397,11 @@ class TerminalParts:
         maps = [] if self.below is None else self.below.keys.all
         return [each for each in (self.keys, *maps, self.application_keys) if each is not None]
 
+    @property
+    def agreed(self) -> bool:
+        """There is an IKE SA with the home agent."""
+        return self.keys is not None and self.keys.agreed
+
     def rekey(self, now: float) -> list[Output]:
         """New keys of ESP at once. Raises `ValueError`: there are none that could be renewed."""
         outputs = [] if self.keys is None else self.keyed(self.keys.rekey(now), now)

@@ -10,6 +10,7 @@ import pytest
 from mobility.assembly import build
 from mobility.config import parse
 from mobility.homes import Homes
+from mobility.ipsec.ike.authentication import SharedKey
 from mobility.mipv6.home_agents_list import anycast
 from mobility.sequences import SequenceFile
 from mobility.settings import FurtherHome, Use, When
@@ -112,3 +113,76 @@ def test_a_home_agent_says_how_it_is_found() -> None:
         ("prefix_intervals = [9]", "the shorter one first"),
     ):
         assert expected in complaint(HA.replace('interface = "eth0"', f'{wrong}\ninterface = "eth0"') + HA_PAIRS)
+
+
+TOKEN, TOKEN2 = bytes(range(32)).hex(), bytes(range(1, 33)).hex()
+IKE = f'[[ike]]\ntoken = "{TOKEN}"\n'
+NEW_HOME, NEW_AGENT = IPv6Address("2001:db8:5::100"), IPv6Address("2001:db8:5::a")
+
+
+def secret(node: Homes, home: IPv6Address, agent: IPv6Address) -> str | None:
+    """The token for a home address and a home agent; None: no keys, or such that are written down."""
+    equipped = node._equip(home, agent)
+    if equipped is None or equipped.keys is None:
+        return None
+    assert isinstance(equipped.keys.proof, SharedKey)
+    return equipped.keys.proof.secret.hex()
+
+
+def test_a_token_for_whichever_home_agent_is_found(sequences: SequenceFile) -> None:  # noqa: F811
+    made = read(DISCOVER + IKE)
+    node = build(made, interfaces(made), sequences)
+    assert isinstance(node, Homes)
+    for home, agent in ((FIRST, AGENT), (FIRST, AGENT2), (NEW_HOME, NEW_AGENT)):
+        assert secret(node, home, agent) == TOKEN
+    again = [node._equip(FIRST, AGENT) for _ in range(2)]
+    assert again[0] is not None
+    assert again[1] is not None
+    # Of another negotiation nothing goes on: numbers begin with its keys.
+    assert again[0].associations.tunnel_out is not again[1].associations.tunnel_out
+    assert again[0].keys is again[1].keys
+
+
+def test_a_token_for_each_home_agent(sequences: SequenceFile) -> None:  # noqa: F811
+    text = DISCOVER + IKE + f'peer = "{AGENT}"\n' + IKE.replace(TOKEN, TOKEN2) + f'peer = "{AGENT2}"\n'
+    made = read(text)
+    node = build(made, interfaces(made), sequences)
+    assert isinstance(node, Homes)
+    assert secret(node, FIRST, AGENT) == TOKEN
+    assert secret(node, FIRST, AGENT2) == TOKEN2
+    assert node._equip(FIRST, IPv6Address("2001:db8:1::c")) is None
+
+
+def test_a_token_for_each_home_address(sequences: SequenceFile) -> None:  # noqa: F811
+    text = MN + SECOND + 'home_agent = "2001:db8:2::a"\n' + IKE + IKE.replace(TOKEN, TOKEN2) + OF_SECOND
+    made = read(text)
+    node = build(made, interfaces(made), sequences)
+    assert isinstance(node, Homes)
+    assert secret(node, FIRST, AGENT) == TOKEN
+    assert secret(node, OTHER, IPv6Address("2001:db8:2::a")) == TOKEN2
+
+
+def test_a_token_for_one_and_keys_for_the_other(sequences: SequenceFile) -> None:  # noqa: F811
+    made = read(MN + SECOND + PAIRS + IKE)
+    node = build(made, interfaces(made), sequences)
+    assert isinstance(node, Homes)
+    assert secret(node, FIRST, AGENT) is None
+    equipped = node._equip(FIRST, AGENT)
+    assert equipped is not None
+    assert equipped.associations.tunnel_out is not None
+    assert secret(node, OTHER, AGENT) == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (DISCOVER + IKE + IKE, "an [[ike]] with whichever there is already"),
+        (DISCOVER + IKE + 'peer = "2001:db8:7::1"', "there is no home agent with this address here"),
+        (MN + SECOND + IKE + 'home_address = "2001:db8:9::1"', "has to be one of the home addresses 2001:db8:1::100"),
+        (MN + SECOND + IKE + OF_SECOND, 'peer = "2001:db8:1::a" is missing'),
+        (MN + SECOND + PAIRS + IKE + f'peer = "{AGENT}"\n', "come from IKE"),
+        (DISCOVER.replace("interfaces", 'signalling = "ah"\ninterfaces') + IKE, 'signalling = "esp" only'),
+    ],
+)
+def test_tokens_that_do_not_fit(text: str, expected: str) -> None:
+    assert expected in complaint(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
@@ -14,12 +14,14 @@ from mobility.homes import Homes, HostAddressesChanged
 from mobility.host import Host
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
+from mobility.key_source import KeySource
 from mobility.links import LinkSettings
 from mobility.mipv6.agent_discovery import HomeAgentsFound, HomeAgentsNotFound
 from mobility.mipv6.home_agent import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.home_agents_list import anycast
 from mobility.mipv6.prefix_discovery import HomeNetworkRenumbered
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.negotiated import associations
 from mobility.net.memory import RouterInterface, SimRouter
 from mobility.outputs import Discarded
 from mobility.residence import Equipment, Home, HomeAgentChosen, HomeAgentUnusable
@@ -52,8 +54,10 @@ class World(Network):
         form: TunnelForm = TunnelForm.ESP,
         signalling: bool = True,
         intervals: tuple[float, float] = (5.0, 10.0),
+        negotiated: Mapping[IPv6Address, KeySource] | None = None,
     ) -> None:
-        """``agents``: with their preferences; ``keys``: of these only, the terminal has; None: of all."""
+        """``agents``: with their preferences; ``keys``: of these only, the terminal has; None: of all; ``negotiated``:
+        where keys of terminal and home agents come from, by home address, in place of made ones."""
         super().__init__(form, signalling=signalling)
         world = self.world
         world.remove("ha")
@@ -65,8 +69,13 @@ class World(Network):
             for home in serves:
                 if home not in IPv6Network((address, 64), strict=False):
                     continue
-                pairs[home, address] = mobile_pair(form, base, signalling=signalling)
-                served.append(AuthorisedTerminal(home, form, pairs[home, address].agent))
+                source = None if negotiated is None else negotiated.get(home)
+                if source is None:
+                    pairs[home, address] = mobile_pair(form, base, signalling=signalling)
+                    served.append(AuthorisedTerminal(home, form, pairs[home, address].agent))
+                else:
+                    theirs = associations(form, source.algorithm, world.random_bytes(f"{home} {address}"))
+                    served.append(AuthorisedTerminal(home, form, theirs, keys=source))
                 base += 0x100
             settings = HomeAgentSettings(
                 address, tuple(served), max_lifetime=600, preference=preference, prefix_intervals=intervals
@@ -77,7 +86,13 @@ class World(Network):
             world.attach(str(address), "home0", self.home, link.link_address)
         known = None if keys is None else set(keys)
 
+        dice = world.random_bytes("associations of the terminal")
+
         def equip(home: IPv6Address, agent: IPv6Address) -> Equipment | None:
+            source = None if negotiated is None else negotiated.get(home)
+            if source is not None:
+                usable = known is None or agent in known
+                return Equipment(PLAIN, associations(form, source.algorithm, dice), source) if usable else None
             pair = pairs.get((home, agent))
             usable = pair is not None and (known is None or agent in known)
             return Equipment(PLAIN, pair.terminal) if usable and pair is not None else None

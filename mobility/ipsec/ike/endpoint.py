@@ -201,6 +201,14 @@ class Ike:
         """Whether there is an IKE SA with it."""
         return any(sa.peer_name == peer and sa.state is State.ESTABLISHED for sa in self._context.sas.values())
 
+    def has(self, message: bytes) -> bool:
+        """Whether a message, without its marker, names an IKE SA that is here."""
+        try:
+            header = Header.parse(message)
+        except WireError:
+            return False
+        return _ours(header) in self._context.sas
+
     def secrets(self) -> list[IkeSa]:
         """The IKE SAs with their keys, for a decryption table that somebody has asked for."""
         return [sa for sa in self._context.sas.values() if sa.keys is not None]
@@ -307,7 +315,7 @@ class Ike:
                 header = Header.parse(datagram)
             except WireError as error:
                 raise Discard(Reason.IKE_MALFORMED, str(error)) from None
-            sa = self._context.sas.get(header.responder_spi if header.from_initiator else header.initiator_spi)
+            sa = self._context.sas.get(_ours(header))
             if sa is not None:
                 touched.append(sa)
                 self._on_message(sa, datagram, header, local, remote, now)
@@ -480,6 +488,10 @@ class Ike:
 
 def _everybody(_remote: Endpoint) -> bool:
     return True
+
+
+def _ours(header: Header) -> bytes:
+    return header.responder_spi if header.from_initiator else header.initiator_spi
 
 
 def _left(when: float | None, now: float) -> float | None:
