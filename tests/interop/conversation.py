@@ -75,8 +75,9 @@ class Conversation:
         for direction, packets in streams.items():
             for begin, until in self.spans:
                 sent = sum(begin <= at < until for at, _ in packets.sent)
-                # One less than the interval says: a span of 37 ms may fall so that it holds one packet.
-                assert sent > 0.8 * (until - begin) / USUAL_INTERVAL - 1, f"{direction}: the phone fell silent"
+                # One less than the interval says: a span of 37 ms may fall so that it holds one packet. A busy machine
+                # sends late.
+                assert sent > 0.5 * (until - begin) / USUAL_INTERVAL - 1, f"{direction}: the phone fell silent"
                 since = begin - self.began
                 assert packets.lost(begin, until) == 0, (
                     f"{direction}: not all is well {since:.1f} s after the beginning"

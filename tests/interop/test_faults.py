@@ -21,7 +21,7 @@ from sip_test_env.network import TestNetwork
 from sip_test_env.phones import CORRESPONDENT, TERMINAL, registered
 from sip_test_env.speech import speak
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 
 async def status_of(nodes: MobilityNodes, role: str) -> dict[str, Any]:

@@ -27,11 +27,12 @@ from sip_test_env.network import TestNetwork
 from sip_test_env.plan import Plan
 from tests.interop.judges import no_complaints
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 PLAN = Plan("test-gateway-demo")
 
 
+@pytest.mark.alone
 def test_a_call_through_tls_in_tls_that_moves(tmp_path: Path) -> None:
     capture = tmp_path / "call.pcapng"
     done = subprocess.run(

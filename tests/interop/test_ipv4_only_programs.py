@@ -31,7 +31,7 @@ from softphone.pjsua.phone import PjsuaPhone
 from tests.interop.baresip import write_baresip
 from tests.interop.names import name_server
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 PROGRAM, CORRESPONDENT = "6001", "6002"
 HERE = "198.18.0.1"

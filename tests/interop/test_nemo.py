@@ -34,13 +34,14 @@ from tests.interop.baresip import write_baresip
 from tests.interop.judges import no_complaints, scapy_reads
 from tests.interop.test_demo import demo
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 PLAN = Plan("test-nemo", NEMO)
 TALK = 5.0
 "Seconds."
 
 
+@pytest.mark.alone
 def test_a_call_in_a_train_that_moves_and_a_walk_through_it(tmp_path: Path) -> None:
     capture = tmp_path / "call.pcapng"
     status, report, said = demo(

@@ -20,7 +20,7 @@ from sip_test_env.impairment import Impairment
 from sip_test_env.plan import BROADBAND, HOME_AGENT_PORT, INTERFACE, WIFI
 from tests.interop.conversation import Conversation, conversation
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 CHANGES = 20
 

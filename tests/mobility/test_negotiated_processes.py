@@ -17,7 +17,7 @@ from sip_test_env.network import TestNetwork
 from tests.mobility.test_processes import Nodes, mobility
 from tests.mobility.test_trace import tshark
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 
 def ike_sas(nodes: Nodes, role: str) -> list[dict[str, object]]:

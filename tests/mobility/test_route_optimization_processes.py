@@ -15,7 +15,7 @@ from sip_test_env.network import TestNetwork
 
 from .test_processes import Nodes
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from sip_test_env.users import OrdinaryUser
 
 from .net.networks import run
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 PORT = 4000
 

@@ -10,7 +10,7 @@ import pytest
 from roamphone_pytest.assertions import assert_flow, assert_mos
 from roamphone_pytest.mobile import SipNetwork
 
-pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 
 async def test_a_call_that_goes_along(sip_network: SipNetwork) -> None:
