@@ -40,7 +40,8 @@ class Stage(ABC):
                 await phone.registered(IN_TIME)
             yield phones
 
-    async def connect(self, caller: Softphone, callee: Softphone) -> tuple[Call, IncomingCall]:
+    @staticmethod
+    async def connect(caller: Softphone, callee: Softphone) -> tuple[Call, IncomingCall]:
         """An answered call: its end at the caller, its end at the callee. Raises TimeoutError, CallError."""
         call = await caller.dial(str(callee.account.aor))
         async with asyncio.timeout(IN_TIME):

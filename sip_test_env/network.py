@@ -7,14 +7,12 @@ import secrets
 import select
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -450,8 +448,3 @@ def is_router_advertisement(packet: bytes) -> bool:
         return False
     next_header, hop_limit, message = packet[6], packet[7], packet[40]
     return (next_header, hop_limit, message) == (socket.IPPROTO_ICMPV6, 255, _ROUTER_ADVERTISEMENT)
-
-
-def source_of(packet: bytes) -> IPv6Address:
-    """Source address of an IPv6 packet."""
-    return IPv6Address(struct.unpack_from("!16s", packet, 8)[0])

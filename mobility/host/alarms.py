@@ -33,11 +33,6 @@ class Alarms:
         """Forget the alarm, if there is one."""
         self._live.pop(key, None)
 
-    def cancel_all(self) -> None:
-        """Forget every alarm."""
-        self._live.clear()
-        self._heap.clear()
-
     def _is_live(self, item: tuple[float, int, Hashable]) -> bool:
         live = self._live.get(item[2])
         return live is not None and live[0] == item[1]

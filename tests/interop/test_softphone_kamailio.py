@@ -9,6 +9,7 @@ import pytest
 from roamphone_pytest.recorder import Recorder
 from roamphone_pytest.server import DOMAIN, SipProxy, running_server
 from softphone.calls.call import CallState
+from softphone.calls.dialog_call import DialogCall
 from softphone.config import Consent
 from softphone.errors import CallRejected, RegistrationError
 from softphone.events import EndedBy
@@ -46,16 +47,8 @@ def test_sha256(sip_recorder: Recorder) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("caller_ends", [True, False])
 async def test_a_call(sip_proxy: SipProxy, transport: Transport, host: str, caller_ends: bool) -> None:
-    async with sip_proxy.phone("alice", transport, host) as alice, sip_proxy.phone("bob", transport, host) as bob:
-        await alice.registered(5)
-        await bob.registered(5)
-        call = await alice.dial(f"sip:bob@{DOMAIN}")
-        incoming = await anext(bob.incoming())
-        await incoming.ring()
-        await call.ringing(5)
-        await incoming.answer()
-        await call.answered(5)
-        await incoming.answered(5)
+    async with sip_proxy.registered("alice", "bob", transport=transport, host=host) as (alice, bob):
+        call, incoming = await sip_proxy.connect(alice, bob)
         async with asyncio.timeout(5):
             while True:
                 a, b = call.statistics(), incoming.statistics()
@@ -65,6 +58,7 @@ async def test_a_call(sip_proxy: SipProxy, transport: Transport, host: str, call
                     break
                 await asyncio.sleep(0.02)
         assert a.srtp_suite
+        assert isinstance(call, DialogCall)
         assert f" {host}\r\n" in call.remote_sdp
         ends, hears = (call, incoming) if caller_ends else (incoming, call)
         await ends.hangup()
@@ -74,9 +68,7 @@ async def test_a_call(sip_proxy: SipProxy, transport: Transport, host: str, call
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_cancel_and_busy(sip_proxy: SipProxy, transport: Transport) -> None:
-    async with sip_proxy.phone("alice", transport) as alice, sip_proxy.phone("bob", transport) as bob:
-        await alice.registered(5)
-        await bob.registered(5)
+    async with sip_proxy.registered("alice", "bob", transport=transport) as (alice, bob):
         call = await alice.dial("bob")
         incoming = await anext(bob.incoming())
         await incoming.ring()
@@ -92,8 +84,7 @@ async def test_cancel_and_busy(sip_proxy: SipProxy, transport: Transport) -> Non
 
 
 async def test_nobody_there_and_nobody_registered(sip_proxy: SipProxy) -> None:
-    async with sip_proxy.phone("alice") as alice:
-        await alice.registered(5)
+    async with sip_proxy.registered("alice") as (alice,):
         for target, status in (("nobody", 404), ("bob", 480)):
             call = await alice.dial(target)
             with pytest.raises(CallRejected, match=str(status)):
@@ -105,24 +96,15 @@ async def test_transports_mixed(sip_proxy: SipProxy) -> None:
     async with sip_proxy.phone("alice", Transport.TLS) as alice, sip_proxy.phone("bob", Transport.UDP) as bob:
         await alice.registered(5)
         await bob.registered(5)
-        call = await bob.dial("alice")
-        incoming = await anext(alice.incoming())
-        await incoming.answer()
-        await call.answered(5)
-        await incoming.answered(5)
+        call, incoming = await sip_proxy.connect(bob, alice)
         await incoming.hangup()
         assert (await call.ended(5)).by is EndedBy.REMOTE
 
 
 @pytest.mark.parametrize("transport", [Transport.UDP, Transport.TLS])
 async def test_hold_and_both_kinds_of_transfer(sip_proxy: SipProxy, transport: Transport) -> None:
-    async with (
-        sip_proxy.phone("alice", transport, transfers=Consent.ACCEPT) as alice,
-        sip_proxy.phone("bob", transport, transfers=Consent.ACCEPT) as bob,
-        sip_proxy.phone("carol", transport, transfers=Consent.ACCEPT) as carol,
-    ):
-        for phone in (alice, bob, carol):
-            await phone.registered(5)
+    settings = {"transport": transport, "transfers": Consent.ACCEPT}
+    async with sip_proxy.registered("alice", "bob", "carol", **settings) as (alice, bob, carol):
         call = await alice.dial("bob")
         at_bob = await answered(bob)
         await call.answered(5)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import softphone.user_agent.registration
+from roamphone_pytest.stage import Stage
 from sip_test_env import kamailio
 from softphone.config import Account
 from softphone.events import EndedBy, Registered, RegistrationFailed
@@ -110,12 +111,8 @@ def test_calls_both_ways_over_the_flows_of_the_registrations(edge: Server, trans
                 assert [hop.sip_uri is not None and "ob" in dict(hop.sip_uri.parameters) for hop in agent.path] == [
                     True
                 ]
-            for caller, callee, name in ((alice, bob, "bob"), (bob, alice, "alice")):
-                call = await caller.dial(name)
-                incoming = await anext(callee.incoming())
-                await incoming.answer()
-                await call.answered(5)
-                await incoming.answered(5)
+            for caller, callee in ((alice, bob), (bob, alice)):
+                call, incoming = await Stage.connect(caller, callee)
                 await incoming.hangup()
                 assert (await call.ended(5)).by is EndedBy.REMOTE
             for one in (alice, bob):
@@ -160,11 +157,7 @@ def test_a_gruu_leads_to_the_phone_in_mid_call(edge: Server, transport: Transpor
             gruu = alice._running().gruu
             assert gruu is not None
             assert "gr" in dict(gruu.parameters)
-            call = await alice.dial("bob")
-            incoming = await anext(bob.incoming())
-            await incoming.answer()
-            await call.answered(5)
-            await incoming.answered(5)
+            call, incoming = await Stage.connect(alice, bob)
             await incoming.hangup()
             assert (await call.ended(5)).by is EndedBy.REMOTE
 
@@ -176,11 +169,7 @@ def test_the_edge_is_restarted_in_mid_call(edge: Server) -> None:
         async with phone(edge, "alice", Transport.UDP) as alice, phone(edge, "bob", Transport.UDP) as bob:
             await alice.registered(5)
             await bob.registered(5)
-            call = await alice.dial("bob")
-            incoming = await anext(bob.incoming())
-            await incoming.answer()
-            await call.answered(5)
-            await incoming.answered(5)
+            call, incoming = await Stage.connect(alice, bob)
             await asyncio.to_thread(edge.stop)
             hanging_up = asyncio.create_task(call.hangup())
             await asyncio.to_thread(edge.start)

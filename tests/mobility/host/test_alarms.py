@@ -21,7 +21,7 @@ def test_alarms_ring_in_order_once_and_not_when_cancelled() -> None:
     assert rung == []
     alarms.run(3.6)
     assert rung == [("c", 3.6), ("a moved", 3.6)]
-    alarms.cancel_all()
+    alarms.cancel("d")
     assert "d" not in alarms
     alarms.run(10.0)
     assert len(rung) == 2
