@@ -10,7 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from mobility.translation.checksums import words
-from mobility.translation.table import GRAIN, Row, TranslationTable
+from mobility.translation.table import GRAIN, Origin, Row, TranslationTable
 from mobility.translation.translator import DONT_FRAGMENT, LOWEST_IPV6_MTU, Translator
 from mobility.wire import ip4, ip6
 
@@ -78,7 +78,7 @@ class ShortWays:
         checksum = packet[at] << 8 | packet[at + 1]
         if not checksum and protocol == ip6.UDP:
             return None
-        if now - pair.row.used >= GRAIN:
+        if now - pair.row.used >= GRAIN or pair.row.origin is Origin.STRANGER:
             self._table.touch(pair.row, now, asked=True)
         tos = packet[1]
         return b"%c%c\0\0%b%c%c%b%b%b%b" % (

@@ -23,7 +23,7 @@ from scapy.packet import Packet, Raw
 from mobility.discards import Reason
 from mobility.host.fragments import TIMEOUT, fragment
 from mobility.outputs import Discarded
-from mobility.translation.table import IDLE, RowRemoved
+from mobility.translation.table import IDLE, Origin, RowRemoved
 from mobility.translation.translation import Translated, Translation, VirtualAddressSet
 from tests.mobility.translation.support import (
     AGENT,
@@ -104,8 +104,17 @@ def test_a_stranger_gets_a_virtual_address_and_can_be_answered(made: Translation
     received = made.inbound(ip6(datagram((4000, 5000), b"hello")), 0.0)
     stranger = IPv4Address(IP(received.host[0]).src)
     assert stranger in made.settings.pool4
+    assert origin(made) == Origin.STRANGER
     answer = made.outbound(ip4(stranger, datagram((5000, 4000), b"hello")), 0.1)
     assert consistent6(answer.network[0]).dst == str(PEER)
+    assert origin(made) == Origin.ASKED, "a program wants it: not the first to go for want of room"
+
+
+def origin(made: Translation) -> str:
+    """Of the row of `PEER`."""
+    row = made.table.known6(PEER.packed)
+    assert row is not None
+    return row.origin
 
 
 def test_an_ipv4_destination_gets_a_virtual_ipv6_address(made: Translation) -> None:
