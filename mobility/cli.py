@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     whole = argparse.ArgumentParser(
-        prog="mobility", description="Mobile IPv6 with IPsec in user space.",
+        prog="mobility",
+        description="Mobile IPv6 with IPsec in user space: a machine keeps its address wherever it is. On a laptop: "
+        "import, check, mn, exec, status. On a home agent: ha, reload, status, add-terminal.",
         epilog="Exit status: 0 done, 1 something failed, 2 wrong use or wrong configuration; that of its program for "
         "`mobility exec`.",
     )  # fmt: skip

@@ -46,7 +46,9 @@ class Later:
 def parser() -> argparse.ArgumentParser:
     """All of it."""
     whole = argparse.ArgumentParser(
-        prog="softphone", description="A SIP softphone with Mobile IPv6 built in.",
+        prog="softphone",
+        description="A SIP softphone with Mobile IPv6 built in. Without a command it opens on the whole terminal; "
+        "the first start leads to an account.",
         epilog="Exit status: 0 ok, 1 failure, 2 usage or configuration, 3 rejected, 4 unauthorised, 5 timeout, 6 busy.",
     )  # fmt: skip
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -57,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     _add_daemon(commands)
     ctl.add(commands)
     load.add(commands)
-    commands.add_parser("tui", add_help=False, help="the phone on the whole terminal; so does no command at all")
+    commands.add_parser("tui", add_help=False, help="the phone on the whole terminal, as without a command")
     _add_devices(commands)
     commands.add_parser(
         "demo", add_help=False, help="a call that changes networks, on real network stacks in namespaces (needs root)"
