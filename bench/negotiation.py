@@ -2,7 +2,9 @@
 
 ``handshakes``: by what is agreed, the first exchanges with their two child SAs at the home agent's end: ``ms`` of its
 processor for one (medians), ``per_second`` that one processor does. ``round_trips``: from the first message until the
-terminal is bound, in simulated time, the exchange of binding messages (one) included. ``rekeys``: packets of a call of
+terminal is bound, in simulated time, the exchange of binding messages (one) included. ``first_packet``: round trips
+between terminal and correspondent until the first packet under keys of the application has arrived, of which a half is
+its own way: peers of the configuration, and a call that has rung for a second. ``rekeys``: packets of a call of
 a minute, 50 a second each way, whose keys are renewed every 10 s and that moves once: ``sent``, ``lost``, ``repeated``,
 ``renewed``. ``us_rekey``: microseconds of one processor for a new child SA at the end that asks.
 """
@@ -25,6 +27,7 @@ from mobility.mipv6.movement import CareOfAddressChanged
 from mobility.mipv6.registration import Bound
 from tests.mobility.ipsec.ike.authority import Authority
 from tests.mobility.ipsec.ike.world import NOON, SECRET, SIGNALLING, TUNNEL, World, peers
+from tests.mobility.protected import away, by_calls, by_token
 from tests.mobility.whole import Network
 
 HANDSHAKES = 60
@@ -41,6 +44,7 @@ def measure() -> dict[str, object]:
             "certificates (P-256), X25519 and ML-KEM-768": _handshakes(hybrid, certificates=True),
         },
         "round_trips": _round_trips(),
+        "first_packet": {"configured": _first_packet(called=False), "in a call": _first_packet(called=True)},
         "rekeys": _rekeys(),
         **measured("us_rekey", [taken * 1e6 for taken in _rekey_times()], 1),
     }
@@ -100,6 +104,21 @@ def _round_trips() -> float:
     mn = network.world.stations["mn"]
     began, bound = mn.events_of(CareOfAddressChanged)[0][0], mn.events_of(Bound)[0][0]
     return round((bound - began) / ROUND_TRIP, 1)
+
+
+def _first_packet(*, called: bool) -> float:
+    network = away(by_calls() if called else by_token())
+    if called:
+        network.offer("mn")
+        network.secure("cn", active=True)
+        network.run(1.0)
+        network.secure("mn")
+    network.talk(2.0)
+    network.run(3.0)
+    if network.in_clear() or network.state("mn") != "protected":
+        raise RuntimeError("the correspondent's packets are not protected")
+    took = [network.to_cn.received[number] - sent for number, sent in network.to_cn.sent.items()]
+    return round(took[0] / (2 * median(took[-20:])), 1)
 
 
 def _rekeys() -> dict[str, int]:

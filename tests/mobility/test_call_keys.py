@@ -16,14 +16,16 @@ from mobility.application_partner import peer_of
 from mobility.application_strangers import MOST, MOST_OFFERS, PER_OFFER
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
 from mobility.discards import Reason
+from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.events import IkeFailed, IkeUp
 from mobility.ipsec.ike.fingerprint import Fingerprint, Fingerprints
 from mobility.ipsec.ike.settings import Endpoint
 from mobility.key_source import ApplicationKeySettings
 from mobility.links import LinkSettings
 from mobility.node_certificate import self_signed
+from mobility.terminal import Terminal
 from tests.mobility.protected import Protected, away, by_calls, certificate, fingerprint
-from tests.mobility.whole import CN, MN, randomness, udp, unprotected
+from tests.mobility.whole import CN, MAC_MN2, MN, MN2, randomness, udp, unprotected
 
 
 def ringing() -> Protected:
@@ -163,6 +165,66 @@ def test_thirty_percent_loss(seed: int) -> None:
     assert [number for number in network.to_mn.lost() if network.to_mn.sent[number] > 21.1] == []
     assert len(network.to_mn.received) > 250  # half of them get through this, keys or not
     assert network.in_clear() == []
+
+
+@pytest.mark.parametrize("when", [0.0, 0.03, 0.06, 0.09])
+def test_two_terminals_call_each_other_and_both_move(when: float) -> None:
+    network = Protected(application_keys=by_calls(), second_terminal=True)
+    mine = self_signed(MN2)
+    settings = replace(
+        network.terminal.settings,
+        home_address=MN2,
+        links=(LinkSettings("wlan0", MAC_MN2),),
+        application_keys=ApplicationKeySettings(mine),
+    )
+    other = Terminal(settings, unprotected(), network.pair2.terminal, network.world.random_bytes("mn2"))
+    here, there = network.world.stations["mn"], network.world.add("mn2", other)
+    network.start_agent()
+    network.plug(network.a)
+    network.world.attach("mn2", "wlan0", network.b, MAC_MN2)
+    network.run(3.0)
+    now = network.world.now
+    ours, theirs = fingerprint(certificate("mn")), fingerprint(mine)
+    network.offer("mn")
+    there.carry_out(other.negotiate(lambda keys: keys.secure("x", MN, ours, active=True, until=now + 60, now=now), now))
+    network.run(when)
+    network.move(network.b)
+    network.world.move("mn2", "wlan0", network.a)
+    network.run(2.0)
+    network.ask("mn", lambda keys: keys.secure("x", MN2, theirs, active=False, until=now + 60, now=now + when + 2))
+    assert network.end("mn").state(MN2) == "protected"
+    for number in range(50):
+        here.send(udp(MN, MN2, number.to_bytes(4) + bytes(156)))
+        there.send(udp(MN2, MN, number.to_bytes(4) + bytes(156)))
+        network.world.run(network.world.now + 0.02)
+        if number == 20:
+            network.move(network.a)
+    network.world.run(network.world.now + 1.0)
+    for station in (here, there):
+        assert [int.from_bytes(packet[48:52]) for _, packet in station.delivered] == list(range(50))
+    assert network.in_clear() == []
+
+
+def test_two_that_want_other_algorithms_say_so() -> None:
+    mn, cn = by_calls()
+    network = away((mn, replace(cn, algorithm=Algorithm.CHACHA20_POLY1305)))
+    network.offer("mn")
+    network.secure("cn", active=True)
+    network.run(1.0)
+    network.secure("mn")
+    network.run(8.0)
+    for whose in ("mn", "cn"):
+        assert network.state(whose) == "negotiating"
+        reasons = " ".join(event.reason for event in network.happened(whose, ApplicationKeysFailed))
+        assert "algorithms" in reasons
+        assert "CHACHA20_POLY1305" in reasons
+    network.talk(1.0)
+    network.run(3.0)
+    assert network.in_clear() == []
+    network.release("mn")
+    network.release("cn")
+    network.run(1.0)
+    assert network.state("mn") == network.state("cn") == "none"
 
 
 def stranger_at(network: Protected, number: int) -> tuple[CorrespondentNode, IPv6Address]:
