@@ -15,7 +15,7 @@ from datetime import datetime
 from ipaddress import IPv6Address
 
 from mobility.application_events import ApplicationKeysFailed, ApplicationProtected, ApplicationUnprotected
-from mobility.application_partner import CHILD, FIRST_RETRY, Partner, peer_of
+from mobility.application_partner import CHILD, FIRST_RETRY, Partner, algorithms_of, peer_of
 from mobility.application_partner import CallLease as CallLease
 from mobility.application_strangers import Strangers
 from mobility.discards import Discard, Reason
@@ -179,6 +179,11 @@ class ApplicationKeys:
             return "protected"
         return "negotiating" if partner.leases or self.ike.beginning(partner.name) else "configured"
 
+    def algorithm(self, peer: IPv6Address) -> str:
+        """That of the negotiated keys with a peer; empty: there are none."""
+        partner = self._partners.get(peer.packed)
+        return partner.out.algorithm.value if partner is not None and partner.out.keyed else ""
+
     def describe(self, now: float) -> list[dict[str, object]]:
         """With whom there are keys, or shall be; JSON-ready, without keys."""
         return [
@@ -285,8 +290,8 @@ class ApplicationKeys:
     # ------------------------------------------------------------ partners
 
     def _partner(self, name: str, there: IPv6Address, source: KeySource | None = None) -> Partner:
-        algorithm = self.settings.algorithm if source is None else source.algorithm
-        return Partner(name, self.address, there, algorithm, self._application, self._random, source)
+        algorithms = algorithms_of(self.settings.algorithm) if source is None else (source.algorithm,)
+        return Partner(name, self.address, there, algorithms, self._application, self._random, source)
 
     def _introduce(self, peer: Peer) -> None:
         """IKE knows it from now on, and what is under way with it is with whom it is now."""

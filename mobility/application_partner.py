@@ -11,7 +11,7 @@ from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.authentication import Belief, Proof
 from mobility.ipsec.ike.fingerprint import Fingerprint
 from mobility.ipsec.ike.payloads import Identity
-from mobility.ipsec.ike.proposals import esp_offer, ike_offer
+from mobility.ipsec.ike.proposals import ESP_ALGORITHMS, esp_offer, ike_offer
 from mobility.ipsec.ike.settings import ChildSettings, Peer
 from mobility.ipsec.ike.traffic import TrafficSelector
 from mobility.ipsec.processing import IpsecProcessing
@@ -52,17 +52,19 @@ class Partner:
         name: str,
         here: IPv6Address,
         address: IPv6Address,
-        algorithm: Algorithm,
+        algorithms: tuple[Algorithm, ...],
         application: IpsecProcessing,
         random: Callable[[int], bytes],
         source: KeySource | None = None,
     ) -> None:
-        """``name``: what IKE calls it; ``source``: of keys, by the configuration."""
+        """``name``: what IKE calls it; ``algorithms``: that may be agreed on, the preferred one first; ``source``: of
+        keys, by the configuration."""
         self.name = name
         self.address = address
         self.source = source
-        self.out = RenewableOutbound(algorithm, Mode.TRANSPORT, random)
-        self.into = RenewableInbound(algorithm, Mode.TRANSPORT)
+        self.algorithms = algorithms
+        self.out = RenewableOutbound(algorithms[0], Mode.TRANSPORT, random)
+        self.into = RenewableInbound(algorithms[0], Mode.TRANSPORT)
         self.renewal = Renewal(
             {CHILD: Ends(self.out, self.into)},
             lambda _name, spi, sa: application.learn(spi, sa),
@@ -102,10 +104,18 @@ class Partner:
         return ", ".join(self.leases)
 
 
+def algorithms_of(preferred: Algorithm) -> tuple[Algorithm, ...]:
+    """What is agreed on with peers whose configuration nobody has made to suit ours.
+
+    Both AEADs take the same room, so either does where one is preferred.
+    """
+    return tuple(dict.fromkeys((preferred, *(each for each in ESP_ALGORITHMS if each.aead and preferred.aead))))
+
+
 def peer_of(partner: Partner, here: IPv6Address, proof: Proof, belief: Belief, lifetime: float) -> Peer:
     """A partner as IKE has to know it: named by its address, like us; ``lifetime``: of keys of ESP."""
     ours, theirs = (TrafficSelector.of(IPv6Network(each)) for each in (here, partner.address))
-    proposals = esp_offer((partner.out.algorithm,))
+    proposals = esp_offer(partner.algorithms)
     child = ChildSettings(CHILD, (ours,), (theirs,), Mode.TRANSPORT, proposals=proposals, lifetime=lifetime)
     names = Identity.of(str(here)), Identity.of(str(partner.address))
     return Peer(partner.name, *names, proof, belief, (child,), proposals=ike_offer(hybrid=True), follow=False)

@@ -186,9 +186,7 @@ class CallService:
         )
         self._changed = True
         keys = self._keys()
-        state = keys.state(peer)
-        source = dict(keys.settings.peers).get(peer, keys.settings)
-        return {"state": state, "algorithm": source.algorithm.value if state == "protected" else ""}
+        return {"state": keys.state(peer), "algorithm": keys.algorithm(peer)}
 
     def _release(self, request: Mapping[str, object]) -> object:
         call = _call(request)

@@ -36,7 +36,7 @@ class ApplicationKeySettings:
     calls: bool = True
     "Whether calls may bring peers; only with a credential."
     algorithm: Algorithm = Algorithm.AES_GCM_16
-    "Of ESP, with the peers of calls; both ends have to have the same one."
+    "Of ESP, with the peers of calls: preferred where it is an AEAD, else both ends have to have the same one."
     lifetime: float = 3600.0
     "Seconds, as in `KeySource`; for the peers of calls."
 

@@ -220,7 +220,7 @@ class Renewal:
         ends = self.ends.get(child.name)
         if ends is not None:
             self._learn(child.name, child.inbound_spi, ends.into)
-            ends.into.renew(child.inbound_spi, child.inbound_keys)
+            ends.into.renew(child.inbound_spi, child.inbound_keys, child.algorithm)
         if event.send:
             self.switch(child)
 
@@ -231,7 +231,7 @@ class Renewal:
         if child not in usable:
             usable.append(child)
         if ends is not None and self._sending.get(child.name) != child.inbound_spi:
-            ends.out.renew(child.outbound_spi, child.outbound_keys)
+            ends.out.renew(child.outbound_spi, child.outbound_keys, child.algorithm)
             self._sending[child.name] = child.inbound_spi
 
     def _down(self, event: ChildDown) -> None:

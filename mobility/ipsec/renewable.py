@@ -24,7 +24,7 @@ def _none_yet(algorithm: Algorithm) -> Keys:
 
 
 class RenewableOutbound(OutboundSA):
-    """Seals with the present keys. Its algorithm is always the same."""
+    """Seals with the present keys."""
 
     __slots__ = ("_dice", "keyed")
 
@@ -34,12 +34,16 @@ class RenewableOutbound(OutboundSA):
         self.keyed = False
         "There are keys."
 
-    def renew(self, spi: int, keys: Keys) -> None:
-        """From now on under these keys, which nobody else has ever used. Raises `KeyingError`."""
+    def renew(self, spi: int, keys: Keys, algorithm: Algorithm | None = None) -> None:
+        """From now on under these keys, which nobody else has ever used; ``algorithm``: if it is to be another one.
+
+        Raises `KeyingError`.
+        """
+        algorithm = self.algorithm if algorithm is None else algorithm
         last, packets, octets = self.sequence, self.packets, self.octets
         state = SequenceState()
         state.reserve(last if last < BEGIN_ANEW else 0)
-        super().__init__(spi, self.algorithm, keys, self.mode, random=self._dice, state=state, fresh_keys=True)
+        super().__init__(spi, algorithm, keys, self.mode, random=self._dice, state=state, fresh_keys=True)
         self.sequence = last if last < BEGIN_ANEW else 0
         self._first = self.sequence - packets
         self.octets = octets
@@ -74,9 +78,12 @@ class RenewableInbound(InboundSA):
         self._next: dict[bytes, InboundSA] = {}
         self.keyed = False
 
-    def renew(self, spi: int, keys: Keys) -> None:
-        """New packets come under these keys; those before still may. Raises `KeyingError`."""
-        new = InboundSA(spi, self.algorithm, keys, self.mode)
+    def renew(self, spi: int, keys: Keys, algorithm: Algorithm | None = None) -> None:
+        """New packets come under these keys; those before still may. ``algorithm`` as in `RenewableOutbound.renew`.
+
+        Raises `KeyingError`.
+        """
+        new = InboundSA(spi, self.algorithm if algorithm is None else algorithm, keys, self.mode)
         if self.keyed:
             self._next[spi.to_bytes(4)] = new
         else:
@@ -126,7 +133,7 @@ class RenewableInbound(InboundSA):
 
     def _become(self, other: InboundSA) -> None:
         counts = self.packets, self.octets, self.replayed, self.failed
-        super().__init__(other.spi, self.algorithm, other.keys, self.mode)
+        super().__init__(other.spi, other.algorithm, other.keys, self.mode)
         self.top, self.bitmap = other.top, other.bitmap
         self.packets, self.octets, self.replayed, self.failed = counts
         self.keyed = True
