@@ -74,7 +74,8 @@ class AnchorPointNode:
                 raise ValueError("a mobility anchor point needs a link")
             host = self.hosts[link.name] = Host(link.name, link.link_address, link.mtu, random)
             self.engine = MobilityAnchorPoint(settings.anchor, host)
-            if any(terminal.keys is not None for terminal in settings.anchor.terminals):
+            anchor = settings.anchor
+            if anchor.certified is not None or any(each.keys is not None for each in anchor.terminals):
                 self.keys = AnchorPointKeys(self.engine, host.send, random, utc)
             self._address = settings.anchor.address.packed
         self.advertisers: dict[str, Advertiser] = {}

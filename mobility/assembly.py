@@ -18,7 +18,7 @@ from mobility.config import AssociationPair, Configuration, ConfigurationError, 
 from mobility.correspondent import CorrespondentNode, CorrespondentSettings
 from mobility.extensions import scenarios_of_third_parties
 from mobility.hmipv6.map_list import MapPolicy
-from mobility.hmipv6.map_settings import MapSettings, MapTerminal
+from mobility.hmipv6.map_settings import CertifiedTerminals, MapSettings, MapTerminal
 from mobility.hmipv6.regional_settings import AnchorKeys, RegionalSettings
 from mobility.homes import Equip, Homes
 from mobility.ipsec.ah import InboundAH, OutboundAH
@@ -28,6 +28,7 @@ from mobility.ipsec.ike.certificate_files import load_credential, load_trust
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA, Mode, OutboundSA
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
+from mobility.key_settings import WHICHEVER
 from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.links import LinkSettings
 from mobility.mipv6.home_agents_list import anycast
@@ -356,7 +357,9 @@ def _anchor_point(
     anchor = None
     if settings.address is not None:
         terminals = tuple(_regional_terminal(configuration, each, sequences) for each in settings.terminals)
-        anchor = MapSettings(settings.address, terminals, settings.open, settings.max_lifetime)
+        shown = key_source(configuration.key_exchange(WHICHEVER)) if settings.certified else None
+        certified = None if shown is None else CertifiedTerminals(shown, settings.tunnel)
+        anchor = MapSettings(settings.address, terminals, settings.open, certified, settings.max_lifetime)
     announcements = tuple(
         Announcement(links[each.interface], each.advertising, each.router) for each in settings.advertised
     )

@@ -124,7 +124,8 @@ def parse(text: str, path: Path, files: Files = lambda _directory: ()) -> Config
     log = logging.optional("format", values.one_of(LogFormat), LogFormat.TEXT)
     logging.end()
     pairs = tuple(config_security.association_pair(table, mobile_node) for table in top.tables("association"))
-    exchanges = [config_keys.key_exchange(table, mobile_node) for table in top.tables("ike")]
+    strangers = anchor_point is not None and anchor_point.certified
+    exchanges = [config_keys.key_exchange(row, mobile_node, strangers=strangers) for row in top.tables("ike")]
     policies = tuple(config_security.policy(table, pairs) for table in top.tables("policy"))
     top.end()
     configuration = Configuration(

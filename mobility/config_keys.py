@@ -28,11 +28,13 @@ OR_CORRESPONDENT = f'; with a correspondent: use = "{KeyUse.APPLICATION}"'
 ONE_HOME = "goes with one home address, and a home agent that is named"
 
 
-def key_exchange(table: Table, mobile_node: MobileNodeSettings | None) -> KeyExchange:
-    """A table ``[[ike]]``. Raises ConfigurationError."""
+def key_exchange(table: Table, mobile_node: MobileNodeSettings | None, *, strangers: bool = False) -> KeyExchange:
+    """A table ``[[ike]]``; ``strangers``: of a MAP that takes whoever has a certificate. Raises ConfigurationError."""
     use = table.optional("use", values.one_of(KeyUse), KeyUse.MOBILE)
     home = None
     if use is KeyUse.MAP:
+        peer = table.optional("peer", values.address, WHICHEVER)
+    elif strangers:
         peer = table.optional("peer", values.address, WHICHEVER)
     elif use is KeyUse.APPLICATION or mobile_node is None:
         peer = table.required("peer", values.address)
@@ -103,6 +105,7 @@ def check(configuration: Configuration) -> None:
         raise ConfigurationError(
             f'{configuration.path}: mobile_node.map_tunnel: needs keys; write an [[ike]] with use = "{KeyUse.MAP}"'
         )
+    _check_certified(configuration)
     known: set[tuple[KeyUse, IPv6Address, IPv6Address | None]] = set()
     for each in configuration.key_exchanges:
         if (each.use, each.peer, each.home) in known:
@@ -135,6 +138,9 @@ def _check_mobile(configuration: Configuration, exchange: KeyExchange) -> None:
     served: tuple[ServedTerminal | RegionalTerminal, ...] = ()
     for serving in (configuration.home_agent, configuration.anchor_point):
         served += () if serving is None else serving.terminals
+    anchor = configuration.anchor_point
+    if exchange.peer == WHICHEVER and anchor is not None and anchor.certified:
+        return
     terminal = next((row for row in served if row.home_address == exchange.peer), None)
     if terminal is None:
         other = "" if configuration.host_os is None else OR_CORRESPONDENT
@@ -142,6 +148,18 @@ def _check_mobile(configuration: Configuration, exchange: KeyExchange) -> None:
             f"{exchange.where}.peer: there is no terminal with this home address here: {exchange.peer}{other}"
         )
     _check_signalling(terminal.signalling, exchange)
+
+
+def _check_certified(configuration: Configuration) -> None:
+    anchor = configuration.anchor_point
+    if anchor is None or not anchor.certified:
+        return
+    exchange = configuration.key_exchange(WHICHEVER)
+    if exchange is None or exchange.token is not None:
+        raise ConfigurationError(
+            f"{configuration.path}: map.certified: wants an [[ike]] without peer that has certificate, private_key and"
+            " authorities"
+        )
 
 
 def _check_home(node: MobileNodeSettings, exchange: KeyExchange) -> None:

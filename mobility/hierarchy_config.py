@@ -62,6 +62,8 @@ def anchor_point(table: Table) -> AnchorPointSettings:
         interface=interface,
         max_lifetime=table.optional("max_lifetime", values.lifetime, 600),
         open=table.optional("open", values.truth, False),
+        certified=table.optional("certified", values.truth, False),
+        tunnel=table.optional("tunnel", values.one_of(TunnelForm), TunnelForm.PLAIN),
         terminals=tuple(_terminal(row) for row in table.tables("terminal")),
         advertised=tuple(_advertised(row) for row in table.tables("advertise")),
     )
@@ -70,10 +72,15 @@ def anchor_point(table: Table) -> AnchorPointSettings:
         raise table.error("interface", "goes with address: both for a MAP, neither for one that only advertises others")
     if address is None and not settings.advertised:
         raise table.error("address", "is missing; or say with [[map.advertise]] what is advertised")
-    if address is None and (settings.terminals or settings.open):
+    if address is None and (settings.terminals or settings.open or settings.certified):
         raise table.error("terminal", "is for a MAP, which needs an address")
-    if address is not None and not (settings.terminals or settings.open):
-        raise table.error("terminal", "is missing: a MAP serves terminals with keys, or all with open = true")
+    if address is not None and not (settings.terminals or settings.open or settings.certified):
+        raise table.error(
+            "terminal",
+            "is missing: a MAP serves terminals with keys, with certified = true, or all with open = true",
+        )
+    if settings.tunnel is not TunnelForm.PLAIN and not settings.certified:
+        raise table.error("tunnel", "goes with certified = true; other terminals have one of their own")
     _no_doubles(table, "terminal", [str(each.home_address) for each in settings.terminals])
     _no_doubles(table, "terminal", [each.name for each in settings.terminals])
     _no_doubles(table, "advertise", [each.interface for each in settings.advertised])

@@ -364,6 +364,10 @@ class AnchorPointSettings:
     max_lifetime: int
     open: bool
     "Terminals without keys are served, too."
+    certified: bool
+    "So are those that a certificate shows to be who they say."
+    tunnel: TunnelForm
+    "Form of the tunnel of these."
     terminals: tuple[RegionalTerminal, ...]
     advertised: tuple[AdvertisedLink, ...]
 

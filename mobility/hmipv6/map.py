@@ -102,7 +102,7 @@ class MobilityAnchorPoint:
         if settings.open:
             self._clients[""] = _Client.of(settings, MapTerminal(""))
         for terminal in settings.terminals:
-            self._admit(terminal)
+            self.admit(terminal)
         self._retired: dict[bytes, int] = {}
         self._claimed: dict[bytes, float] = {}
         "RCoAs that another node has, and until when that is remembered."
@@ -111,7 +111,8 @@ class MobilityAnchorPoint:
         self._errors = TokenBucket(ERRORS_PER_SECOND, ERRORS_PER_SECOND)
         self._binding_errors = TokenBucket(settings.error_rate, settings.error_rate)
 
-    def _admit(self, terminal: MapTerminal) -> None:
+    def admit(self, terminal: MapTerminal) -> None:
+        """One more may register. Raises `ValueError`: its name, or an SPI, is taken."""
         if terminal.name in self._clients:
             raise ValueError(f"terminal {terminal.name!r} is configured twice; give each a name of its own")
         client = self._clients[terminal.name] = _Client.of(self.settings, terminal)
@@ -120,6 +121,14 @@ class MobilityAnchorPoint:
                 continue
             if self._by_spi.setdefault(association.spi.to_bytes(4), client) is not client:
                 raise ValueError(f"SPI {association.spi:#x} is configured for two terminals")
+
+    def dismiss(self, name: str) -> None:
+        """One that has neither bindings nor keys may not any more."""
+        del self._clients[name]
+
+    def serves(self, name: str) -> bool:
+        """Whether one of this name may register."""
+        return name in self._clients
 
     # ------------------------------------------------------------ keys that are negotiated
 

@@ -69,6 +69,10 @@ class MapCache:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def clients(self) -> set[str]:
+        """Those that have rows."""
+        return {row.client for row in self._rows.values()}
+
     def has_room(self, client: str) -> bool:
         """Whether one more may be made by this terminal."""
         if len(self._rows) >= self._limit:

@@ -27,6 +27,14 @@ class MapTerminal:
 
 
 @dataclass(frozen=True, slots=True)
+class CertifiedTerminals:
+    """Terminals that are not known beforehand: certificates show who they are."""
+
+    keys: KeySource
+    form: TunnelForm = TunnelForm.PLAIN
+
+
+@dataclass(frozen=True, slots=True)
 class MapSettings:
     """The mobility anchor point itself."""
 
@@ -34,6 +42,8 @@ class MapSettings:
     terminals: tuple[MapTerminal, ...] = ()
     open: bool = False
     "Terminals without keys may register, too. Anybody can then forge their updates: for experiments."
+    certified: CertifiedTerminals | None = None
+    "Whoever shows one of these certificates may register, too."
     max_lifetime: int = 600
     "Seconds; no binding is granted more."
     cache_limit: int = 4096

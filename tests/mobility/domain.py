@@ -9,7 +9,7 @@ from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 
 from mobility.anchor_point import AnchorPointNode, AnchorPointSettings
-from mobility.hmipv6.map_settings import MapSettings, MapTerminal
+from mobility.hmipv6.map_settings import CertifiedTerminals, MapSettings, MapTerminal
 from mobility.hmipv6.regional_settings import AnchorKeys, RegionalSettings
 from mobility.ipsec.algorithms import Algorithm
 from mobility.key_source import KeySource
@@ -20,6 +20,7 @@ from mobility.negotiated import associations
 from mobility.net.memory import Segment
 from mobility.wire import ip6
 from mobility.wire.map_option import MapOption
+from tests.mobility.ipsec.ike.world import NOON
 from tests.mobility.whole import HA, MN, Network, mobile_pair
 
 VISITED_C = IPv6Network("2001:db8:e::/64")
@@ -49,12 +50,16 @@ class DomainNetwork(Network):
         keys: KeySource | None = None,
         map_keys: KeySource | None = None,
         announced: bool = False,
+        certified: KeySource | None = None,
     ) -> None:
         """``keys``, ``map_keys``: where those with home agent and MAPs come from, in place of made ones; ``announced``:
-        the terminal knows of MAPs only what routers say."""
+        the terminal knows of MAPs only what routers say; ``certified``: how MAPs know whoever has a certificate, and
+        the terminal as well."""
         self.kind = kind
         chosen = RegionalSettings() if settings is None else settings
         self.map_keys = map_keys
+        self.certified = certified
+        self.regional_form = regional_form
         anchors: dict[IPv6Address, MapTerminal] = {}
         if regional_form is None:
             regional = replace(chosen, others=AnchorKeys())
@@ -63,8 +68,9 @@ class DomainNetwork(Network):
             regional = replace(chosen, anchors=dict.fromkeys((MAP, MAP2), with_keys))
             if announced:
                 regional = replace(chosen, others=with_keys)
-            served = MapTerminal("mn", regional_form, home_address=MN, keys=map_keys)
-            anchors = {MAP: served, MAP2: served}
+            if certified is None:
+                served = MapTerminal("mn", regional_form, home_address=MN, keys=map_keys)
+                anchors = {MAP: served, MAP2: served}
         else:
             known = {}
             for base, address in ((0x7000, MAP), (0x8000, MAP2)):
@@ -99,10 +105,13 @@ class DomainNetwork(Network):
             made = associations(served.form, self.map_keys.algorithm, dice, home_tests=False)
             served = replace(served, associations=made)
         settings = MapSettings(address, () if served is None else (served,), open=served is None)
+        if self.certified is not None and self.regional_form is not None:
+            settings = MapSettings(address, certified=CertifiedTerminals(self.certified, self.regional_form))
         mac = MAC_MAP if address == MAP else MAC_MAP2
         node = AnchorPointNode(
             AnchorPointSettings(settings, LinkSettings("eth0", mac)),
             self.world.random_bytes(f"{name} {len(self.anchors)}"),
+            lambda: NOON,
         )
         self.anchors[address] = node
         self.world.add(name, node)

@@ -13,6 +13,7 @@ from mobility.assembly import build
 from mobility.config import Configuration, ConfigurationError, Role, parse
 from mobility.hmipv6.map_list import MapPolicy
 from mobility.hmipv6.regional_settings import RegionalSettings
+from mobility.key_settings import WHICHEVER
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.net.netlink import LinkState
 from mobility.sequences import SequenceFile
@@ -113,7 +114,7 @@ def test_without_a_word_no_map_is_used(sequences: SequenceFile) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "serves terminals with keys, or all with open = true"),
+        ("", "with certified = true, or all with open = true"),
         (TERMINAL, 'association: one with use = "signalling"'),
         (TERMINAL + TERMINAL + KEYS, "is there twice"),
         (TERMINAL + 'signalling = "none"\n', "open = true"),
@@ -242,3 +243,28 @@ def test_a_map_says_with_whom(sequences: SequenceFile) -> None:
         anchor(TERMINAL + KEYS + f'[[ike]]\npeer = "{MAP}"\ntoken = "{TOKEN}"\n')
     with pytest.raises(ConfigurationError, match="is for terminals"):
         anchor(TERMINAL + KEYS + FOR_ALL)
+
+
+SHOWN = '[[ike]]\ncertificate = "map.pem"\nprivate_key = "map.key"\nauthorities = ["terminals.pem"]\n'
+
+
+def test_a_map_for_whoever_has_a_certificate() -> None:
+    settings = anchor('certified = true\ntunnel = "esp"\n' + SHOWN).anchor_point
+    assert settings is not None
+    assert (settings.certified, settings.tunnel) == (True, TunnelForm.ESP)
+    listed = anchor("certified = true\n" + TERMINAL + f'[[ike]]\npeer = "{HOME}"\ntoken = "{TOKEN}"\n' + SHOWN)
+    assert [each.peer for each in listed.key_exchanges] == [HOME, WHICHEVER]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("certified = true\n", "map.certified: wants an"),
+        (f'certified = true\n[[ike]]\ntoken = "{TOKEN}"\n', "map.certified: wants an"),
+        ('tunnel = "esp"\nopen = true\n', "map.tunnel: goes with certified"),
+        (TERMINAL + KEYS + SHOWN, "ike.*peer: is missing"),
+    ],
+)
+def test_certificates_at_a_map_that_do_not_fit(text: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        anchor(text)

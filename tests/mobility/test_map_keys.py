@@ -10,7 +10,10 @@ from mobility.commands.view import negotiated
 from mobility.hmipv6.map_events import RegionalBindingCreated, RegionalBindingMoved
 from mobility.hmipv6.regional_events import MapBound, MapLeft, RegionalHandover
 from mobility.ipsec.ike.authentication import SharedKey
+from mobility.ipsec.ike.certificates import Trust
 from mobility.ipsec.ike.events import ChildUp, IkeDown, IkeFailed, IkeUp, PeerForgot, PeerMoved
+from mobility.ipsec.ike.payloads import Identity
+from mobility.ipsec.ike.settings import Endpoint
 from mobility.ipsec.ike.traffic import TrafficSelector
 from mobility.key_source import KeySource
 from mobility.mipv6.movement import CareOfAddressChanged
@@ -19,6 +22,8 @@ from mobility.mipv6.tunnel import TunnelForm
 from mobility.negotiated import no_keys
 from mobility.wire import ip6, udp
 from tests.mobility.domain import ANCHOR_NET, MAP, MAP2, DomainNetwork, option
+from tests.mobility.ipsec.ike.authority import Authority
+from tests.mobility.whole import CN, MN
 
 SECRET = SharedKey(bytes(range(32)))
 KEYS = KeySource(SECRET, SECRET)
@@ -34,9 +39,9 @@ def started(kind: int = 1, form: TunnelForm = TunnelForm.ESP, **more: object) ->
     return network
 
 
-def with_map(network: DomainNetwork, name: str = "mn") -> list[IkeUp]:
+def with_map(network: DomainNetwork) -> list[IkeUp]:
     peers = (str(MAP), str(MAP2))
-    return [event for _, event in network.world.stations[name].events_of(IkeUp) if event.peer in peers]
+    return [event for _, event in network.world.stations["mn"].events_of(IkeUp) if event.peer in peers]
 
 
 @pytest.mark.parametrize("kind", [1, 2, 3])
@@ -223,3 +228,87 @@ def test_under_loss(seed: int) -> None:
     assert network.terminal.mobile_node.registration.bound
     clear = [frame.packet for frame in network.a.frames if frame.packet[6] == ip6.MOBILITY]
     assert not clear
+
+
+# ---------------------------------------------------------------- MAPs and terminals that only certificates introduce
+
+
+def certificates(*, terminal: str = str(MN), revoked: bool = False) -> tuple[KeySource, KeySource]:
+    """What the terminal has, and what the MAPs have: each an authority of its own."""
+    visited, homes = Authority("MAPs of the campus"), Authority("terminals of somebody")
+    mine = homes.issue(terminal)
+    revocations = (homes.revoke(mine),) if revoked else ()
+    ours = KeySource(mine, Trust((visited.certificate,)))
+    theirs = KeySource(visited.issue(str(MAP)), Trust((homes.certificate,), revocations))
+    return ours, theirs
+
+
+def introduced(ours: KeySource, theirs: KeySource, form: TunnelForm = TunnelForm.ESP) -> DomainNetwork:
+    network = DomainNetwork(1, regional_form=form, map_keys=ours, keys=KEYS, announced=True, certified=theirs)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3)
+    return network
+
+
+@pytest.mark.parametrize("form", TunnelForm)
+def test_a_terminal_and_a_map_that_have_never_heard_of_each_other(form: TunnelForm) -> None:
+    network = introduced(*certificates(), form)
+    (made,) = [event for _, event in network.world.stations["map"].events_of(RegionalBindingCreated)]
+    assert made.terminal == str(MN)
+    network.talk(6)
+    network.run(2)
+    network.move(network.b, gap=0.1)
+    network.run(5)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert len(with_map(network)) == 1
+    assert len(network.world.stations["map"].events_of(PeerMoved)) == 1
+    network.world.remove("map")
+    network.start_map("map", MAP, network.anchor)
+    network.talk(6)
+    network.run(7)
+    assert max(network.to_mn.received) == len(network.to_mn.sent) - 1
+    assert len(with_map(network)) == 2
+
+
+@pytest.mark.parametrize("wrong", ["name", "revoked", "authority", "map"])
+def test_certificates_that_let_nobody_in(wrong: str) -> None:
+    ours, theirs = certificates(terminal="2001:db8:1::666" if wrong == "name" else str(MN), revoked=wrong == "revoked")
+    others = certificates()
+    if wrong == "authority":
+        ours = replace(ours, proof=others[0].proof)
+    if wrong == "map":
+        theirs = replace(theirs, proof=others[1].proof)
+    network = introduced(ours, theirs)
+    mn, anchor = network.world.stations["mn"], network.world.stations["map"]
+    assert mn.events_of(IkeFailed)
+    assert not mn.events_of(MapBound)
+    assert not anchor.events_of(RegionalBindingCreated)
+    if wrong != "map":  # which lets the terminal in before that finds out
+        engine = network.anchors[MAP].engine
+        assert engine is not None
+        assert not engine.serves(str(MN))
+    assert network.terminal.mobile_node.registration.bound  # without the MAP
+
+
+def test_who_is_neither_bound_nor_has_keys_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mobility.anchor_point_keys.MOST_CERTIFIED", 1)
+    ours, theirs = certificates()
+    network = introduced(ours, theirs)
+    keys, engine = network.anchors[MAP].keys, network.anchors[MAP].engine
+    assert keys is not None
+    assert engine is not None
+    somebody = Identity.of("2001:db8:1::777")
+    there = Endpoint(CN, 500)
+    assert keys._who(somebody, there, []) is None
+    assert keys._who(Identity.of("somebody.example"), there, []) is None
+    network.world.detach("mn", "wlan0")
+    network.run(700)
+    assert keys._who(somebody, there, []) is None  # its keys still wait for it
+    network.run(8 * 3600)
+    assert keys._who(somebody, there, []) is not None
+    assert not engine.serves(str(MN))
+    network.plug(network.a)
+    network.run(4)
+    assert engine.serves(str(MN))
+    assert network.world.stations["mn"].events_of(MapBound)

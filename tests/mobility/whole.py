@@ -25,6 +25,7 @@ from mobility.negotiated import associations
 from mobility.net.memory import Internet, RouterInterface, Segment, SimRouter, World
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.wire import icmp6, ip6
+from tests.mobility.ipsec.ike.world import NOON
 
 HOME = IPv6Network("2001:db8:1::/64")
 VISITED_A = IPv6Network("2001:db8:a::/64")
@@ -244,7 +245,7 @@ class Network:
         )  # fmt: skip
         dice = self.world.random_bytes(f"{home_address}{self._lives}")
         sequence = int(self.world.now * 16) & 0xFFFF  # as `mobility.assembly` does
-        return Terminal(settings, application, associations, dice, sequence=sequence)
+        return Terminal(settings, application, associations, dice, sequence=sequence, utc=lambda: NOON)
 
     def _correspondent(self) -> CorrespondentNode:
         keys = None if self.application_keys is None else self.application_keys[1]
