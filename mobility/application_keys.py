@@ -15,7 +15,7 @@ from datetime import datetime
 from ipaddress import IPv6Address
 
 from mobility.application_events import ApplicationKeysFailed, ApplicationProtected, ApplicationUnprotected
-from mobility.application_partner import CHILD, FIRST_RETRY, Partner, algorithms_of, peer_of
+from mobility.application_partner import CHILD, FIRST_RETRY, Partner, algorithms_of, check_lease, peer_of
 from mobility.application_partner import CallLease as CallLease
 from mobility.application_strangers import Strangers
 from mobility.discards import Discard, Reason
@@ -40,7 +40,7 @@ from mobility.ipsec.sa import InboundSA
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
 from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.negotiated import Failures, esp_spi, ike_settings
-from mobility.outputs import Deliver, Discarded, Event, Output
+from mobility.outputs import Discarded, Event, Output
 from mobility.wire import ip6, udp
 from mobility.wire.errors import WireError
 
@@ -373,6 +373,7 @@ class ApplicationKeys:
         keyed = partner.out.keyed
         outputs += self._carry_out(self.ike.close(partner.name, "the call is over", now), now)
         self.ike.peers.pop(partner.name, None)
+        self.failures.forget(partner.name)
         return [*outputs, ApplicationUnprotected(str(partner.address), "the call is over")] if keyed else outputs
 
     def _dismiss(self, strangers: list[Partner], now: float) -> list[Output]:
@@ -414,28 +415,19 @@ class ApplicationKeys:
                 ends = self.address.packed + output.remote.address.packed
                 result += self._put(udp.packet(ends, (IKE_PORT, IKE_PORT), output.data), now)
                 continue
-            self.failures.note(output)
             result.append(output)
             if isinstance(output, Discarded):
                 continue
             partner = self._named(getattr(output, "peer", ""))
+            if not isinstance(output, IkeDown) or (partner is not None and not partner.into.provisional):
+                self.failures.note(output)  # that somebody goes who is wanted no more is none
             if partner is not None:
                 result += self._act(partner, output, new, now)
         for partner in new:  # behind the answer, without which the other end has no keys
             if partner.out.keyed and partner.since is None:
                 result += self._protected(partner, now)
-            result += self._opened(partner, now)
+            result += partner.open_early(self._application)
         return result
-
-    def _opened(self, partner: Partner, now: float) -> list[Output]:
-        """What came before the answer that brought the keys for it."""
-        outputs: list[Output] = []
-        for packet in partner.early.take():
-            try:
-                outputs.append(Deliver(self._application.accept(packet)))
-            except Discard as discard:
-                outputs.append(Discarded.of(discard, "app-ipsec"))
-        return outputs
 
     def _act(self, partner: Partner, event: Event, new: list[Partner], now: float) -> list[Output]:
         provisional, keyed = partner.into.provisional, partner.out.keyed
@@ -469,13 +461,8 @@ class ApplicationKeys:
     def _protected(self, partner: Partner, now: float) -> list[Output]:
         """It has keys: what waited for them goes on its way."""
         partner.since = now
-        outputs: list[Output] = [ApplicationProtected(str(partner.address), partner.out.algorithm.value, partner.calls)]
-        for packet in partner.waiting.take():
-            try:
-                outputs += self._put(self._application.protect(packet), now)
-            except Discard as discard:
-                outputs.append(Discarded.of(discard, "app-ipsec"))
-        return outputs
+        told = ApplicationProtected(str(partner.address), partner.out.algorithm.value, partner.calls)
+        return [told, *partner.send_waiting(self._application, self._put, now)]
 
     # ------------------------------------------------------------ two IKE SAs with one partner
 
@@ -507,15 +494,9 @@ class ApplicationKeys:
 
     def _check(self, lease: CallLease) -> None:
         self._check_calls()
-        peer = lease.peer
+        check_lease(lease, self.address)
         if lease.call not in self._leases and len(self._leases) >= MOST_CALLS:
             raise ValueError(f"{MOST_CALLS} calls have keys already; release those that are over")
-        if not lease.fingerprints:
-            raise ValueError("a call needs a fingerprint of its peer's certificate, else anybody could be the peer")
-        if peer == self.address:
-            raise ValueError(f"{peer} is this node itself: nothing between it and itself goes over a wire")
-        if peer.is_multicast or peer.is_unspecified or peer.is_loopback or peer.is_link_local:
-            raise ValueError(f"{peer} is no address that keys could be agreed with: it has to be one of a single node")
 
     def _decided(self, peer: IPv6Address) -> Action | None:
         """What the configuration says of speech with a peer, if it does."""

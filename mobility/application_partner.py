@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
-from mobility.discards import Reason
+from mobility.discards import Discard, Reason
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.authentication import Belief, Proof
 from mobility.ipsec.ike.fingerprint import Fingerprint
@@ -20,6 +20,7 @@ from mobility.ipsec.sa import Mode
 from mobility.ipsec.spd import Action, Policy, Selector
 from mobility.key_source import KeySource
 from mobility.negotiated import Ends, Renewal
+from mobility.outputs import Deliver, Discarded, Output
 from mobility.waiting import WaitingRoom
 
 CHILD = "application"
@@ -98,10 +99,43 @@ class Partner:
         """The next time it is tried at once."""
         self.again_at, self._retry = 0.0, FIRST_RETRY
 
+    def send_waiting(
+        self, application: IpsecProcessing, put: Callable[[bytes, float], list[Output]], now: float
+    ) -> list[Output]:
+        """There are keys: what waited for them goes on its way, by ``put``."""
+        outputs: list[Output] = []
+        for packet in self.waiting.take():
+            try:
+                outputs += put(application.protect(packet), now)
+            except Discard as discard:
+                outputs.append(Discarded.of(discard, "app-ipsec"))
+        return outputs
+
+    def open_early(self, application: IpsecProcessing) -> list[Output]:
+        """There are keys: what came under them before."""
+        outputs: list[Output] = []
+        for packet in self.early.take():
+            try:
+                outputs.append(Deliver(application.accept(packet)))
+            except Discard as discard:
+                outputs.append(Discarded.of(discard, "app-ipsec"))
+        return outputs
+
     @property
     def calls(self) -> str:
         """Names of the calls with it."""
         return ", ".join(self.leases)
+
+
+def check_lease(lease: CallLease, here: IPv6Address) -> None:
+    """Raises `ValueError`, for people: its peer can have no keys with us, or anybody could be it."""
+    peer = lease.peer
+    if not lease.fingerprints:
+        raise ValueError("a call needs a fingerprint of its peer's certificate, else anybody could be the peer")
+    if peer == here:
+        raise ValueError(f"{peer} is this node itself: nothing between it and itself goes over a wire")
+    if peer.is_multicast or peer.is_unspecified or peer.is_loopback or peer.is_link_local:
+        raise ValueError(f"{peer} is no address that keys could be agreed with: it has to be one of a single node")
 
 
 def algorithms_of(preferred: Algorithm) -> tuple[Algorithm, ...]:

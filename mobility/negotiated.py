@@ -316,6 +316,10 @@ class Failures:
         if len(self._reasons) > MOST_FAILURES:
             del self._reasons[next(iter(self._reasons))]
 
+    def forget(self, peer: str) -> None:
+        """Nothing is wanted of it any more."""
+        self._reasons.pop(peer, None)
+
     def describe(self) -> list[dict[str, object]]:
         """JSON-ready, the latest last; of peers with whom all is well there is none."""
         return [{"peer": peer, "reason": reason} for peer, reason in self._reasons.items()]

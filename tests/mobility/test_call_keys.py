@@ -378,6 +378,7 @@ def test_calls_with_one_peer_share_keys_and_the_last_one_ends_them() -> None:
     assert network.mn_application.spd.policies == ()
     network.run(60.0)
     assert all(network.end(whose).ike.status() == [] for whose in ("mn", "cn"))
+    assert all(network.end(whose).failures.describe() == [] for whose in ("mn", "cn"))
     assert network.end("mn").timer is None
 
 

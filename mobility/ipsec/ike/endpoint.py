@@ -21,6 +21,7 @@ from mobility.ipsec.ike import acceptance, serving
 from mobility.ipsec.ike.channel import Received, Repeat
 from mobility.ipsec.ike.children import Child, ChildState
 from mobility.ipsec.ike.cookies import Cookies
+from mobility.ipsec.ike.description import described
 from mobility.ipsec.ike.doubles import Doubled, sorted_out
 from mobility.ipsec.ike.events import Output, PeerForgot, Send
 from mobility.ipsec.ike.ike_sa import Context, IkeSa, State
@@ -195,7 +196,7 @@ class Ike:
 
     def status(self, now: float = 0.0) -> list[dict[str, object]]:
         """All IKE SAs, JSON-ready, without keys; their seconds count from ``now``."""
-        return [_described(sa, now) for sa in self._context.sas.values() if sa.state is not State.LINGERING]
+        return [described(sa, now) for sa in self._context.sas.values() if sa.state is not State.LINGERING]
 
     def established(self, peer: str) -> bool:
         """Whether there is an IKE SA with it."""
@@ -492,37 +493,3 @@ def _everybody(_remote: Endpoint) -> bool:
 
 def _ours(header: Header) -> bytes:
     return header.responder_spi if header.from_initiator else header.initiator_spi
-
-
-def _left(when: float | None, now: float) -> float | None:
-    return None if when is None else round(max(when - now, 0.0), 1)
-
-
-def _described(sa: IkeSa, now: float) -> dict[str, object]:
-    return {
-        "peer": sa.peer_name,
-        "ike": sa.name,
-        "state": sa.state.name.lower().replace("_", "-"),
-        "role": "initiator" if sa.initiator else "responder",
-        "local": str(sa.local),
-        "remote": str(sa.remote),
-        "suite": None if sa.suite is None else sa.suite.describe(),
-        "heard_ago": round(max(now - sa.heard, 0.0), 1),
-        "rekey_in": _left(sa.rekey_at, now),
-        "expires_in": _left(sa.expires_at, now),
-        "nat": [name for name, there in (("here", sa.nat_here), ("there", sa.nat_there)) if there],
-        "children": [
-            {
-                "name": child.sa.name,
-                "inbound_spi": f"{child.sa.inbound_spi:#010x}",
-                "outbound_spi": f"{child.sa.outbound_spi:#010x}",
-                "algorithm": child.sa.algorithm.value,
-                "mode": child.sa.mode.value,
-                "state": child.state.name.lower(),
-                "sending": child.sending,
-                "rekey_in": _left(child.rekey_at, now),
-                "expires_in": _left(child.expires_at, now),
-            }
-            for child in sa.children.values()
-        ],
-    }
