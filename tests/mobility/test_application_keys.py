@@ -19,12 +19,16 @@ from mobility.ipsec.ike.authentication import SharedKey
 from mobility.ipsec.ike.events import ChildUp, IkeUp
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
 from mobility.key_source import ApplicationKeySettings, KeySource
+from mobility.links import LinkSettings
 from mobility.mipv6.tunnel import TunnelForm
+from mobility.mobile_router import MobileRouter
+from mobility.terminal import Terminal
 from mobility.wire import ip6
+from tests.mobility.nemo.train import MR1, TRAIN, Train
 from tests.mobility.optimized import Optimized
-from tests.mobility.protected import TOKEN, Protected, away, by_token
+from tests.mobility.protected import SILENCE, TOKEN, Protected, away, by_token
 from tests.mobility.test_translating import call
-from tests.mobility.whole import CN, MN, application_pair, udp
+from tests.mobility.whole import CN, HA, MN, application_pair, udp, unprotected
 
 
 def one_way(network: Protected, seconds: float) -> None:
@@ -37,6 +41,12 @@ def one_way(network: Protected, seconds: float) -> None:
         station.send(udp(MN, CN, number.to_bytes(4) + bytes(156)))
 
     network.world.every(0.02, speak, until=until)
+
+
+def rows(table: object) -> list[dict[str, object]]:
+    """A table of a snapshot."""
+    assert isinstance(table, list)
+    return table
 
 
 def discards(network: Protected, whose: str) -> dict[str, int]:
@@ -291,6 +301,51 @@ def test_packets_go_directly_and_what_a_handover_lost_is_sent_again_also_around_
     correspondent = network.correspondent.optimization
     assert correspondent is not None
     assert correspondent.sent_directly.sent_again > 0
+
+
+def test_both_layers_have_negotiated_keys() -> None:
+    secret = SharedKey(bytes(range(40)))
+    network = Protected(keys=KeySource(secret, secret), application_keys=by_token())
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    network.talk(6.0)
+    network.run(2.0)
+    network.move(network.b, gap=0.2)
+    network.run(2.0)
+    mn = network.world.stations["mn"]
+    mn.carry_out(network.terminal.command("rekey", network.world.now))
+    network.run(4.0)
+    assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
+    assert network.in_clear() == []
+    renewed = [event.child.name for event in network.happened("mn", ChildUp) if event.replaces is not None]
+    assert sorted(renewed) == ["application", "signalling", "tunnel"]
+    snapshot = network.terminal.snapshot(network.world.now)
+    assert [row["peer"] for row in rows(snapshot["ike"])] == [str(HA), str(CN)]
+    assert {row["name"] for row in rows(snapshot["ike_counters"])} == {"signalling", "tunnel", "application"}
+    assert len(network.terminal.negotiations()) == 2
+
+
+def test_a_mobile_router_talks_for_itself() -> None:
+    source = KeySource(TOKEN, TOKEN)
+    train = Train(application_keys=(ApplicationKeySettings(), ApplicationKeySettings(peers=((MR1, source),))))
+    settings = replace(train.router.terminal.settings, application_keys=ApplicationKeySettings(peers=((CN, source),)))
+    dice = train.world.random_bytes("router with keys")
+    terminal = Terminal(settings, unprotected(), train.pairs[MR1].terminal, dice)
+    router = MobileRouter(terminal, [(LinkSettings("lan0", bytes(5) + b"\1"), (TRAIN,))], dice, b"secret")
+    train.world.remove("mr1")
+    station = train.world.add("mr1", router)
+    train.start_agent()
+    train.couple("mr1", train.a)
+    train.run(4.0)
+    station.send(udp(MR1, CN, bytes(160)))
+    train.run(1.0)
+    assert len(train.to_cn.received) == 1
+    assert not any(SILENCE in frame.packet for frame in (*train.core.frames, *train.office.frames))
+    keys = router.application_keys
+    assert keys is not None
+    assert keys.state(CN) == "protected"
+    assert router.negotiate(lambda keys: keys.rekey(train.world.now), train.world.now)
 
 
 def test_programs_that_speak_ipv4_are_protected_too() -> None:

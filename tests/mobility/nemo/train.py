@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, IPv6Network
 from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
-from mobility.key_source import KeySource
+from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.links import LinkSettings
 from mobility.mipv6.home_agent import AuthorisedTerminal
 from mobility.mipv6.tunnel import TunnelForm
@@ -39,8 +39,9 @@ class Train(Network):
         explicit: bool = False,
         overlap: float = 0.5,
         keys: KeySource | None = None,
+        application_keys: tuple[ApplicationKeySettings, ApplicationKeySettings] | None = None,
     ) -> None:
-        super().__init__(form, overlap=overlap, keys=keys)
+        super().__init__(form, overlap=overlap, keys=keys, application_keys=application_keys)
         self.train = self.world.segment("train")
         self.carriage = self.world.segment("carriage")
         self.pairs = {MR1: self._routers_keys(0x3000), MR2: self._routers_keys(0x4000)}
