@@ -49,13 +49,17 @@ class ShortWays:
         self._version = 0
 
     def remember(self, ends4: bytes, ends6: bytes, row: Row) -> None:
-        """Source and destination of an outbound packet, in both versions, and the row of the latter."""
+        """Source and destination of an outbound packet, in both versions, and the row of the latter.
+
+        A stranger's: only what comes from it, so that the first answer of a program goes the long way and is noticed.
+        """
         if self._version != self._table.version:
             self._pairs4.clear()
             self._pairs6.clear()
             self._version = self._table.version
         shift = words(ends4) - words(ends6)
-        self._pairs4[ends4] = _Pair(ends6, shift, row)
+        if row.origin is not Origin.STRANGER:
+            self._pairs4[ends4] = _Pair(ends6, shift, row)
         self._pairs6[ends6[16:] + ends6[:16]] = _Pair(ends4[4:] + ends4[:4], -shift, row)
 
     def outbound(self, packet: bytes, now: float) -> bytes | None:
@@ -78,7 +82,7 @@ class ShortWays:
         checksum = packet[at] << 8 | packet[at + 1]
         if not checksum and protocol == ip6.UDP:
             return None
-        if now - pair.row.used >= GRAIN or pair.row.origin is Origin.STRANGER:
+        if now - pair.row.used >= GRAIN:
             self._table.touch(pair.row, now, asked=True)
         tos = packet[1]
         return b"%c%c\0\0%b%c%c%b%b%b%b" % (
