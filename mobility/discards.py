@@ -98,7 +98,7 @@ class Reason(StrEnum):
     SOURCE_NOT_OF_NETWORK = "source-not-of-network"
     "A node in a mobile network sent from an address that is not of this network."
     LINK_LOCAL_CHATTER = "link-local-chatter"
-    "The kernel of the host OS talks to its own link (neighbour discovery, MLD); nothing is lost."
+    "The kernel at the other end of a TUN device talks to its own link (neighbour discovery, MLD); nothing is lost."
     HANDOVER_QUEUE = "handover-queue"
     "Too many packets, or for too long, waited for the end of a handover."
     TOO_BIG = "too-big"

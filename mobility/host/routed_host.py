@@ -105,10 +105,13 @@ class RoutedHost(Ipv6Node):
             self._interface.transmit(piece, NO_NEIGHBOUR)
 
     def _receive_other(self, packet: bytes, sender: bytes, now: float) -> None:
-        if self._usable and packet[24] != 0xFF:
-            self._arrive(packet)
+        destination = packet[24:40]
+        if not ip6.forwardable(destination):
+            self._interface.discard(Reason.LINK_LOCAL_CHATTER, f"to {IPv6Address(destination)}")
+        elif not self._usable:
+            self._interface.discard(Reason.NOT_OURS, f"to {IPv6Address(destination)}")
         else:
-            self._interface.discard(Reason.NOT_OURS, f"to {IPv6Address(packet[24:40])}")
+            self._arrive(packet)
 
     def _link_message(self, packet: bytes, offset: int, sender: bytes, now: float) -> None:
         self._interface.discard(Reason.ICMP_IGNORED, f"type {packet[offset]}: this link has no neighbours")

@@ -333,8 +333,8 @@ class DataPlane:
         built_for = self._interfaces.get(name)
         if built_for is None:
             return
-        if self._route is not None and name == self._route.name and not interface.up:
-            self._restart(f"interface {name} was taken down, and the routes to it with it")
+        if self._is_route(name) and not interface.up:
+            self._lost(name)
             return
         if interface.removed or self._indexes.get(name, interface.index) != interface.index:
             self._lost(name)
@@ -355,7 +355,7 @@ class DataPlane:
     def _found(self, interface: LinkState) -> bool:
         route = self._route
         try:
-            link = self._open_link(interface) if route is None or route.name != interface.name else route
+            link = self._open_link(interface) if route is None or not self._is_route(interface.name) else route
         except PermissionError:
             raise
         except OSError as error:  # gone again between the message and now
@@ -373,6 +373,11 @@ class DataPlane:
         if name in self._up:
             self._up.discard(name)
             self.call(lambda now: self.node.link_changed(name, False, now))
+        if self._is_route(name):
+            self._restart(f"interface {name} was taken down or away, and the routes to it with it")
+
+    def _is_route(self, name: str) -> bool:
+        return self._route is not None and name == self._route.name
 
     def _watch_link(self, link: Link) -> None:
         self._links[link.name] = link

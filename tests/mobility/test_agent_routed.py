@@ -3,79 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv6Address
 
 import pytest
 
 from mobility.agent import HomeAgentNode
 from mobility.discards import Reason
-from mobility.links import MOBILITY_PORT, LinkSettings
 from mobility.mipv6.binding_events import BindingRebound
 from mobility.mipv6.home_agents_list import anycast
 from mobility.mipv6.tunnel import TunnelForm
-from mobility.net.memory import RouterInterface, Segment, SimRouter
 from mobility.outputs import Discarded
 from mobility.wire import icmp6, ip6
 from mobility.wire.mobile_icmp import HomeAgentsReply, HomeAgentsRequest
-from tests.mobility.whole import CN, CORE, HA, HA4, HOME, MAC_MN2, MN, MN2, Network, udp
+from tests.mobility.rented import BEHIND, LARGE, SERVER_MAC, TUN, Rented, RentedTrain
+from tests.mobility.whole import CN, HA, HOME, MAC_MN2, MN, MN2, udp
 
-PROVIDER = IPv6Network("2001:db8:50::/64")
-SERVER = IPv6Address("2001:db8:50::5")
-ROUTED = IPv6Network("2001:db8:1::/56")
-TRAIN = IPv6Network("2001:db8:1:7::/64")
-"Of a mobile router."
 UNUSED = IPv6Address("2001:db8:1::dead")
-TUN = "roam6"
-
-
-class Rented(Network):
-    """As `Network`, but the home agent is on a server in a provider's network, which routes a /56 to it."""
-
-    def __init__(self, form: TunnelForm = TunnelForm.ESP, *, second_terminal: bool = False) -> None:
-        super().__init__(form, second_terminal=second_terminal)
-        world = self.world
-        for router in self.routers.values():
-            router.routes[ROUTED] = CORE.network_address + 1
-        self.routers["r-home"].routes[ROUTED] = SERVER
-        mac = bytes.fromhex("020000005005")
-        self.server = SimRouter(
-            [RouterInterface("eth0", mac, IPv6Interface((SERVER, 64)), interval=0)],
-            world.random_bytes("server"),
-            {IPv6Network("::/0"): PROVIDER.network_address + 1},
-        )
-        world.add("server", self.server)
-        world.attach("server", "eth0", self.home, mac)
-        world.remove("ha")
-        settings = self.agent.settings
-        router_too = replace(settings.home_agent.terminals[0], mobile_networks=(TRAIN,))
-        engine = replace(settings.home_agent, terminals=(router_too, *settings.home_agent.terminals[1:]))
-        settings = replace(settings, home_agent=engine, link=LinkSettings(TUN, b""), routed=True)
-        self.agent = HomeAgentNode(settings, world.random_bytes("ha"))
-        world.add("ha", self.agent)
-
-    def _places(self) -> list[tuple[str, Segment, IPv6Network, int]]:
-        return [
-            (name, segment, PROVIDER if network == HOME else network, number)
-            for name, segment, network, number in super()._places()
-        ]
-
-    def start_agent(self) -> None:
-        self.world.attach_route("ha", TUN, "server", [ROUTED])
-        self.world.attach_udp("ha", f"udp/{HA4}", self.internet, HA4, MOBILITY_PORT)
-
-    def bound(self) -> None:
-        """The terminal is bound from visited network A."""
-        self.start_agent()
-        self.plug(self.a)
-        self.run(3.0)
-        assert self.agent.engine.is_bound(MN.packed)
-
-    def ask(self, packet: bytes) -> list[bytes]:
-        """The correspondent's host OS sends a packet; what comes back to it within a second."""
-        before = len(self.other_packets["cn"])
-        self.world.stations["cn"].send(packet)
-        self.run(1.0)
-        return self.other_packets["cn"][before:]
 
 
 def unreachable(packets: list[bytes]) -> list[int]:
@@ -101,12 +44,12 @@ def test_nothing_is_said_to_neighbours() -> None:
     network.bound()
     network.talk(1.0)
     network.run(60.0)
-    said = [frame.packet for frame in network.home.frames if frame.source[-2:] == b"\x50\x05"]
+    said = [frame.packet for frame in network.home.frames if frame.source == SERVER_MAC]
     of_the_agent = [packet for packet in said if packet[8:24] == HA.packed or packet[8:24] == MN.packed]
     assert any(packet[6] != ip6.ICMPV6 for packet in of_the_agent)
     # Of neighbour discovery there is only what the machine's own kernel does for its own address.
     solicited = {packet[48:64] for packet in said if packet[6] == ip6.ICMPV6 and packet[40] in (135, 136)}
-    assert not any(IPv6Address(target) in ROUTED for target in solicited)
+    assert not any(IPv6Address(target) in LARGE for target in solicited)
     assert network.agent.host.link == TUN
 
 
@@ -128,7 +71,7 @@ def test_unused_addresses_are_told_so_and_not_too_often() -> None:
     assert unreachable(network.ask(hello)) == [icmp6.ADDRESS_UNREACHABLE]
     elsewhere = udp(CN, IPv6Address("2001:db8:1:5::1"), b"hello")
     assert unreachable(network.ask(elsewhere)) == [icmp6.NO_ROUTE]
-    behind = udp(CN, TRAIN[5], b"hello")
+    behind = udp(CN, BEHIND[5], b"hello")
     assert unreachable(network.ask(behind)) == [icmp6.NO_ROUTE]  # its router is not away with it, nor can it be here
     assert network.discards("ha")[Reason.BINDING_UNKNOWN] == 3
 
@@ -185,10 +128,12 @@ def test_two_terminals_of_one_home_agent() -> None:
     assert arrived[0][40] == icmp6.ECHO_REQUEST
 
 
-def test_ipv4_and_udp() -> None:
+@pytest.mark.parametrize("place", ["hotspot", "cafe"])
+def test_udp(place: str) -> None:
+    """Over IPv4, to an address of the server's kernel, and over IPv6, to the home agent's own."""
     network = Rented()
     network.start_agent()
-    network.join(network.hotspot)
+    network.join(network.world.internets[place])
     network.run(3.0)
     assert network.agent.engine.is_bound(MN.packed)
     network.talk(1.0)
@@ -202,21 +147,31 @@ def test_a_terminal_has_moved_even_if_its_packet_is_for_nobody() -> None:
     network.join(network.hotspot)
     network.run(3.0)
     network.hotspot.rebind()  # the NAT has forgotten the terminal
-    network.world.stations["mn"].send(udp(MN, TRAIN[5], b"hello"))
+    network.world.stations["mn"].send(udp(MN, BEHIND[5], b"hello"))
     network.run(1.0)
     assert len(network.world.stations["ha"].events_of(BindingRebound)) == 1
     assert unreachable(network.other_packets["mn"]) == [icmp6.NO_ROUTE]
 
 
-def test_udp_to_the_home_agents_own_address() -> None:
-    network = Rented()
-    network.start_agent()
-    network.join(network.cafe)
-    network.run(3.0)
-    assert network.agent.engine.is_bound(MN.packed)
-    network.talk(1.0)
-    network.run(2.0)
-    assert network.to_mn.lost() == network.to_cn.lost() == []
+def test_networks_that_move_out_of_the_routed_prefixes() -> None:
+    train = RentedTrain()
+    train.whole()
+    train.talk(3.0)
+    train.run(1.0)
+    train.world.move("mr1", "wlan0", train.b, gap=0.0)
+    train.run(4.0)
+    assert (train.to_mn.lost(), train.to_cn.lost()) == ([], [])
+    train.ping(CN)
+    train.run(1.0)
+    assert len(train.passenger.replies) == 1
+    # Its router has gone: nobody can be at home, so the network is nowhere.
+    seat = train.seat
+    for name in ("mr1", "mr2"):
+        train.world.remove(name)
+    train.run(700.0)
+    train.world.stations["cn"].send(udp(CN, seat, b"hello"))
+    train.run(1.0)
+    assert unreachable(train.other_packets["cn"]) == [icmp6.NO_ROUTE]
 
 
 def test_restarted_with_its_bindings() -> None:
