@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
@@ -40,7 +39,7 @@ class Hindrance:
 
 
 def hindrances(wanted: RoutedPrefixes, settings: Path = SETTINGS) -> list[Hindrance]:
-    """Looks at forwarding, addresses, routes and firewall, as they are at this moment. Raises OSError."""
+    """Looks at forwarding, addresses, routes and firewall, as they are at this moment. Raises OSError: no rtnetlink."""
     with RouteSocket() as route:
         links = {link.index: link for link in route.links()}
         addresses, routes = route.addresses(), route.routes()
@@ -129,11 +128,9 @@ def _firewall(wanted: RoutedPrefixes) -> Iterator[Hindrance]:
     try:
         chains = firewall.dropping_chains()
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EACCES):
-            raise
         obstacle = Obstacle(
-            "its rules cannot be looked at without CAP_NET_ADMIN",
-            "Run this as root, or see to it that it lets through what docs/home-agent.md lists.",
+            f"its rules cannot be looked at ({error.strerror or error})",
+            "Run this as root (CAP_NET_ADMIN), or see to it that it lets through what docs/home-agent.md lists.",
         )
         yield Hindrance("firewall", obstacle, False)
         return
