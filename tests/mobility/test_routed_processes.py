@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from ipaddress import IPv6Address
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from mobility.client import wait_ready
 from mobility.net import namespace
 from sip_test_env.links import nft
 from sip_test_env.mobility_nodes import MobilityNodes
@@ -21,6 +25,7 @@ from sip_test_env.network import TestNetwork
 from tests.mobility.test_processes import Nodes, mobility
 
 from .net.networks import run
+from .store.support import RedisServer
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -163,3 +168,45 @@ def _packets_find_their_way(rented: Rented, nodes: Nodes) -> None:
         nodes.mn.settimeout(None)
     assert rented.ping("2001:db8:77:5::1") == (UNREACHABLE, 0, agent)
     assert f"{PREFIX} dev {TUN} proto static metric 1" in rented.routes()
+
+
+def test_routes_are_where_the_home_agent_serves(tmp_path: Path) -> None:
+    """Two as one: what announces routes of the kernel to others follows the one that serves."""
+    with ExitStack() as stack:
+        redis = RedisServer(tmp_path)
+        stack.callback(redis.stop)
+        server = f"rnet-{os.getpid()}-two"
+        run("ip", "netns", "add", server)
+        stack.callback(run, "ip", "netns", "del", server)
+        agents = {}
+        for name in ("roam-a", "roam-b"):
+            folder = tmp_path / name
+            folder.mkdir(mode=0o700)
+            (folder / "ha.toml").write_text(
+                f'[node]\nrole = "ha"\nruntime = "{folder}"\nstate = "{folder}/state"\n'
+                f'[home_agent]\nhome_link = "routed"\naddress = "2001:db8:77::a/64"\ninterface = "{name}"\n'
+                f'[store]\nkind = "redis"\nurl = "{redis.url}"\n'
+            )
+            command = [sys.executable, "-m", "mobility", "ha", "--config", str(folder / "ha.toml")]
+            with namespace.inside(server), (folder / "log").open("wb") as log:
+                agents[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            stack.callback(agents[name].wait)
+            stack.callback(agents[name].terminate)
+        for name in agents:
+            wait_ready(tmp_path / name, timeout=15)
+
+        def routed(seconds: float = 5.0, but: str = "") -> str:
+            """The device that has the route, once it is not ``but``."""
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                found = re.findall(r"2001:db8:77::/64 dev (\S+)", run("ip", "-n", server, "-6", "route"))
+                assert len(found) <= 1
+                if found and found[0] != but:
+                    return str(found[0])
+                time.sleep(0.02)
+            raise AssertionError("nobody has the route")
+
+        first = routed()
+        os.killpg(agents[first].pid, signal.SIGKILL)
+        second = routed(but=first)
+        assert {first, second} == set(agents)
