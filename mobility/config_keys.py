@@ -32,9 +32,7 @@ def key_exchange(table: Table, mobile_node: MobileNodeSettings | None, *, strang
     """A table ``[[ike]]``; ``strangers``: of a MAP that takes whoever has a certificate. Raises ConfigurationError."""
     use = table.optional("use", values.one_of(KeyUse), KeyUse.MOBILE)
     home = None
-    if use is KeyUse.MAP:
-        peer = table.optional("peer", values.address, WHICHEVER)
-    elif strangers:
+    if use is KeyUse.MAP or strangers:
         peer = table.optional("peer", values.address, WHICHEVER)
     elif use is KeyUse.APPLICATION or mobile_node is None:
         peer = table.required("peer", values.address)
@@ -135,12 +133,12 @@ def _check_mobile(configuration: Configuration, exchange: KeyExchange) -> None:
     if configuration.mobile_node is not None:
         _check_home(configuration.mobile_node, exchange)
         return
-    served: tuple[ServedTerminal | RegionalTerminal, ...] = ()
-    for serving in (configuration.home_agent, configuration.anchor_point):
-        served += () if serving is None else serving.terminals
-    anchor = configuration.anchor_point
+    agent, anchor = configuration.home_agent, configuration.anchor_point
     if exchange.peer == WHICHEVER and anchor is not None and anchor.certified:
         return
+    served: tuple[ServedTerminal | RegionalTerminal, ...] = ()
+    for serving in (agent, anchor):
+        served += () if serving is None else serving.terminals
     terminal = next((row for row in served if row.home_address == exchange.peer), None)
     if terminal is None:
         other = "" if configuration.host_os is None else OR_CORRESPONDENT

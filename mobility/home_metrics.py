@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 from mobility.agent import HomeAgentNode, ServiceChanged
-from mobility.ipsec.ike.events import ChildFailed, ChildUp, IkeFailed, IkeRekeyed, IkeUp
+from mobility.ike_metrics import IkeMetrics
 from mobility.metrics import Family, counter, exposition, gauge
 from mobility.mipv6.binding_events import (
     BindingCreated,
@@ -40,7 +40,7 @@ class HomeMetrics:
         self._store_failures = store_failures
         self._events: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
-        self._ike: Counter[str] = Counter()
+        self._ike = IkeMetrics("roamphone_ha")
         self._ended: Counter[str] = Counter()
         self._sent_again = 0
         self._past: Counter[str] = Counter()
@@ -48,6 +48,7 @@ class HomeMetrics:
 
     def happened(self, event: Event) -> None:
         """An event of the node."""
+        self._ike.happened(event)
         match event:
             case BindingCreated(previous=previous, sent_again=sent_again):
                 self._events["created" if previous is None else "moved"] += 1
@@ -62,14 +63,6 @@ class HomeMetrics:
                 self._ended[event.why] += 1
             case UpdateRefused(status=status):
                 self._refused[status] += 1
-            case IkeUp():
-                self._ike["established"] += 1
-            case IkeRekeyed():
-                self._ike["rekeyed"] += 1
-            case ChildUp(replaces=replaces) if replaces is not None:
-                self._ike["child-rekeyed"] += 1
-            case IkeFailed() | ChildFailed():
-                self._ike["failed"] += 1
             case ServiceChanged(active=active):
                 self._events["active" if active else "standby"] += 1
 
@@ -84,7 +77,7 @@ class HomeMetrics:
             [
                 *self._home_agent(terminals),
                 *self._signalling(),
-                *self._keys(),
+                *self._ike.families(self._node.keys.ike),
                 *self._packets(terminals),
                 *self._store(),
                 *of_process(),
@@ -137,19 +130,6 @@ class HomeMetrics:
         )
         yield counter(
             "roamphone_ha_bindings_restored_total", "Bindings taken from the store.", ({}, self._events["restored"])
-        )
-
-    def _keys(self) -> Iterable[Family]:
-        states = Counter(str(row["state"]) for row in self._node.keys.ike.status())
-        yield gauge(
-            "roamphone_ha_ike_sas",
-            "IKE SAs with terminals; half-open ones have not shown who they are.",
-            *(({"state": state}, states[state]) for state in ("established", "half-open")),
-        )
-        yield counter(
-            "roamphone_ha_ike_negotiations_total",
-            "Keys that were negotiated, by what became of it: IKE SAs established and rekeyed, child SAs rekeyed.",
-            *(({"result": what}, self._ike[what]) for what in ("established", "rekeyed", "child-rekeyed", "failed")),
         )
 
     def _packets(self, terminals: tuple[AuthorisedTerminal, ...]) -> Iterable[Family]:

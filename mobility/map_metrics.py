@@ -16,6 +16,7 @@ from mobility.hmipv6.map_events import (
     RegionalBindingMoved,
     RegionalBindingRemoved,
 )
+from mobility.ike_metrics import IkeMetrics
 from mobility.metrics import Family, counter, exposition, gauge
 from mobility.net.data_plane import DataPlane
 from mobility.outputs import Event
@@ -30,10 +31,12 @@ class MapMetrics:
         self._plane = plane
         self._updates: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
+        self._ike = IkeMetrics("roamphone_map")
         self._sent_again = 0
 
     def happened(self, event: Event) -> None:
         """An event of the node."""
+        self._ike.happened(event)
         match event:
             case RegionalBindingCreated():
                 self._updates["created"] += 1
@@ -48,7 +51,8 @@ class MapMetrics:
     def text(self) -> str:
         """The text that Prometheus fetches."""
         anchor = () if self._node.engine is None else (*self._bindings(), *self._packets())
-        return exposition([*self._node_itself(), *anchor, *of_plane(self._plane), *of_process()])
+        keys = () if self._node.keys is None else self._ike.families(self._node.keys.ike)
+        return exposition([*self._node_itself(), *anchor, *keys, *of_plane(self._plane), *of_process()])
 
     def _node_itself(self) -> Iterable[Family]:
         yield gauge("roamphone_info", "The program.", ({"version": version("roamphone")}, 1))
@@ -80,7 +84,7 @@ class MapMetrics:
         engine = self._node.engine
         if engine is None:
             return
-        total = totals(terminal.associations for terminal in engine.settings.terminals)
+        total = totals(engine.associations())
         yield counter("roamphone_map_intercepted_packets_total", "For RCoAs.", ({}, self._node.intercepted))
         yield counter(
             "roamphone_map_reversed_packets_total", "Through tunnels, from terminals.", ({}, self._node.reversed)

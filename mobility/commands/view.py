@@ -38,7 +38,7 @@ def overview(status: Object, recent: Sequence[Object] = ()) -> list[str]:
     if "mobile_node" in node:
         lines = _terminal(node, recent)
     elif node.get("role") == "map":
-        lines = view_hierarchy.of_map(node, _entry)
+        lines = [*view_hierarchy.of_map(node, _entry), *view_ike.lines(node, _entry)]
     elif "binding_cache" in node:
         lines = _home_agent(node)
     elif "sessions" in node:

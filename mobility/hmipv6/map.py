@@ -130,6 +130,10 @@ class MobilityAnchorPoint:
         """Whether one of this name may register."""
         return name in self._clients
 
+    def associations(self) -> list[MobileAssociations]:
+        """Of all that may register."""
+        return [client.associations for client in self._clients.values()]
+
     # ------------------------------------------------------------ keys that are negotiated
 
     def learn(self, name: str, spi: int, sa: InboundSA) -> None:

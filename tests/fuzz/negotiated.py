@@ -1,19 +1,57 @@
-"""Terminal and home agent with negotiated keys, and somebody on the way who sends edited copies of all they say."""
+"""Terminal, home agent and MAP with negotiated keys, and somebody on the way who edits copies of all they say."""
 
 from __future__ import annotations
 
 from mobility.ipsec.ike.authentication import SharedKey
 from mobility.ipsec.ike.events import IkeUp
 from mobility.key_source import KeySource
+from mobility.mipv6.tunnel import TunnelForm
 from mobility.negotiated import no_keys
 from mobility.wire import ip6, udp
 from tests.fuzz.reader import Reader, put_right
+from tests.mobility.domain import MAP, DomainNetwork
 from tests.mobility.whole import HA, Network
 
 SECRET = SharedKey(bytes(range(32)))
 SPOKEN = (ip6.UDP, ip6.ESP, ip6.DEST_OPTIONS, ip6.ROUTING)
 NEGOTIATED_ANEW = 1
 "IKE SAs beside the first that may come of it: what is not proven makes a terminal begin one in five seconds."
+
+
+def domain(data: bytes) -> None:
+    """The same of a terminal and a MAP. Octets: to whom, and when; which packet, its edits; and so on."""
+    source = KeySource(SECRET, SECRET)
+    network = DomainNetwork(1, regional_form=TunnelForm.ESP, map_keys=source, keys=source)
+    network.start_agent()
+    network.plug(network.a)
+    network.run(3.0)
+    mn, anchor = network.world.stations["mn"], network.world.stations["map"]
+    below = network.terminal.parts.below
+    if below is None or below.regional.domain is None or below.regional.domain.access is None:
+        raise AssertionError("the terminal is not bound at the MAP")
+    mn.carry_out(network.terminal.command("rekey", network.world.now))
+    network.run(0.5)
+    wire = [frame for frame in (*network.a.frames, *network.anchor.frames) if frame.packet[6] in SPOKEN]
+    forged = no_keys(network.world.random_bytes("somebody"))
+    hint = udp.packet(MAP.packed + below.regional.domain.access.address.packed, (500, 500), forged)
+    reader = Reader(data)
+    while reader:
+        kind, number = reader.byte(), reader.byte()
+        packet = put_right(reader.edited([hint, *(frame.packet for frame in wire)][number % (len(wire) + 1)]))
+        if len(packet) > 7:
+            packet = b"%b%c%b" % (packet[:7], min(packet[7], 64), packet[8:])  # it came through a router
+        if kind & 1:
+            mn.receive("wlan0", packet, bytes(6))
+        else:
+            anchor.receive("eth0", packet, bytes(6))
+        network.run((kind >> 1) / 2000)
+    network.run(1.0)
+    network.talk(0.4)
+    network.run(1.0)
+    if network.to_mn.lost() or network.to_cn.lost():
+        raise AssertionError(f"lost: {network.to_mn.lost()} and {network.to_cn.lost()}")
+    if len(mn.events_of(IkeUp)) > 2 + 2 * NEGOTIATED_ANEW:
+        raise AssertionError("negotiated again and again")
 
 
 def nodes(data: bytes) -> None:

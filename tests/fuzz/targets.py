@@ -24,6 +24,7 @@ TARGETS: dict[str, Target] = {
     "ike-endpoint": keys.endpoint,
     "ike-peer": keys.peer,
     "ike-nodes": negotiated.nodes,
+    "ike-domain": negotiated.domain,
     "application-nodes": application.nodes,
     "application-stranger": application.stranger,
     **nodes.TARGETS,

@@ -17,7 +17,7 @@ from mobility.mipv6.tunnel import TunnelForm
 from mobility.negotiated import associations, no_keys
 from mobility.residence import Home
 from mobility.wire import udp
-from tests.mobility.test_homes import HA2, HA_NEW, MN_NEW, World
+from tests.mobility.test_homes import HA2, HA_NEW, MN_NEW, NEW, World
 from tests.mobility.whole import HA, HA4, MN, MN2
 
 SECRET, SECRET2 = SharedKey(bytes(range(32))), SharedKey(bytes(range(1, 33)))
@@ -234,3 +234,35 @@ def test_who_only_says_that_the_keys_are_gone_costs_a_question_each() -> None:
     assert not mn.events_of(PeerForgot)
     for home in (MN, MN2):
         assert network.exchange(home) == (1, 1)
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_spare_address_stands_in_where_no_keys_can_be_agreed_on(dead: bool) -> None:
+    spare = NEW[0x777]
+    network = World(
+        Home(MN, agent=HA),
+        Home(spare, agent=HA_NEW, spare=True),
+        agents=((HA, 0), (HA_NEW, 0)),
+        serves=(MN, spare),
+        negotiated={MN: KEYS, spare: KEYS2},
+    )
+    network.renumber()
+    if dead:
+        network.fail(HA)
+    else:
+        known = network.agents[HA].settings.home_agent.terminals
+        network.agents[HA].reconfigure([replace(each, keys=KEYS2) for each in known], network.world.now)
+    network.plug(network.a)
+    network.run(20.0)
+    assert network.bound() == {(spare, HA_NEW)}
+    assert network.exchange(spare) == (1, 1)
+
+
+def test_another_home_agent_as_long_as_one_does_not_answer_at_all() -> None:
+    """Discovery names one that is not there any more: nothing has ever been agreed with it."""
+    network = World(Home(MN), agents=((HA, 1), (HA2, 9)), negotiated=BOTH)
+    network.fail(HA2)
+    network.plug(network.a)
+    network.run(15.0)
+    assert network.chosen() == [(MN, HA2), (MN, HA)]
+    assert network.bound() == {(MN, HA)}

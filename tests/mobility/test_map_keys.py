@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mobility.commands.view import negotiated
+from mobility.commands.view import negotiated, overview
 from mobility.hmipv6.map_events import RegionalBindingCreated, RegionalBindingMoved
 from mobility.hmipv6.regional_events import MapBound, MapLeft, RegionalHandover
 from mobility.ipsec.ike.authentication import SharedKey
@@ -16,10 +16,14 @@ from mobility.ipsec.ike.payloads import Identity
 from mobility.ipsec.ike.settings import Endpoint
 from mobility.ipsec.ike.traffic import TrafficSelector
 from mobility.key_source import KeySource
+from mobility.map_metrics import MapMetrics
 from mobility.mipv6.movement import CareOfAddressChanged
 from mobility.mipv6.registration import Bound
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.negotiated import no_keys
+from mobility.net.data_plane import DataPlane
+from mobility.net.loop import Loop
+from mobility.trace import Trace
 from mobility.wire import ip6, udp
 from tests.mobility.domain import ANCHOR_NET, MAP, MAP2, DomainNetwork, option
 from tests.mobility.ipsec.ike.authority import Authority
@@ -83,6 +87,7 @@ def test_what_is_agreed() -> None:
         snapshot = node.snapshot(network.world.now)
         shown = "\n".join(negotiated({"node": snapshot}))
         assert shown.count("IKE with") == others
+        assert "\n".join(overview({"node": snapshot})).count("IKE with") == others
         assert snapshot["ike_failures"] == []
 
 
@@ -312,3 +317,18 @@ def test_who_is_neither_bound_nor_has_keys_makes_room(monkeypatch: pytest.Monkey
     network.run(4)
     assert engine.serves(str(MN))
     assert network.world.stations["mn"].events_of(MapBound)
+
+
+def test_what_operators_see() -> None:
+    network = started(1)
+    node = network.anchors[MAP]
+    metrics = MapMetrics(node, DataPlane(Loop(), node, {}, Trace()))
+    network.talk(1)
+    network.terminal.command("rekey", network.world.now)
+    network.run(2)
+    for _, event in network.world.stations["map"].events:
+        metrics.happened(event)
+    text = metrics.text()
+    assert 'roamphone_map_ike_sas{state="established"} 1\n' in text
+    assert 'roamphone_map_ike_negotiations_total{result="established"} 1\n' in text
+    assert 'roamphone_map_ike_negotiations_total{result="failed"} 0\n' in text

@@ -18,7 +18,10 @@ from mobility.hmipv6.map_events import (
 )
 from mobility.hmipv6.map_settings import MapSettings, MapTerminal
 from mobility.hmipv6.options import again_option
+from mobility.ipsec.ike.authentication import SharedKey
 from mobility.ipsec.processing import IpsecProcessing
+from mobility.ipsec.sa import InboundSA
+from mobility.key_source import KeySource
 from mobility.links import LinkSettings
 from mobility.mipv6.signalling import UNPROTECTED, Protection, Received, from_terminal, open_message
 from mobility.mipv6.tunnel import TunnelForm, decapsulate, encapsulate, terminal_policies
@@ -388,6 +391,26 @@ class TestWithKeys:
             assert bench.status(number, rcoa=IPv6Address(f"2001:db8:9::1:{number}"), protection=a) == 0
         assert bench.status(9, rcoa=IPv6Address("2001:db8:9::1:9"), protection=a) == mh.Status.INSUFFICIENT_RESOURCES
         assert bench.status(9, rcoa=IPv6Address("2001:db8:9::1:9"), protection=b) == 0
+
+    def test_keys_follow_only_where_they_are_negotiated(self) -> None:
+        pairs = [mobile_pair(TunnelForm.ESP, 0x7000), mobile_pair(TunnelForm.ESP, 0x8000)]
+        source = KeySource(SharedKey(bytes(32)), SharedKey(bytes(32)))
+        typed = MapTerminal("a", TunnelForm.ESP, pairs[0].agent)
+        bench = Bench(MapSettings(MAP, (typed, MapTerminal("b", TunnelForm.ESP, pairs[1].agent, FAR, source))))
+        engine, known = bench.node.engine, pairs[1].agent.signalling_in
+        assert engine is not None
+        assert isinstance(known, InboundSA)
+        engine.learn("b", known.spi, known)  # as if IKE had agreed on it
+        prefix = engine.settings.prefix
+        for number, (pair, follows) in enumerate(zip(pairs, (False, True), strict=True), 1):
+            security = terminal_policies(prefix, MAP, TunnelForm.ESP, pair.terminal)
+            rcoa = IPv6Address(f"2001:db8:9::1:{number}")
+            answer = bench.update(1, rcoa=rcoa, flags=REGISTER | mh.UpdateFlag.KEY_MANAGEMENT, protection=security)
+            assert answer is not None
+            assert isinstance(answer.message, mh.BindingAcknowledgement)
+            assert (mh.AckFlag.KEY_MANAGEMENT in answer.message.flags) is follows
+        engine.forget(known.spi)
+        assert not engine.knows(known.spi)
 
     def test_a_spi_or_name_twice_is_refused_at_once(self) -> None:
         pair = mobile_pair(TunnelForm.ESP, 0x7000)
