@@ -29,9 +29,11 @@ def test_nodes_under_attack_are_bound() -> None:
     for kind in range(4):
         sizes = {
             "home-agent": nodes.victim_of("home-agent", kind).node.snapshot(0.0)["binding_cache"],
+            "rented": nodes.victim_of("rented", kind).node.snapshot(0.0)["binding_cache"],
             "correspondent": nodes.victim_of("correspondent", kind).node.snapshot(0.0)["direct_bindings"],
         }
         assert sizes["home-agent"]
+        assert sizes["rented"]
         assert bool(sizes["correspondent"]) is (kind < 3)  # through UDP there is no direct way
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mobility.links import endpoint, udp_link
 from mobility.mipv6 import direct
+from mobility.mipv6.home_agents_list import anycast
 from mobility.mipv6.movement import Attachment
 from mobility.mipv6.return_routability import authorized
 from mobility.mipv6.signalling import UNPROTECTED, from_terminal, to_terminal
@@ -17,8 +18,9 @@ from mobility.residence import Home
 from mobility.wire import icmp6, ip4, ip6, mh, mobile_icmp, ndisc
 from mobility.wire import udp as udp6
 from tests.mobility.domain import MAP, DomainNetwork
-from tests.mobility.nemo.train import MR1, PASSENGER, TRAIN, Train
+from tests.mobility.nemo.train import CARRIAGE, MR1, PASSENGER, TRAIN, Train
 from tests.mobility.optimized import Optimized
+from tests.mobility.rented import TUN, RentedTrain
 from tests.mobility.test_homes import World
 from tests.mobility.test_translating import call
 from tests.mobility.whole import AT_CAFE, CN, HA, HA4, HOME, MN, MN2, NAT4, VISITED_A, Network, udp
@@ -43,7 +45,7 @@ class Victim:
 
 
 FORMS = tuple(TunnelForm)
-FuzzedRole = Literal["terminal", "home-agent", "correspondent", "map", "router", "translating", "homes"]
+FuzzedRole = Literal["terminal", "home-agent", "correspondent", "map", "router", "translating", "homes", "rented"]
 
 
 def _network(form: TunnelForm, *, through_udp: bool) -> Optimized:
@@ -81,6 +83,8 @@ def victim_of(role: FuzzedRole, kind: int = 2) -> Victim:
             _join(world, through_udp=through_udp)
             world.exchange(MN)
             return _victim(world.homes, world, _outside(through_udp=through_udp), None)
+        case "rented":
+            return _rented(form, through_udp=through_udp)
     network = _network(form, through_udp=through_udp)
     care_of = network.care_of
     at = STRANGER if not isinstance(care_of, IPv6Address) else care_of
@@ -152,6 +156,22 @@ def _router(form: TunnelForm, *, through_udp: bool) -> Victim:
     )
     victim.inside = ("lan0",)
     victim.addresses += [train.seat.packed, MR1.packed, TRAIN[99].packed]
+    return victim
+
+
+def _rented(form: TunnelForm, *, through_udp: bool) -> Victim:
+    """A home agent at the end of a route, with a terminal and a network that are away."""
+    train = RentedTrain(form)
+    train.start_agent()
+    train.couple("mr1", train.b)
+    _join(train, through_udp=through_udp)
+    train.talk(0.3)
+    train.run(1)
+    place = train.terminal.mobile_node.present
+    at = place.address if place is not None and not through_udp else STRANGER
+    links: Links = [(TUN, [b""]), (f"udp/{HA4}", [endpoint(NAT4, 49152), endpoint(AT_CAFE, 4191)])]
+    victim = _seen(train.agent, train, links, at, HA)
+    victim.addresses += [MR1.packed, TRAIN[99].packed, CARRIAGE[99].packed, anycast(HOME).packed]
     return victim
 
 
