@@ -223,7 +223,8 @@ class TerminalKeys:
                 case PeerForgot() if now >= self._anew_at and self._place and not self.ike.beginning(self._peer):
                     self._anew_at = now + ANEW
                     result += self._begin(self._place, now)
-            self.failures.note(output)
+            if self._place is not None:  # nowhere, nothing can come of anything
+                self.failures.note(output)
             result.append(output)
         return result
 
