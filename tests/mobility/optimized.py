@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.key_source import ApplicationKeySettings
-from mobility.mipv6.route_events import RouteOptimized
+from mobility.mipv6.route_events import RouteEnded, RouteOptimized, RouteRefused
 from mobility.mipv6.route_optimization import RouteOptimization
 from mobility.mipv6.route_rules import RoutePolicy, RouteRules
 from mobility.mipv6.tunnel import MobileAssociations, TunnelForm
@@ -103,3 +103,25 @@ class Optimized(Network):
         """Data packets on the core network with a Home Address option or a type 2 routing header."""
         packets = [frame.packet for frame in self.core.frames]
         return sum(p[6] in (ip6.DEST_OPTIONS, ip6.ROUTING) and len(p) > 200 for p in packets)
+
+
+def intact(network: Optimized) -> bool:
+    """Nothing lost, nothing twice."""
+    assert network.to_cn.sent
+    assert (network.to_cn.lost(), network.to_mn.lost()) == ([], [])
+    return network.to_cn.repeated == network.to_mn.repeated == 0
+
+
+def events(network: Optimized, kind: type[RouteEnded] | type[RouteRefused]) -> list[str]:
+    return [event.why for _, event in network.world.stations["mn"].events_of(kind)]
+
+
+def signalling(network: Optimized) -> list[int]:
+    """Types of the mobility messages between terminal and correspondent, as the correspondent's link saw them."""
+    frames = (frame.packet for frame in network.office.frames)
+    found: list[int] = []
+    for packet in frames:
+        headers = ip6.walk(packet)
+        if headers.protocol == ip6.MOBILITY:
+            found.append(packet[headers.offset + 2])
+    return found
