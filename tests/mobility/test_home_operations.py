@@ -20,7 +20,7 @@ from mobility.net import namespace
 
 from .home_agents import FIRST, EspWatch, HomeAgents, eventually, home_agents
 
-pytestmark = [pytest.mark.root, pytest.mark.interop]
+pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 PORT = 9464
 TO_TERMINAL = 0x2002
