@@ -39,10 +39,9 @@ from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.sa import InboundSA
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
 from mobility.key_source import ApplicationKeySettings, KeySource
-from mobility.negotiated import Failures, esp_spi, ike_settings
+from mobility.negotiated import Failures, datagram, esp_spi, ike_settings
 from mobility.outputs import Discarded, Event, Output
 from mobility.wire import ip6, udp
-from mobility.wire.errors import WireError
 
 MOST_CALLS = 512
 PASSIVE = 2.0
@@ -102,6 +101,7 @@ class ApplicationKeys:
             self.tally,
         )
         self._leases: dict[str, CallLease] = {}
+        self._timer: float | None = None
         for there, source in settings.peers:
             partner = self._partner(str(there), there, source)
             self._partners[there.packed] = partner
@@ -120,7 +120,7 @@ class ApplicationKeys:
         for calls, or too many of them."""
         self._check_calls()
         self._strangers.offer(call, until)
-        return []
+        return self._done([])
 
     def secure(
         self,
@@ -143,19 +143,22 @@ class ApplicationKeys:
         outputs = self._give_back(call, now) if before is not None and before.peer != peer else []
         outputs += self._lend(lease, now)
         partner = self._partners.get(peer.packed)
-        return outputs if partner is None else outputs + self._try(partner, now)
+        return self._done(outputs if partner is None else outputs + self._try(partner, now))
 
     def release(self, call: str, now: float) -> list[Output]:
         """A call is over, or does without; one that is not known is, too."""
         self._strangers.offers.pop(call, None)
-        return self._give_back(call, now) + self._dismiss(self._strangers.unwanted(), now)
+        return self._done(self._give_back(call, now) + self._dismiss(self._strangers.unwanted(), now))
 
     def calls(self) -> list[CallLease]:
         """What has to be kept over a restart."""
         return list(self._leases.values())
 
     def restore(self, leases: Iterable[CallLease], now: float) -> None:
-        """The calls of before a restart: what is to be protected is from now on, though there are no keys yet."""
+        """The calls of before a restart: what is to be protected is from now on, though there are no keys yet.
+
+        Raises as `secure` does.
+        """
         for lease in leases:
             if lease.until > now:
                 self._check(lease)
@@ -163,6 +166,7 @@ class ApplicationKeys:
                 partner = self._partners.get(lease.peer.packed)
                 if partner is not None:
                     partner.again_at = now  # the other end may not know that we have no keys
+        self._done([])
 
     # ------------------------------------------------------------ for people
 
@@ -216,7 +220,7 @@ class ApplicationKeys:
         for partner in list(self._partners.values()):
             if partner.out.keyed and self.ike.established(partner.name):
                 outputs += self._carry_out(self.ike.rekey(partner.name, now, children=True), now)
-        return outputs
+        return self._done(outputs)
 
     # ------------------------------------------------------------ packets
 
@@ -226,7 +230,7 @@ class ApplicationKeys:
         if partner is None or partner.out.keyed:
             return [Discarded(Reason.SA_MISSING, "app-ipsec", f"to {IPv6Address(packet[24:40])}")]
         self.tally["waited"] += 1
-        return [*partner.waiting.add(packet, now), *self._try(partner, now)]
+        return self._done([*partner.waiting.add(packet, now), *self._try(partner, now)])
 
     def unknown(self, packet: bytes, discard: Discard, now: float) -> list[Output]:
         """ESP came under an SPI that is not known here (``discard``).
@@ -239,36 +243,25 @@ class ApplicationKeys:
         if partner is None:
             return dropped
         if not self.ike.beginning(partner.name):
-            return [*dropped, *self._try(partner, now)]
+            return self._done([*dropped, *self._try(partner, now)])
         outputs: list[Output] = [*partner.early.add(packet, now)]
         if now >= partner.nudged_at + NUDGE:
             partner.nudged_at = now
             outputs += self._carry_out(self.ike.ask_again(partner.name, now), now)
-        return outputs
+        return self._done(outputs)
 
     def packet(self, packet: bytes, now: float) -> list[Output]:
         """A UDP packet from and to the port of IKE, for our address. Raises `Discard`."""
-        try:
-            payload = udp.parse(packet).payload
-        except WireError as error:
-            reason = Reason.CHECKSUM_WRONG if error.what == udp.CHECKSUM else Reason.MALFORMED
-            raise Discard(reason, str(error)) from error
+        payload, _ = datagram(packet)
         here, there = Endpoint(self.address), Endpoint(IPv6Address(packet[8:24]))
-        return self._carry_out(self.ike.receive(payload, here, there, now), now)
+        return self._done(self._carry_out(self.ike.receive(payload, here, there, now), now))
 
     # ------------------------------------------------------------ time
 
     @property
     def timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
-        times = [*self._strangers.offers.values(), *(lease.until for lease in self._leases.values())]
-        for partner in self._partners.values():
-            wanted = partner.leases and not partner.out.keyed and not self.ike.beginning(partner.name)
-            rooms = partner.waiting.timer, partner.early.timer
-            due = (*rooms, partner.ends_at, partner.sorted_at, partner.again_at if wanted else None)
-            times += [each for each in due if each is not None]
-        times += [] if self.ike.timer is None else [self.ike.timer]
-        return min(times, default=None)
+        return self._timer
 
     def handle_timer(self, now: float) -> list[Output]:
         """Something is sent again, renewed, or over."""
@@ -285,6 +278,18 @@ class ApplicationKeys:
                 outputs += self._part(partner, now)
             elif partner.leases:
                 outputs += self._try(partner, now)
+        return self._done(outputs)
+
+    def _done(self, outputs: list[Output]) -> list[Output]:
+        """Every way out that may change it: `timer` is set, which nodes ask for with many a packet."""
+        times = [*self._strangers.offers.values(), *(lease.until for lease in self._leases.values())]
+        for partner in self._partners.values():
+            wanted = partner.leases and not partner.out.keyed and not self.ike.beginning(partner.name)
+            rooms = partner.waiting.timer, partner.early.timer
+            due = (*rooms, partner.ends_at, partner.sorted_at, partner.again_at if wanted else None)
+            times += [each for each in due if each is not None]
+        times += [] if self.ike.timer is None else [self.ike.timer]
+        self._timer = min(times, default=None)
         return outputs
 
     # ------------------------------------------------------------ partners

@@ -141,7 +141,7 @@ class Receiving:
             self.delivered += 1
             return [Deliver(inner)]  # of a network behind us: its IPsec is its own
         if inner[6] == ip6.UDP and self.application_keys is not None and application_keys.is_ike(inner):
-            return self._negotiating(self.application_keys.packet, inner, now=now)
+            return self._application_negotiates(self.application_keys, inner, now)
         if inner[6] == ip6.ICMPV6 and inner[8:24] == self._agent and self._watch.echoed(inner, now):
             return []
         if inner[6] == ip6.MOBILITY and inner[0] >> 4 == 6:
@@ -169,6 +169,12 @@ class Receiving:
         return self._interface.take()
 
     # ------------------------------------------------------------ inside
+
+    def _application_negotiates(self, keys: ApplicationKeys, inner: bytes, now: float) -> list[Output]:
+        try:
+            return keys.packet(inner, now)
+        except Discard as discard:
+            return [Discarded.of(discard, "ike")]
 
     def _not_accepted(self, inner: bytes, discard: Discard, now: float) -> list[Output]:
         if discard.reason is Reason.SA_UNKNOWN and self.application_keys is not None:

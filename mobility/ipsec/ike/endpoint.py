@@ -71,6 +71,8 @@ class Ike:
         self._half_open: dict[tuple[bytes, Endpoint], IkeSa] = {}
         self._cookies = Cookies(random)
         self._alarms: list[tuple[float, bytes]] = []
+        self.timer: float | None = None
+        "When `handle_timer` is due; None: never."
         self._told_at, self._told = 0.0, 0
 
     def _esp_spi(self) -> int:
@@ -222,9 +224,7 @@ class Ike:
 
     # ------------------------------------------------------------ time
 
-    @property
-    def timer(self) -> float | None:
-        """When `handle_timer` is due; None: never."""
+    def _next(self) -> float | None:
         while self._alarms:
             when, spi = self._alarms[0]
             sa = self._context.sas.get(spi)
@@ -240,7 +240,7 @@ class Ike:
         """Does all that is due."""
         touched = []
         for _ in range(len(self._context.sas)):
-            due = self.timer
+            due = self._next()
             if due is None or due > now:
                 break
             _, spi = heappop(self._alarms)
@@ -483,6 +483,7 @@ class Ike:
         if len(self._alarms) > 64 + 4 * len(context.sas):
             self._alarms = [(due, spi) for spi, sa in context.sas.items() if (due := sa.timer) is not None]
             heapify(self._alarms)
+        self.timer = self._next()
         out, context.out = context.out, []
         return out
 
