@@ -115,6 +115,8 @@ async def call(
     end = time.monotonic()
     await asyncio.sleep(0.5)  # what is under way arrives
     at_mn, at_cn = await asyncio.gather(terminal.do("statistics"), correspondent.do("statistics"))
+    # The keys of a call end with it.
+    keys = [] if settings.capture is None else await asyncio.to_thread(place.keys, settings.capture)
     await correspondent.do("hangup")
     await terminal.do("ended")
     notes += await place.complaints()
@@ -139,7 +141,7 @@ async def call(
         handovers=[Handover.measure(*move, streams) for move in moves],
         handovers_wanted=settings.handovers,
         capture="" if settings.capture is None else str(settings.capture),
-        keys=[] if settings.capture is None else [str(path) for path in place.keys(settings.capture)],
+        keys=[str(path) for path in keys],
         notes=notes,
         facts=await place.facts(),
         pesq_margin=place.pesq_margin,
@@ -188,7 +190,7 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace
     parser.add_argument(
         "--ike",
         action="store_true",
-        help="terminal, home agent, MAP and mobile routers negotiate their keys; otherwise they are made here",
+        help="terminal, home agent, MAP, mobile routers and both phones negotiate keys; otherwise they are made here",
     )
     parser.add_argument("--instance", default="demo", help="name of the test network, for several side by side")
     parser.add_argument(

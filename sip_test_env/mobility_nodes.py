@@ -182,6 +182,7 @@ class MobilityNodes:
         self.network = network
         self.tunnel = tunnel
         self.negotiate = negotiate
+        self.application = application
         self.terminal = Terminal() if terminal is None else terminal
         self.configurations = write_configurations(
             network, tunnel, algorithm, self.terminal, negotiate=negotiate, application=application
@@ -249,7 +250,7 @@ class MobilityNodes:
     def add_keys(self, path: Path, configuration: Path, runtime: Path) -> None:
         """Adds to such a table what one more node knows, which runs. Raises `EnvironmentFailure`."""
         _append(path, _mobility("esp-sa", "--config", str(configuration)))
-        if not self.negotiate:
+        if not self.negotiate and self.application == "keys":
             return
         own = runtime / "keys"
         _mobility("ike", "keys", str(own), "--runtime", str(runtime))

@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,25 @@ from mobility.client import HostClient
 from mobility.net.loop import prefer_this_process
 from softphone.calls.dialog_call import DialogCall
 from softphone.config import Account, Consent
-from softphone.media.codecs import codec_named
 from softphone.media.files import WavRecorder, WavSource
+from softphone.media.ike_description import IpsecMode
 from softphone.media.offer_answer import SrtpMode
 from softphone.media.rtp import PacketLog
 from softphone.media.sdp import SessionDescription
-from softphone.media.session import MediaSession, MediaSettings, MediaStatistics
-from softphone.network.sockets import HomeSockets, Sockets
+from softphone.media.session import MediaSettings, MediaStatistics
+from softphone.network.sockets import HomeSockets
 from softphone.phone import Softphone
 from softphone.sip.transport import Transport
 
 Answer = dict[str, Any]
+
+
+class _Logging(Account):
+    """An account whose calls note each packet."""
+
+    @property
+    def media(self) -> MediaSettings:
+        return replace(super().media, log_packets=True)
 
 
 class PhoneAgent:
@@ -61,8 +70,12 @@ class PhoneAgent:
         return self._call
 
     async def register(self, order: Answer) -> Answer:
-        """Opens the phone on the sockets of a host OS (``host``: path of its host.sock) and registers."""
-        account = Account(
+        """Opens the phone on the sockets of a host OS (``host``: path of its host.sock) and registers.
+
+        ``protected``: its calls bring about the keys of their own IPsec, or are none.
+        """
+        protected = order["protected"]
+        account = _Logging(
             user=order["user"],
             domain=order["domain"],
             password=order["password"],
@@ -70,14 +83,12 @@ class PhoneAgent:
             transport=Transport[order["transport"].upper()],
             ca_file=Path(order["ca_file"]),
             srtp=SrtpMode.MANDATORY,
+            ipsec=IpsecMode.MANDATORY if protected else IpsecMode.OFF,
+            codecs=(order["codec"],),
             transfers=Consent.ACCEPT,
         )
-        settings = MediaSettings(codecs=(codec_named(order["codec"]),), srtp=account.srtp, log_packets=True)
-
-        async def media(sockets: Sockets, host: str) -> MediaSession:
-            return await MediaSession.open(sockets, host, settings)
-
-        phone = Softphone(account, HomeSockets(HostClient(order["host"])), media=media)
+        host = order["host"]
+        phone = Softphone(account, HomeSockets(host if protected else HostClient(host)))
         await phone.start()
         self._phone = phone
         await phone.registered(timeout=10)

@@ -48,6 +48,7 @@ async def registered(
         transport=transport,
         ca_file=str(ca_file),
         codec=codec,
+        protected=nodes.application == "calls",
     )
 
 

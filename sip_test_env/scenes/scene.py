@@ -37,7 +37,7 @@ class Settings:
     map_tunnel: str = "plain"
     "Form of the tunnel between terminal and MAP."
     negotiate: bool = False
-    "Terminal and home agent negotiate their keys (IKEv2), and so do MAPs and mobile routers."
+    "Terminal and home agent negotiate their keys (IKEv2), and so do MAPs, mobile routers and both ends of the call."
 
 
 class Scene:
@@ -87,7 +87,11 @@ class Scene:
         """The mobility processes, configured and not started."""
         settings = self.settings
         self.nodes = MobilityNodes(
-            self.network, settings.tunnel, terminal=self.terminal(), negotiate=settings.negotiate
+            self.network,
+            settings.tunnel,
+            terminal=self.terminal(),
+            negotiate=settings.negotiate,
+            application="calls" if settings.negotiate else "keys",
         )
 
     def terminal(self) -> Terminal | None:
@@ -113,7 +117,7 @@ class Scene:
         return None
 
     def keys(self, capture: Path) -> list[Path]:
-        """After the call: writes what Wireshark needs to decrypt the capture, beside it (mode 0600), and says where."""
+        """Before the call ends: writes what decrypts the capture in Wireshark, beside it (mode 0600); says where."""
         table = capture.with_name(capture.name + ".esp_sa")
         self.nodes.esp_sa(table)
         return [table]
