@@ -17,6 +17,8 @@ HASHES: dict[str, Callable[[bytes], str]] = {
     "SHA-512-256": lambda data: hashlib.new("sha512_256", data).hexdigest(),
 }
 MAX_STALE = 3
+MOST_REALMS = 64
+"That challenges are remembered of; then the oldest goes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +120,16 @@ class _Realm:
 class Authenticator:
     """Answers challenges and remembers them, so that later requests carry credentials at once.
 
-    ``server`` names who challenged: nobody else sees the credentials. ``random`` gives the client nonces.
+    ``server`` names who challenged: nobody else sees the credentials. Those for a proxy go with everything through it,
+    those for who is at the other end (Authorization) only to whom that was asked for: the same To (RFC 3261 section
+    22.2). So a call does not carry those of the registration. ``random`` gives the client nonces.
     """
 
     def __init__(self, credentials: Credentials, random: Callable[[int], bytes]) -> None:
         self.credentials = credentials
         self._random = random
-        self._realms: dict[tuple[str, str, str], _Realm] = {}
-        "By server, header and realm."
+        self._realms: dict[tuple[str, str, str, str], _Realm] = {}
+        "By server, header, realm and, for Authorization, who was asked."
 
     def challenged(self, request: Request, response: Response, server: str = "") -> bool:
         """Take the challenges of a 401 or 407. False: trying again is pointless.
@@ -143,29 +147,34 @@ class Authenticator:
         progress = False
         for (header, realm), challenge in best.items():
             tried = _nonces(request, header, realm)
-            known = self._realms.get((server, header, realm))
+            place = (server, header, realm, _asked(request, header))
+            known = self._realms.get(place)
             if tried and not challenge.stale and not (known and known.challenge.nonce not in tried):
                 continue
             refreshed = known.refreshed + 1 if known and tried else 0
             if refreshed > MAX_STALE:
                 continue
-            self._realms[server, header, realm] = _Realm(challenge, header, 0, refreshed)
+            self._realms[place] = _Realm(challenge, header, 0, refreshed)
             progress = True
+        while len(self._realms) > MOST_REALMS:
+            del self._realms[next(iter(self._realms))]
         return progress
 
     def accepted(self, request: Request, response: Response, server: str = "") -> None:
         """A request went through; the server may name the nonce that it wants next (RFC 7616 section 3.5)."""
-        for (known, header, name), realm in self._realms.items():
+        for (known, header, name, asked), realm in self._realms.items():
             realm.refreshed = 0
-            used = known == server and realm.challenge.nonce in _nonces(request, header, name)
+            used = (known, asked) == (server, _asked(request, header)) and realm.challenge.nonce in _nonces(
+                request, header, name
+            )
             if used and (nonce := _next_nonce(response, header)) is not None:
                 realm.challenge, realm.count = replace(realm.challenge, nonce=nonce), 0
 
     def authorize(self, request: Request, server: str = "") -> Request:
-        """The request with credentials for every realm that challenged us so far through that server."""
+        """The request with credentials for every realm that has asked such a request for them through that server."""
         headers = request.headers.without("Authorization", "Proxy-Authorization")
-        for (known, _, _), realm in self._realms.items():
-            if known == server:
+        for (known, header, _, asked), realm in self._realms.items():
+            if (known, asked) == (server, _asked(request, header)):
                 headers = headers.add(realm.header, self._credentials(realm, request))
         return replace(request, headers=headers)
 
@@ -223,6 +232,11 @@ def verify(
         if expected == values.get("response"):
             return True
     return False
+
+
+def _asked(request: Request, header: str) -> str:
+    """Who is at the other end, for credentials that are for it; empty: they are for a proxy on the way."""
+    return "" if header == "Proxy-Authorization" else str(request.to.uri)
 
 
 def _challenges(response: Response, name: str, answer: str) -> list[tuple[str, Challenge]]:

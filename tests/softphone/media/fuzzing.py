@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from ipaddress import IPv6Address
 
 from aioice import stun
 
 from softphone.media.codecs import L16, OPUS, PACKET_TIME, PCMU
 from softphone.media.drops import DropCounter
-from softphone.media.dtls import Certificate, DtlsAssociation, DtlsPeer
+from softphone.media.dtls import Certificate, DtlsAssociation, DtlsPeer, Fingerprint
 from softphone.media.dtmf import parse_info
 from softphone.media.ice import malformed_stun
+from softphone.media.ike_description import IkeEnd
 from softphone.media.keying import Keying, NotAcceptable
 from softphone.media.offer_answer import Negotiation, SrtpMode
 from softphone.media.sdp import SdpError
@@ -28,8 +30,11 @@ MOST = 64
 "Packets of one input."
 
 
+IKE = IkeEnd(IPv6Address(PEER), Fingerprint("sha-256", bytes(32)))
+
+
 def _side(seed: int) -> Negotiation:
-    return side(PEER, offered_keying=tuple(Keying), seed=seed)
+    return side(PEER, offered_keying=tuple(Keying), ike=IKE, seed=seed)
 
 
 @cache
@@ -52,6 +57,9 @@ def description(data: bytes) -> None:
         assert negotiation.result is before
     else:
         assert negotiation.result is not None
+        if (ike := negotiation.result.ike) is not None:
+            assert str(ike.address) == negotiation.result.remote_address or before is not None
+            assert ike.fingerprints
         Stream(negotiation.result, MediaSettings(random=seeded(1)), DropCounter(), 0.0, 0.0)
 
 

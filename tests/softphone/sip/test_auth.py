@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from softphone.sip.auth import Authenticator, Challenge, Credentials, digest_response, parse_digest, verify
+from softphone.sip.auth import MOST_REALMS, Authenticator, Challenge, Credentials, digest_response, parse_digest, verify
 from softphone.sip.errors import SipParseError
 from softphone.sip.headers import Headers
 from softphone.sip.message import Request, Response
@@ -23,8 +23,8 @@ def challenged_by(*values: str, proxy: bool = False) -> Response:
     return Response(status=407 if proxy else 401, reason="", headers=Headers.of(*((name, value) for value in values)))
 
 
-def register() -> Request:
-    return Request(method="REGISTER", uri=SipUri("example.org"), body=b"hello")
+def register(to: str = "sip:alice@example.org", method: str = "REGISTER") -> Request:
+    return Request(method=method, uri=SipUri("example.org"), headers=Headers.of(("To", f"<{to}>")), body=b"hello")
 
 
 def client(password: str = "secret") -> Authenticator:
@@ -96,6 +96,26 @@ def test_nobody_but_the_server_that_asked_gets_credentials() -> None:
     alice.challenged(register(), challenged_by('Digest realm="r", nonce="1"'), "2001:db8::1")
     assert alice.authorize(register(), "2001:db8::1").headers.raw("Authorization")
     assert not alice.authorize(register(), "2001:db8::2").headers.raw("Authorization")
+
+
+def test_a_call_carries_the_credentials_that_calls_were_asked_for_and_not_those_of_the_registration() -> None:
+    alice, invite = client(), register("sip:bob@example.org", "INVITE")
+    alice.challenged(register(), challenged_by('Digest realm="r", nonce="1"'))
+    assert not alice.authorize(invite).headers.raw("Authorization")
+    alice.challenged(invite, challenged_by('Digest realm="r", nonce="2"'))
+    alice.challenged(invite, challenged_by('Digest realm="r", nonce="3"', proxy=True))
+    for request, nonces in ((register(), ["1"]), (invite, ["2"]), (register("sip:carol@example.org", "INVITE"), [])):
+        headers = alice.authorize(request).headers
+        assert [parse_digest(value)["nonce"] for value in headers.raw("Authorization")] == nonces
+        assert [parse_digest(value)["nonce"] for value in headers.raw("Proxy-Authorization")] == ["3"]
+
+
+def test_challenges_of_many_are_not_remembered_for_ever() -> None:
+    alice = client()
+    for number in range(MOST_REALMS + 1):
+        alice.challenged(register(f"sip:{number}@example.org"), challenged_by('Digest realm="r", nonce="1"'))
+    assert not alice.authorize(register("sip:0@example.org")).headers.raw("Authorization")
+    assert alice.authorize(register("sip:1@example.org")).headers.raw("Authorization")
 
 
 def test_nonce_count_rises_and_client_nonces_differ() -> None:
