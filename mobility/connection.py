@@ -70,6 +70,8 @@ class Connection:
             raise self._gone() from error
         finally:
             self._waiting.pop(number, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # known, also where writing has failed before
 
     async def events(self) -> AsyncIterator[dict[str, object]]:
         """All that come, and have come, until the connection ends. For one reader at a time."""

@@ -122,6 +122,10 @@ class Daemon:
         self._clients.add(client)
         try:
             await client.run()
+        except asyncio.CancelledError:
+            if not client.over:
+                raise
+            # Python 3.11 logs the cancellation of such a task as an error of ours.
         finally:
             self._clients.discard(client)
             self.subscribed()
@@ -150,6 +154,8 @@ class _Client:
 
     def __init__(self, daemon: Daemon, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.topics: frozenset[Topic] = frozenset()
+        self.over = False
+        "The daemon ends."
         self._missed: Counter[Topic] = Counter()
         task = asyncio.current_task()
         assert task is not None
@@ -173,6 +179,7 @@ class _Client:
 
     def close(self) -> None:
         """The daemon ends."""
+        self.over = True
         for request in self._requests:
             request.cancel()
         self.task.cancel()

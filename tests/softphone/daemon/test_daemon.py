@@ -182,7 +182,9 @@ def test_a_second_daemon_refuses_in_words_and_a_killed_one_is_in_nobodys_way(tmp
     with_bob(tmp_path, test)
 
 
-def test_a_daemon_that_ends_ends_its_calls_and_tells_its_clients(tmp_path: Path) -> None:
+def test_a_daemon_that_ends_ends_its_calls_and_tells_its_clients(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work() -> None:
         async with Softphone(account("bob"), media=FakeMedia.factory([])) as bob:
             async with running(tmp_path) as daemon:
@@ -200,3 +202,4 @@ def test_a_daemon_that_ends_ends_its_calls_and_tells_its_clients(tmp_path: Path)
             await client.__aexit__()
 
     simulate(work)
+    assert not [record for record in caplog.records if record.name == "asyncio"]
