@@ -77,8 +77,9 @@ class ApplicationKeys:
         self.settings = settings
         self.tally: Counter[str] = Counter()
         "What came of it so far."
-        sources = [source for _, source in settings.peers]
-        lifetime = max((settings.lifetime, *(source.lifetime for source in sources)))
+        sources: list[KeySource | ApplicationKeySettings] = [source for _, source in settings.peers]
+        sources += [settings] if self._takes_calls else []
+        lifetime = max((source.lifetime for source in sources), default=settings.lifetime)
         self.ike = Ike(
             replace(ike_settings(lifetime, at_terminal=True), dead_peer_after=DEAD_AFTER),
             random=random,
@@ -106,11 +107,9 @@ class ApplicationKeys:
             partner = self._partner(str(there), there, source)
             self._partners[there.packed] = partner
             self._introduce(peer_of(partner, address, source.proof, source.belief, source.lifetime))
-        algorithms = [source.algorithm for source in sources]
         if self._takes_calls:
             self.ike.stranger = self._strangers.ask
-            algorithms.append(settings.algorithm)
-        application.to_come = tuple(dict.fromkeys(algorithms))
+        application.to_come = tuple(dict.fromkeys(source.algorithm for source in sources))
         self._set_policies()
 
     # ------------------------------------------------------------ what calls want

@@ -16,7 +16,7 @@ from mobility.application_partner import MOST_WAITING
 from mobility.discards import Reason
 from mobility.ipsec.algorithms import Algorithm
 from mobility.ipsec.ike.authentication import SharedKey
-from mobility.ipsec.ike.events import ChildUp, IkeUp
+from mobility.ipsec.ike.events import ChildUp, IkeRekeyed, IkeUp
 from mobility.ipsec.spd import Action, Policy, SecurityPolicyDatabase, Selector
 from mobility.key_source import ApplicationKeySettings, KeySource
 from mobility.links import LinkSettings
@@ -139,12 +139,13 @@ def test_at_home_and_through_nat() -> None:
 
 
 def test_keys_are_renewed_at_both_ends_and_nothing_is_lost() -> None:
-    network = away(by_token(lifetime=10.0))
-    network.talk(60.0)
-    network.run(30.0)
+    network = away(by_token(lifetime=5.0))
+    network.talk(30.0)
+    network.run(15.0)
     network.move(network.b)
-    network.run(33.0)
+    network.run(18.0)
     assert len(network.happened("mn", ChildUp)) >= 7
+    assert network.happened("mn", IkeRekeyed)
     assert (network.to_mn.lost(), network.to_cn.lost()) == ([], [])
     assert network.to_mn.repeated == network.to_cn.repeated == 0
     assert network.happened("mn", ApplicationUnprotected) == []
