@@ -1,4 +1,7 @@
-"""On real processes: a terminal that knows no home agent finds one, and its home network is renumbered in mid call."""
+"""On real processes: a terminal that knows no home agent finds one, and its home network is renumbered in mid call.
+
+Its keys are negotiated with either.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from collections.abc import Iterator
 import pytest
 
 from mobility.client import HostClient
-from mobility.ipsec.algorithms import Algorithm
-from sip_test_env.mobility_nodes import Keyring
 from sip_test_env.plan import ROUTER_INTERFACE
 
 from .home_agents import FIRST, SECOND, HomeAgents, eventually, home_agents, ip
@@ -32,27 +33,19 @@ interface {interface} {{
 
 @pytest.fixture(scope="module")
 def agents() -> Iterator[HomeAgents]:
-    with home_agents(keys="prefix_intervals = [0.5, 1]\nadvertise = 4", second=True) as (made, _):
+    with home_agents(keys="prefix_intervals = [0.5, 1]\nadvertise = 4", second=True, negotiate=True) as (made, _):
         configure(made)
         yield made
 
 
 def configure(made: HomeAgents) -> None:
-    """The terminal and the second home agent share keys for the address that the terminal is to have one day."""
-    ring = Keyring(Algorithm.AES_GCM_16)
-    ours, theirs = "", ""
-    for use, spi in (("signalling", 0x1101), ("tunnel", 0x2101)):
-        up, down = ring.association(spi), ring.association(spi + 1)
-        pair = ring.pair(use, "{}", up, down).replace(f'name = "{use}"\n', "").replace('peer = "{}"\n', "")
-        ours += pair.replace("[[association]]", f'[[association]]\nhome_address = "{NEW}"')
-        theirs += ring.pair(use, NEW, down, up)
+    """The terminal has a token for whichever home agent it is; the second one knows it for the address to come."""
     terminal = made.nodes.configurations["mn"]
     text = terminal.read_text().replace(f'home_agent = "{OLD_AGENT}"', 'home_agent = "discover"')
-    spare = f'[[mobile_node.home]]\nhome_address = "{NEW}/64"\nwhen = "renumbered"\n\n[host_os]'
-    terminal.write_text(text.replace("[host_os]", spare) + ours)
+    terminal.write_text(text.replace(f'peer = "{OLD_AGENT}"\n', ""))
     second = made.configurations[SECOND]
     text = second.read_text().replace(f'address = "{OLD_AGENT}/64"', f'address = "{NEW_AGENT}/64"')
-    second.write_text(text[: text.index("[[association]]")].replace(OLD, NEW) + theirs)
+    second.write_text(text.replace(OLD, NEW))
     correspondent = made.nodes.configurations["cn"]  # whose policies name the address that they are about
     row = f'[[policy]]\nname = "later"\nremote = "{NEW}/128"\naction = "protect"\nassociation = "application"\n'
     correspondent.write_text(correspondent.read_text() + row)
