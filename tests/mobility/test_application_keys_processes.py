@@ -19,7 +19,7 @@ from sip_test_env.capture import Capture
 from sip_test_env.mobility_nodes import MobilityNodes
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import INTERFACE
-from tests.mobility.test_processes import Nodes, mobility
+from tests.mobility.running import Nodes, mobility
 from tests.mobility.test_trace import tshark
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]

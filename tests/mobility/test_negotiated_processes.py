@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from mobility.client import ControlClient
-from sip_test_env.mobility_nodes import MobilityNodes
-from sip_test_env.network import TestNetwork
-from tests.mobility.test_processes import Nodes, mobility
+from tests.mobility.running import Nodes, mobility, running
 from tests.mobility.test_trace import tshark
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -29,20 +27,12 @@ def ike_sas(nodes: Nodes, role: str) -> list[dict[str, object]]:
 
 
 def test_a_life_with_keys_that_nobody_typed(tmp_path: Path) -> None:
-    with TestNetwork(f"ikenet-{os.getpid()}") as network:
-        network.move("visited-a")
-        processes = MobilityNodes(network, "esp", negotiate=True)
-        try:
-            processes.start()
-            nodes = Nodes(processes)
-            nodes.round_trip(10)
-            _life(nodes, network, tmp_path)
-            nodes.close()
-        finally:
-            processes.stop()
+    with running(f"ikenet-{os.getpid()}", negotiate=True) as nodes:
+        _life(nodes, tmp_path)
 
 
-def _life(nodes: Nodes, network: TestNetwork, directory: Path) -> None:
+def _life(nodes: Nodes, directory: Path) -> None:
+    network = nodes.nodes.network
     at = {role: ("--runtime", str(nodes.nodes.runtime(role))) for role in ("mn", "ha", "cn")}
     shown = {role: mobility("ike", "status", *at[role]) for role in ("mn", "ha")}
     for each in shown.values():

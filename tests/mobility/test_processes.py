@@ -3,89 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
 import select
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mobility.client import CommandRefused, ControlClient, HostClient, MobilityError
-from sip_test_env.mobility_nodes import MobilityNodes
-from sip_test_env.network import TestNetwork
+from mobility.client import CommandRefused, ControlClient
 
+from .running import Nodes, mobility, running
 from .test_trace import tshark
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.alone]
 
 
-class Nodes:
-    """The three roles, with a socket in the host OS of the mobile node and one in the correspondent's."""
-
-    def __init__(self, nodes: MobilityNodes) -> None:
-        self.nodes = nodes
-        mn, cn = (HostClient(nodes.runtime(role) / "host.sock") for role in ("mn", "cn"))
-        self.mn = mn.socket(bind=(mn.address(), 4000))
-        self.cn = cn.socket(bind=(cn.address(), 4000))
-        self.host_os = mn
-
-    def status(self, role: str) -> dict[str, object]:
-        async def ask() -> dict[str, object]:
-            async with ControlClient(self.nodes.runtime(role) / "control.sock") as control:
-                return await control.status()
-
-        return asyncio.run(ask())
-
-    def pid(self, role: str) -> int:
-        process = self.status(role)["process"]
-        assert isinstance(process, dict)
-        return int(process["pid"])
-
-    def registered(self) -> bool:
-        with contextlib.suppress(MobilityError):
-            node = self.status("mn")["node"]
-            assert isinstance(node, dict)
-            return bool(node["mobile_node"]["registration"]["state"] == "bound")
-        return False
-
-    def round_trip(self, seconds: float) -> float:
-        """Seconds until a datagram has gone from the terminal to the correspondent and another back."""
-        began = time.monotonic()
-        mark = os.urandom(8)
-        while time.monotonic() - began < seconds:
-            with contextlib.suppress(OSError):
-                self.mn.sendto(mark, self.cn.getsockname()[:2])
-            if select.select([self.cn], [], [], 0.02)[0] and self.cn.recv(100) == mark:
-                self.cn.sendto(mark, self.mn.getsockname()[:2])
-            if select.select([self.mn], [], [], 0.02)[0] and self.mn.recv(100) == mark:
-                return time.monotonic() - began
-        raise AssertionError(f"nothing came back in {seconds} s")
-
-    def close(self) -> None:
-        self.mn.close()
-        self.cn.close()
-
-
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with TestNetwork(f"rnet-{os.getpid()}") as network:
-        network.move("visited-a")
-        processes = MobilityNodes(network, "esp")
-        try:
-            processes.start()
-            made = Nodes(processes)
-            made.round_trip(10)
-            yield made
-            made.close()
-        finally:
-            processes.stop()
+    with running(f"rnet-{os.getpid()}") as made:
+        yield made
 
 
 def test_a_killed_data_plane_is_registered_again_within_two_seconds(nodes: Nodes) -> None:
@@ -125,12 +64,6 @@ def test_the_host_os_gets_the_mtu_that_fits(nodes: Nodes) -> None:
         while arrived != mark:  # what is left of earlier tests comes first
             assert select.select([nodes.cn], [], [], 5)[0]
             arrived = nodes.cn.recv(2000)
-
-
-def mobility(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mobility", *arguments], capture_output=True, text=True, timeout=30, check=False
-    )
 
 
 def test_the_command_line_talks_to_a_running_node(nodes: Nodes) -> None:

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from sip_test_env.mobility_nodes import MobilityNodes
-from sip_test_env.network import TestNetwork
 
-from .test_processes import Nodes
+from .running import Nodes, mobility, running
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with TestNetwork(f"rro-{os.getpid()}") as network:
-        network.move("visited-a")
-        processes = MobilityNodes(network, "esp")
-        path = processes.configurations["mn"]
-        wanted = 'route_optimization = "never"\n[[mobile_node.correspondent]]\n'
-        wanted += f'network = "{network.plan.cn}/128"\nroute_optimization = "asked"\n'
-        path.write_text(path.read_text().replace("[host_os]", wanted + "\n[host_os]"))
-        try:
-            processes.start()
-            made = Nodes(processes)
-            made.round_trip(10)
-            yield made
-            made.close()
-        finally:
-            processes.stop()
+    with running(f"rro-{os.getpid()}", on_demand) as made:
+        yield made
+
+
+def on_demand(nodes: MobilityNodes) -> None:
+    path = nodes.configurations["mn"]
+    wanted = 'route_optimization = "never"\n[[mobile_node.correspondent]]\n'
+    wanted += f'network = "{nodes.network.plan.cn}/128"\nroute_optimization = "asked"\n'
+    path.write_text(path.read_text().replace("[host_os]", wanted + "\n[host_os]"))
 
 
 def routes(nodes: Nodes) -> list[dict[str, object]]:
@@ -64,9 +56,8 @@ def until_direct(nodes: Nodes, seconds: float) -> dict[str, object]:
     raise AssertionError(f"not direct in {seconds} s: {routes(nodes)}")
 
 
-def mobility(nodes: Nodes, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mobility", *arguments, "--runtime", str(nodes.nodes.runtime("mn"))]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+def at_terminal(nodes: Nodes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return mobility(*arguments, "--runtime", str(nodes.nodes.runtime("mn")))
 
 
 def test_on_demand_through_a_handover_and_back(nodes: Nodes) -> None:
@@ -76,9 +67,9 @@ def test_on_demand_through_a_handover_and_back(nodes: Nodes) -> None:
         nodes.round_trip(2)
     assert routes(nodes) == []
 
-    assert mobility(nodes, "command", "optimize", correspondent).stderr == ""
+    assert at_terminal(nodes, "command", "optimize", correspondent).stderr == ""
     before = until_direct(nodes, 5)
-    assert f"directly   {correspondent}: direct, " in mobility(nodes, "status").stdout
+    assert f"directly   {correspondent}: direct, " in at_terminal(nodes, "status").stdout
     (binding,) = bindings(nodes)
     assert binding["home_address"] == str(network.plan.home_address)
 
@@ -88,7 +79,7 @@ def test_on_demand_through_a_handover_and_back(nodes: Nodes) -> None:
     assert moved["care_of_address"] != binding["care_of_address"]
     assert int(str(after["sequence"])) != int(str(before["sequence"]))
 
-    assert mobility(nodes, "command", "tunnel", correspondent).stderr == ""
+    assert at_terminal(nodes, "command", "tunnel", correspondent).stderr == ""
     nodes.round_trip(2)
     assert routes(nodes)[0]["state"] == "tunnel"
     # The correspondent is told at once, unless it was sent three updates within this second.
@@ -96,6 +87,6 @@ def test_on_demand_through_a_handover_and_back(nodes: Nodes) -> None:
     while bindings(nodes):
         nodes.round_trip(2)
         assert time.monotonic() - began < 3
-    refused = mobility(nodes, "command", "optimize", "2001:db8::77")
+    refused = at_terminal(nodes, "command", "optimize", "2001:db8::77")
     assert refused.returncode == 1
     assert "never" in refused.stderr

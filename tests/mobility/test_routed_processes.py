@@ -22,7 +22,7 @@ from mobility.net import namespace
 from sip_test_env.links import nft
 from sip_test_env.mobility_nodes import MobilityNodes
 from sip_test_env.network import TestNetwork
-from tests.mobility.test_processes import Nodes, mobility
+from tests.mobility.running import Nodes, mobility
 
 from .net.networks import run
 from .store.support import RedisServer

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sip_test_env.mobility_nodes import MobilityNodes
-from sip_test_env.network import TestNetwork
-
 from .installed import install, install_example
-from .test_processes import Nodes, mobility
+from .running import Nodes, mobility, running
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -23,17 +20,8 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     install_example(tmp_path)
     install(tmp_path, "broken", "0.1", {"b": "broken:make"}, "import nowhere_to_be_found")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with TestNetwork(f"rnsc-{os.getpid()}") as network:
-        network.move("visited-a")
-        processes = MobilityNodes(network, "esp")
-        try:
-            processes.start()
-            made = Nodes(processes)
-            made.round_trip(10)
-            yield made
-            made.close()
-        finally:
-            processes.stop()
+    with running(f"rnsc-{os.getpid()}") as made:
+        yield made
 
 
 def in_use(nodes: Nodes) -> list[int]:
