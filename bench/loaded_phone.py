@@ -30,7 +30,7 @@ from softphone.media.dtmf import DURATION, DigitMethod
 from softphone.media.files import LoopedSource, read_sound
 from softphone.media.ike_description import IkePeer
 from softphone.media.keying import SrtpMode
-from softphone.media.offer_answer import Direction
+from softphone.media.offer_answer import Agreed, Direction
 from softphone.media.recorder import CallRecorder
 from softphone.media.session import MediaEvent, MediaStatistics
 from softphone.network.sockets import Sockets
@@ -41,6 +41,7 @@ class NoMedia:
     """A call's media without sockets and sound: what remains is signalling."""
 
     remote_direction = Direction.SENDRECV
+    agreed: Agreed | None = None
     ike: IkePeer | None = None
     ike_refusal = ""
     offers_ike = False

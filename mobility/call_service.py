@@ -123,6 +123,7 @@ class CallService:
             "offer-call": self._offer,
             "secure-call": self._secure,
             "release-call": self._release,
+            "protection": self._protection,
         }
 
     def start(self, plane: DataPlane) -> None:
@@ -185,14 +186,17 @@ class CallService:
             lambda keys, now: keys.secure(call, peer, fingerprints, active=active, until=now + lease, now=now)
         )
         self._changed = True
-        keys = self._keys()
-        return {"state": keys.state(peer), "algorithm": keys.algorithm(peer)}
+        return self._protection(request)
 
     def _release(self, request: Mapping[str, object]) -> object:
         call = _call(request)
         self._negotiate(lambda keys, now: keys.release(call, now))
         self._changed = True
         return {}
+
+    def _protection(self, request: Mapping[str, object]) -> object:
+        keys, peer = self._keys(), _peer(request)
+        return {"state": keys.state(peer), "algorithm": keys.algorithm(peer)}
 
     def _negotiate(self, operation: Callable[[ApplicationKeys, float], list[Output]]) -> None:
         self._keys()

@@ -235,6 +235,11 @@ class ControlClient:
         """A call is over, or does without; so is one that nobody knows. Raises CommandRefused, MobilityError."""
         await self.request("release-call", call=call)
 
+    async def protection(self, peer: str) -> dict[str, str]:
+        """How it stands with a home address, as `secure_call` tells it, whether a call asked for it or not; ``none``:
+        packets go in clear. Raises CommandRefused, MobilityError."""
+        return cast("dict[str, str]", await self.request("protection", peer=peer))
+
     async def trace(self, **settings: object) -> dict[str, object]:
         """Switches tracing, see docs/configuration.md; without settings only tells the state. Raises MobilityError."""
         return cast("dict[str, object]", await self.request("trace", **settings))

@@ -129,6 +129,13 @@ class HomeNetwork:
             self._leases.pop(name, None)
             raise
 
+    async def configured(self, peer: str) -> bool:
+        """Whether the process protects packets to this address by its configuration, whatever calls agree on."""
+        try:
+            return (await self._connected.protection(peer)).get("state") == "configured"
+        except MobilityError:
+            return False
+
     def release(self, call: str) -> None:
         """An offer was answered or taken back, or what was to be protected is over."""
         name = _name(call)

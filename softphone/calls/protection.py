@@ -72,11 +72,11 @@ class Protection:
         name, peer = f"{self._call.id}/{leg.dialog.id.remote_tag}", media.ike
         self._name, self._media = name, media
         if peer is None:
-            self._without(name, media)
+            await self._without(name, media)
             return
         if peer != self._peers.get(name) and not self.given_up:
             self._once_protected = False
-            self._tell(IpsecState.NEGOTIATING, peer)
+            self._tell(IpsecState.NEGOTIATING, str(peer.address))
             self._peers[name] = peer
             try:
                 await self._home.secure(name, peer, partial(self._told, name, peer))
@@ -115,7 +115,7 @@ class Protection:
         assert media is not None
         self.given_up = True
         self._alarm.cancel()
-        self._tell(IpsecState.NONE, None, why)
+        self._tell(IpsecState.NONE, "", why)
         peer = media.ike
         media.give_up_ike()
         if self._peers.pop(self._name, None) is not None and self._home is not None:
@@ -152,9 +152,11 @@ class Protection:
         if self._mode is IpsecMode.MANDATORY:
             raise CallError(f"IPsec is mandatory for this account, but there are no keys: {why}")
 
-    def _without(self, name: str, media: Media) -> None:
-        if self._peers.pop(name, None) is not None and self._home is not None:
-            self._home.release(name)
+    async def _without(self, name: str, media: Media) -> None:
+        home, agreed = self._home, media.agreed
+        assert home is not None
+        if self._peers.pop(name, None) is not None:
+            home.release(name)
         self._alarm.cancel()
         media.let_flow(None)
         self._settle()
@@ -162,7 +164,11 @@ class Protection:
         if not known and media.offers_ike:
             if media.ike_refusal:
                 self._call._agent.endpoint.counters["ipsec-section-unusable"] += 1
-            self._tell(IpsecState.NONE, None, media.ike_refusal or "the other side does not take part")
+            address = "" if agreed is None else agreed.remote_address
+            if await home.configured(address):
+                self._tell(IpsecState.PROTECTED, address)
+                return
+            self._tell(IpsecState.NONE, "", media.ike_refusal or "the other side does not take part")
 
     def _told(self, name: str, peer: IkePeer, state: IpsecState, algorithm: str, reason: str) -> None:
         """What the mobility process says of the keys with a peer."""
@@ -174,7 +180,7 @@ class Protection:
         elif state is IpsecState.NONE and self._once_protected:
             # Who could break the keys in mid call must not bring us to speak without them.
             state = IpsecState.NEGOTIATING
-        self._tell(state, peer, reason, algorithm)
+        self._tell(state, str(peer.address), reason, algorithm)
         if state is IpsecState.NONE and self._call.answered_at is not None:
             self._failed(reason)
 
@@ -190,8 +196,8 @@ class Protection:
         else:
             self.give_up(why)
 
-    def _tell(self, state: IpsecState, peer: IkePeer | None, reason: str = "", algorithm: str = "") -> None:
-        status = CallIpsec(self._call.id, state, "" if peer is None else str(peer.address), algorithm, reason)
+    def _tell(self, state: IpsecState, peer: str, reason: str = "", algorithm: str = "") -> None:
+        status = CallIpsec(self._call.id, state, peer, algorithm, reason)
         if self.status is not None and not algorithm and (status.state, status.peer) == (state, self.status.peer):
             status = CallIpsec(self._call.id, state, status.peer, self.status.algorithm, reason)
         if status != self.status:

@@ -14,7 +14,7 @@ from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.dtmf import DURATION, DigitMethod
 from softphone.media.events import MediaEvent
 from softphone.media.ike_description import IkePeer
-from softphone.media.offer_answer import Direction
+from softphone.media.offer_answer import Agreed, Direction
 from softphone.media.recorder import CallRecorder
 from softphone.sip import reliable, session_timer
 from softphone.sip.auth import Authenticator
@@ -78,6 +78,9 @@ class Media(SoundSession, Protocol):
 
     @property
     def remote_direction(self) -> Direction: ...
+
+    @property
+    def agreed(self) -> Agreed | None: ...
 
     @property
     def ike(self) -> IkePeer | None: ...

@@ -81,7 +81,7 @@ def test_a_phone_learns_what_to_tell_of_this_node(tmp_path: Path) -> None:
 def test_who_has_no_keys_for_calls_says_so(tmp_path: Path) -> None:
     for node in (correspondent(None), correspondent(ApplicationKeySettings(calls=False))):
         plane = Plane(node, tmp_path)
-        for operation in ("application-keys", "offer-call", "secure-call", "release-call"):
+        for operation in ("application-keys", "offer-call", "secure-call", "release-call", "protection"):
             with pytest.raises(Refused, match=r"no keys for calls: it takes .*calls = false"):
                 plane.ask(operation, **SECURE)
 
@@ -95,6 +95,7 @@ def test_a_call_is_secured_and_released(tmp_path: Path) -> None:
         "algorithm": "",
     }
     assert plane.calls() == ["a", "b"]
+    assert plane.ask("protection", peer=SECURE["peer"]) == {"state": "negotiating", "algorithm": ""}
     assert plane.ask("release-call", call="a") == {}
     assert plane.ask("release-call", call="nobody knows it") == {}
     assert plane.calls() == ["b"]

@@ -26,6 +26,8 @@ class MobilityProcess:
         self.keys: dict[str, str] = {"address": address, "fingerprint": fingerprint}
         self.state = "negotiating"
         "What `secure-call` is answered with."
+        self.configured = False
+        "Whether its configuration protects packets to everybody."
         self.refused: dict[str, str] = {}
         "Operations that are refused, and why."
         self.delay = 0.0
@@ -87,6 +89,8 @@ class MobilityProcess:
                 return self.keys
             case "secure-call":
                 return {"state": self.state, "algorithm": "aes-gcm-16" if self.state == "protected" else ""}
+            case "protection":
+                return {"state": "configured" if self.configured else "none", "algorithm": ""}
             case _:
                 return {}
 

@@ -13,7 +13,7 @@ from softphone.media.audio import AudioSink, AudioSource
 from softphone.media.dtmf import DURATION, DigitMethod, parse_info
 from softphone.media.events import MediaEvent
 from softphone.media.ike_description import IkePeer
-from softphone.media.offer_answer import Direction, NotAcceptable
+from softphone.media.offer_answer import Agreed, Direction, NotAcceptable
 from softphone.media.recorder import CallRecorder
 from softphone.media.sdp import SdpError
 from softphone.network.sockets import DirectSockets, Sockets
@@ -93,6 +93,7 @@ class FakeMedia:
         self.remote_direction = Direction.SENDRECV
         self.on_event: Callable[[MediaEvent], None] = lambda event: None
         self.muted = False
+        self.agreed: Agreed | None = None
         self.ike: IkePeer | None = None
         self.ike_refusal = ""
         self.offers_ike = False

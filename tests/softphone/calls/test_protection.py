@@ -71,7 +71,8 @@ class Two:
 
     def asked(self, name: str) -> list[str]:
         """The operations of a phone on calls."""
-        return [str(request["op"]) for request in self.processes[name].asked if request["op"] != "application-keys"]
+        told = ("application-keys", "protection")
+        return [str(request["op"]) for request in self.processes[name].asked if request["op"] not in told]
 
     def tell(self, event: str, **values: object) -> None:
         for process in self.processes.values():
@@ -223,6 +224,20 @@ def test_without_keys_an_answer_leaves_ipsec_out_and_the_call_goes_on(tmp_path: 
         assert states(call, incoming) == NEITHER
 
     two(tmp_path, test)
+
+
+def test_who_does_not_take_part_may_be_protected_by_the_configuration(tmp_path: Path) -> None:
+    async def test(both: Two) -> None:
+        both.processes["alice"].configured = True
+        call, _ = await both.talk()
+        for _ in range(2):
+            assert call.ipsec is not None
+            assert (call.ipsec.state, call.ipsec.peer) == (IpsecState.PROTECTED, "::1")
+            await call.hold()
+        await asyncio.sleep(1)
+        assert both.asked("alice") == ["offer-call", "release-call"]
+
+    two(tmp_path, test, bob_mobile=False)
 
 
 def test_keys_that_fail_while_it_rings_are_not_waited_for(tmp_path: Path, by_proxy: None) -> None:
