@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -133,7 +134,7 @@ class CallService:
             return
         now, wall = plane.now(), self._clock()
         # A clock that was set back makes no lease longer than one may be.
-        leases = [_moved(each, now + min(each.until - wall, LONGEST_LEASE)) for each in self._file.load()]
+        leases = [replace(each, until=now + min(each.until - wall, LONGEST_LEASE)) for each in self._file.load()]
         going_on = [each for each in leases if each.until > now]
         for lease in going_on:
             try:
@@ -149,7 +150,7 @@ class CallService:
         if self._changed and plane is not None and file is not None:
             self._changed = False
             now, wall = plane.now(), self._clock()
-            file.keep([_moved(each, wall + each.until - now) for each in self._keys().calls()])
+            file.keep([replace(each, until=wall + each.until - now) for each in self._keys().calls()])
 
     def happened(self, event: Event) -> None:
         """An event of the node: what becomes of keys with correspondents is for the log."""
@@ -222,11 +223,6 @@ def _no_keys() -> Refused:
         "this node has no keys for calls: it takes a terminal with one home address and a home agent that is named, or"
         " a correspondent, without calls = false in [application_keys]"
     )
-
-
-def _moved(lease: CallLease, until: float) -> CallLease:
-    """On another clock."""
-    return CallLease(lease.call, lease.peer, lease.fingerprints, lease.active, until)
 
 
 def _call(request: Mapping[str, object]) -> str:
