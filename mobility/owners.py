@@ -45,14 +45,15 @@ class Owners:
         return self._by_home.get(payload[24:40]) if whole else self._by_spi(payload[:4])
 
     def negotiating(self, packet: bytes) -> list[Terminal] | None:
-        """Who has to hear what a packet for a care-of address says about keys; None: it is about something else."""
+        """Who has to hear what a packet for a care-of address says about keys; None: nobody negotiates any, or it is
+        about something else."""
         if packet[24:40] in self._by_home or not is_ike(packet):
             return None
-        return self._of_ike(packet[ip6.HEADER_SIZE + udp.HEADER_SIZE :])
+        return self._of_ike(packet[ip6.HEADER_SIZE + udp.HEADER_SIZE :]) or None
 
     def negotiating_in(self, payload: bytes) -> list[Terminal] | None:
         """The same of a datagram."""
-        return self._of_ike(payload[len(NON_ESP_MARKER) :]) if payload[:4] == NON_ESP_MARKER else None
+        return self._of_ike(payload[len(NON_ESP_MARKER) :]) or None if payload[:4] == NON_ESP_MARKER else None
 
     def _by_spi(self, spi: bytes) -> Terminal | None:
         number = int.from_bytes(spi)

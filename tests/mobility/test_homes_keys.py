@@ -13,8 +13,10 @@ from mobility.ipsec.ike.authentication import SharedKey
 from mobility.ipsec.ike.events import ChildUp, IkeFailed, IkeUp, PeerForgot, PeerMoved
 from mobility.ipsec.ike.tasks import DeleteIke
 from mobility.key_source import KeySource
+from mobility.links import udp_link
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.negotiated import associations, no_keys
+from mobility.outputs import Discarded
 from mobility.residence import Home
 from mobility.wire import udp
 from tests.mobility.test_homes import HA2, HA_NEW, MN_NEW, NEW, World
@@ -266,3 +268,21 @@ def test_another_home_agent_as_long_as_one_does_not_answer_at_all() -> None:
     network.run(15.0)
     assert network.chosen() == [(MN, HA2), (MN, HA)]
     assert network.bound() == {(MN, HA)}
+
+
+def test_who_negotiates_nothing_counts_what_is_said_of_keys() -> None:
+    network = World(Home(MN, agent=HA))
+    network.world.attach_udp(str(HA), f"udp/{HA4}", network.internet, HA4, 4191)
+    network.plug(network.a)
+    network.join(network.hotspot)
+    network.run(4.0)
+    (terminal,) = network.terminals()
+    present, there = terminal.mobile_node.present, terminal.uplinks.endpoint_of(udp_link("wlan1", 4))
+    assert present is not None
+    forged = no_keys(network.world.random_bytes("somebody"))
+    native = udp.packet(HA.packed + present.address.packed, (500, 500), forged)
+    for outputs in (
+        network.homes.from_link("wlan0", native, bytes(6), network.world.now),
+        network.homes.from_link(udp_link("wlan1", 4), bytes(4) + forged, there or b"", network.world.now),
+    ):
+        assert [type(output) for output in outputs] == [Discarded]
