@@ -18,9 +18,9 @@ from mobility.sequences import SequenceFile
 from mobility.service import node_operations
 from mobility.trace import Trace
 from tests.fuzz.reader import Reader
+from tests.mobility.configurations import APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS
 from tests.mobility.protected import by_calls
 from tests.mobility.test_assembly import interfaces
-from tests.mobility.test_config import APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS
 from tests.mobility.whole import Network
 
 _TRANSLATION = '[host_os]\nnamespace = "home"\n[translation]\naddress = "198.18.0.1"\npool4 = "198.18.0.0/16"\n'

@@ -27,7 +27,7 @@ from mobility.terminal import Terminal
 from mobility.wire import ip6, mh
 from tests.mobility.net.networks import udp_packet
 
-from .test_config import AH, APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS, direction, pair
+from .configurations import AH, APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS, direction, pair
 
 HOME, AGENT, PEER = "2001:db8:1::100", "2001:db8:1::a", "2001:db8:5::2"
 CN_APPLICATION = (

@@ -20,8 +20,8 @@ from mobility.net.netlink import LinkState
 from mobility.net.obstacles import Forbidden
 from tests.ordinary import ordinary_user
 
+from .configurations import CN, HA, HA_PAIRS, MN, PAIRS, agent
 from .net.networks import run
-from .test_config import CN, HA, HA_PAIRS, MN, PAIRS, agent
 
 AGENT4, AGENT6 = IPv4Address("198.51.100.10"), IPv6Address("2001:db8:1::a")
 BY_IPV4 = f'home_agent4 = "{AGENT4}"\n'

@@ -14,7 +14,7 @@ from mobility.cli import main
 from mobility.config import parse
 from mobility.ipsec.algorithms import Algorithm
 
-from .test_config import MN, PAIRS
+from .configurations import MN, PAIRS
 
 
 def test_keys_fit_into_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,8 @@ from mobility.mipv6.home_agents_list import anycast
 from mobility.sequences import SequenceFile
 from mobility.settings import FurtherHome, Use, When
 from mobility.terminal import Terminal
+from tests.mobility.configurations import APPLICATION, HA, HA_PAIRS, MN, PAIRS, complaint, pair
 from tests.mobility.test_assembly import interfaces, read, sequences  # noqa: F401
-from tests.mobility.test_config import APPLICATION, HA, HA_PAIRS, MN, PAIRS, complaint, pair
 
 DISCOVER = MN.replace('"2001:db8:1::a"', '"discover"')
 SECOND = '[[mobile_node.home]]\nhome_address = "2001:db8:2::100/64"\n'

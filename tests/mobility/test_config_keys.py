@@ -14,8 +14,8 @@ from mobility.ipsec.algorithms import Algorithm
 from mobility.node_certificate import FILE as CERTIFICATE
 from mobility.node_certificate import node_certificate
 from mobility.sequences import SequenceFile
+from tests.mobility.configurations import APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS, pair
 from tests.mobility.test_assembly import interfaces, sequences  # noqa: F401
-from tests.mobility.test_config import APPLICATION, CN, HA, HA_PAIRS, MN, PAIRS, pair
 from tests.mobility.test_config_homes import DISCOVER, OF_SECOND, SECOND
 
 TOKEN = bytes(range(32)).hex()

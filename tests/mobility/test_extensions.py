@@ -22,9 +22,9 @@ from mobility.scenario.situation import Situation, Tunnels
 from mobility.sequences import SequenceFile
 from mobility.terminal import Terminal
 
+from .configurations import MN, PAIRS
 from .installed import EXAMPLE, install, install_example
 from .test_assembly import interfaces, read
-from .test_config import MN, PAIRS
 from .test_scenario import Recorder, situation
 
 GOOD = """

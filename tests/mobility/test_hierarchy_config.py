@@ -19,7 +19,7 @@ from mobility.net.netlink import LinkState
 from mobility.sequences import SequenceFile
 from mobility.terminal import Terminal
 from mobility.wire.map_option import MapOption
-from tests.mobility.test_config import MN, PAIRS, pair
+from tests.mobility.configurations import MN, PAIRS, pair
 
 PATH = Path("node.toml")
 MAP, HOME = IPv6Address("2001:db8:9::9"), IPv6Address("2001:db8:1::100")

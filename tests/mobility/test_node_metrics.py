@@ -15,8 +15,8 @@ from mobility.net.loop import Loop
 from mobility.node_metrics import MetricsService
 from mobility.settings import MetricsSettings
 from mobility.trace import Trace
+from tests.mobility.configurations import CN, MN, PAIRS, PATH
 from tests.mobility.protected import Protected, away, by_calls, by_token
-from tests.mobility.test_config import CN, MN, PAIRS, PATH
 from tests.mobility.test_map_metrics import values
 
 PREFIX = "roamphone_application_"

@@ -24,7 +24,7 @@ from mobility.pcapng import PcapngWriter
 from mobility.trace import Trace, esp_sa_line, esp_sa_table, write_esp_sa
 from tests.mobility.net.networks import udp_packet
 
-from .test_config import APPLICATION, MN, PAIRS
+from .configurations import APPLICATION, MN, PAIRS
 
 CARE_OF, AGENT = "2001:db8:2::99", "2001:db8:1::a"
 HOME, PEER = "2001:db8:1::100", "2001:db8:5::2"
