@@ -20,8 +20,10 @@ from softphone.media.ike_description import IkeEnd, IkePeer
 
 AGAIN = 2.0
 "Seconds after which a mobility process that is gone is looked for again."
-ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 5.0
 "How long it may think."
+FIRST_SECONDS = 2.0
+"How long a call waits until it has been looked for."
 LEASE = 300.0
 "Seconds for which it protects a call that nobody speaks of any more."
 RENEWAL = 100.0
@@ -105,7 +107,7 @@ class HomeNetwork:
         if not self._keys:
             return None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(FIRST_SECONDS):
                 await self._tried.wait()
         return self._end
 
@@ -142,7 +144,7 @@ class HomeNetwork:
         if name in self._offers or name in self._leases:
             self._offers.discard(name)
             self._leases.pop(name, None)
-            self._ending[name] = asyncio.get_running_loop().call_later(LINGER, self._release_later, name)
+            self._release_later(name)
 
     # the process
 
@@ -216,6 +218,13 @@ class HomeNetwork:
                 lease.tell(state, str(event.get("algorithm", "")), str(event.get("reason", "")))
 
     def _release_later(self, name: str) -> None:
+        self._ending[name] = asyncio.get_running_loop().call_later(LINGER, self._release_now, name)
+
+    def _release_now(self, name: str) -> None:
+        if self._offers:
+            # Whoever is called may be the same one, who counts on the keys that are there.
+            self._release_later(name)
+            return
         self._ending.pop(name, None)
         task = asyncio.create_task(self._release(name), name=f"release {name}")
         self._releases.add(task)
