@@ -2,8 +2,8 @@
 
     python -m bench [--section NAME]... [--output FILE]
 
-A section is a module of this package with a function ``measure() -> dict[str, object]``. Of some there is a picture
-(`bench.plot`), ``bench/SECTION.png``.
+A section is a module of this package with a function ``measure() -> dict[str, object]``, and perhaps ``PROGRAMS``:
+packages that it measures. Of some there is a picture (`bench.plot`), ``bench/SECTION.png``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import importlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from bench import report as written
@@ -34,13 +36,28 @@ def machine() -> dict[str, object]:
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
     return {
         "processor": model,
         "processors": os.cpu_count(),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
+        "system": system,
         "kernel": platform.release(),
         "python": platform.python_version(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def programs(names: Sequence[str]) -> dict[str, object]:
+    """Versions of foreign programs and libraries: packages of Debian's, or of Python's."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            asked = ["dpkg-query", "-W", "-f", "${Version}", name]
+            found[name] = subprocess.run(asked, capture_output=True, text=True, check=False).stdout or "unknown"
+    return {"programs": found} if found else {}
 
 
 def main() -> int:
@@ -62,7 +79,7 @@ def main() -> int:
             sys.stderr.write(f"{name}: {error}\n")
             failed = True
             continue
-        report[name] = {**figures, "machine": machine()}
+        report[name] = {**figures, **programs(getattr(section, "PROGRAMS", ())), "machine": machine()}
         options.output.write_text(json.dumps(report, indent=2) + "\n")
         sys.stdout.write(json.dumps({name: figures}, indent=2) + "\n")
     _draw(report, options.section or SECTIONS, options.output)

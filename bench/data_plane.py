@@ -33,6 +33,7 @@ from mobility.packet_stream import PacketStream
 from sip_test_env import namespace
 from tests.mobility.whole import CN, MAC_MN, MN, Network, udp
 
+PROGRAMS = ("scapy", "cryptography")
 SIZE = 200
 "Octets of the packet that the program sends, with its IPv6 header."
 CALLS = 400

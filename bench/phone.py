@@ -23,6 +23,7 @@ from sip_test_env.demo import VOICES
 from sip_test_env.phones import CORRESPONDENT, TERMINAL, registered
 from sip_test_env.speech import speak
 
+PROGRAMS = ("pjsua2-python", "sip-tester", "kamailio")
 SECONDS = 20.0
 WINDOWS = 3
 CALLS = 10

@@ -38,6 +38,31 @@ BOUNDS = (
     ),
     Bound("a packet in through both ESP layers, by scapy's time", "data_plane.us_in", "data_plane.scapy_us_in", 0.1),
     Bound("packets lost in handovers that make before they break", "handover.make_before_break.lost", None, 0),
+    Bound("packets lost around rekeys", "negotiation.rekeys.lost", None, 0),
+    Bound(
+        "round trips that the first packet of an answered call takes, its own way included",
+        "negotiation.first_packet.in a call",
+        None,
+        0.6,
+    ),
+    Bound(
+        "packets lost by a home agent with calls, of those sent out",
+        "home_agent.lost",
+        "home_agent.talk.out.sent",
+        0.001,
+    ),
+    Bound(
+        "a handover within a MAP's domain, by one through the home agent",
+        "hierarchy.break_before_make.through_map.update_p50_ms",
+        "hierarchy.break_before_make.through_home_agent.update_p50_ms",
+        0.3,
+    ),
+    Bound(
+        "processor time of an end of a call (SRTP, PCMA), by PJSUA2's",
+        "phone.at_the_same_time.PCMA.processor_percent",
+        "phone.at_the_same_time.pjsua2, PCMA.processor_percent",
+        3.0,
+    ),
     Bound("packets lost when our terminal roams", "strangers.ours.roaming.lost", None, 0),
     Bound(
         "silence of a move, by WireGuard's",

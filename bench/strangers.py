@@ -44,6 +44,7 @@ from sip_test_env.plan import INTERFACE, WIFI
 from sip_test_env.report import Stream
 from sip_test_env.users import OrdinaryUser
 
+PROGRAMS = ("wireguard-go", "openvpn")
 SPEECH = 0.02
 SECONDS = 10.0
 LOAD = 0.001

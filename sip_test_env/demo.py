@@ -30,6 +30,7 @@ from sip_test_env.plan import BASIC
 from sip_test_env.report import Audio, Handover, Report, Stream
 from sip_test_env.scenes import SCENES, Scene, Settings, scene
 from sip_test_env.speech import speak
+from sip_test_env.witness import Witness, negotiated
 from softphone.media.codecs import codec_named
 from softphone.media.files import read_sound
 from softphone.media.quality import RATE, pesq, pesq_of_codec
@@ -75,7 +76,8 @@ async def run(settings: Settings, progress: Progress) -> Report:
                 proxy=place.proxy(role),
             )
         progress(f"both phones are registered with Kamailio over {settings.transport}")
-        return await call(place, movements, terminal, correspondent, speech, progress)
+        witness = standing.enter_context(Witness(network))
+        return await call(place, movements, terminal, correspondent, speech, witness, progress)
 
 
 async def call(
@@ -84,6 +86,7 @@ async def call(
     terminal: PhoneProcess,
     correspondent: PhoneProcess,
     speech: dict[str, Path],
+    witness: Witness,
     progress: Progress,
 ) -> Report:
     """The call itself, from INVITE to BYE, with its movements; then the sums."""
@@ -116,6 +119,7 @@ async def call(
     await asyncio.sleep(0.5)  # what is under way arrives
     at_mn, at_cn = await asyncio.gather(terminal.do("statistics"), correspondent.do("statistics"))
     # The keys of a call end with it.
+    agreed = await negotiated(place.nodes) if settings.negotiate else []
     keys = [] if settings.capture is None else await asyncio.to_thread(place.keys, settings.capture)
     await correspondent.do("hangup")
     await terminal.do("ended")
@@ -130,6 +134,11 @@ async def call(
         score = await asyncio.to_thread(pesq, spoken, recorded)
         lost = logs.lost()
         audio[direction] = Audio(len(logs.sent), len(logs.sent) - lost, lost, late[direction], score, alone)
+    seen = await asyncio.to_thread(witness.seen)
+    notes += seen.complaints(sum(one.received for one in audio.values()))
+    for phone, statistics in (("terminal", at_mn), ("correspondent", at_cn)):
+        if settings.negotiate and statistics["ipsec"] != "protected":
+            notes.append(f"the {phone}'s phone says that IPsec of its call is {statistics['ipsec']}")
     return Report(
         tunnel=settings.tunnel,
         registered=True,
@@ -143,7 +152,7 @@ async def call(
         capture="" if settings.capture is None else str(settings.capture),
         keys=[str(path) for path in keys],
         notes=notes,
-        facts=await place.facts(),
+        facts=[*await place.facts(), *agreed, seen.as_text()],
         pesq_margin=place.pesq_margin,
     )
 
@@ -187,11 +196,14 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace
     parser.add_argument(
         "--map-tunnel", choices=TUNNELS, default="plain", help="network hmip: form of that tunnel (default: plain)"
     )
-    parser.add_argument(
+    keys = parser.add_mutually_exclusive_group()
+    keys.add_argument(
         "--ike",
         action="store_true",
-        help="terminal, home agent, MAP, mobile routers and both phones negotiate keys; otherwise they are made here",
+        help="all keys are negotiated: terminal with home agent, MAP and mobile routers by tokens, the phones for "
+        "their call by fingerprints in SDP (the default)",
     )
+    keys.add_argument("--static-keys", action="store_true", help="keys are made for the run, and nothing is negotiated")
     parser.add_argument("--instance", default="demo", help="name of the test network, for several side by side")
     parser.add_argument(
         "--tui", action="store_true",
@@ -218,7 +230,7 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, argparse.Namespace
         options.unprivileged,
         options.map_type,
         options.map_tunnel,
-        options.ike,
+        not options.static_keys,
     )
     try:
         scene(settings)

@@ -237,15 +237,17 @@ class MobilityNodes:
                 process.kill()
                 process.wait()
 
-    def esp_sa(self, path: Path) -> None:
-        """Writes the table with which Wireshark decrypts both ESP layers (mode 0600).
+    def esp_sa(self, path: Path) -> list[Path]:
+        """Writes the table with which Wireshark decrypts both ESP layers (mode 0600); returns what it has written.
 
-        Where keys are negotiated, FILE.ikev2_decryption_table beside FILE.esp_sa is for what IKE says from now on.
+        Where keys are negotiated, FILE.ikev2_decryption_table beside FILE.esp_sa is for what the IKE SAs say that there
+        are at present.
         """
         for table in (path, _of_ike(path)):
             table.unlink(missing_ok=True)
         # The terminal has a share in every association.
         self.add_keys(path, self.configurations["mn"], self.runtime("mn"))
+        return [table for table in (path, _of_ike(path)) if table.exists()]
 
     def add_keys(self, path: Path, configuration: Path, runtime: Path) -> None:
         """Adds to such a table what one more node knows, which runs. Raises `EnvironmentFailure`."""

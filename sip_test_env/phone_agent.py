@@ -129,9 +129,11 @@ class PhoneAgent:
             self.call.record(None)
             self._recorder.close()
         processor = os.times()
+        ipsec = self.call.ipsec
         return {
             "codec": statistics.codec,
             "srtp": statistics.srtp_suite,
+            "ipsec": None if ipsec is None else ipsec.state.value,
             "late": statistics.late,
             "concealed_ms": statistics.concealed_ms,
             "delay_ms": statistics.delay_ms,

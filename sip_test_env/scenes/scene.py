@@ -36,7 +36,7 @@ class Settings:
     "How the terminal registers in the domain of a MAP (network ``hmip``)."
     map_tunnel: str = "plain"
     "Form of the tunnel between terminal and MAP."
-    negotiate: bool = False
+    negotiate: bool = True
     "Terminal and home agent negotiate their keys (IKEv2), and so do MAPs, mobile routers and both ends of the call."
 
 
@@ -119,8 +119,7 @@ class Scene:
     def keys(self, capture: Path) -> list[Path]:
         """Before the call ends: writes what decrypts the capture in Wireshark, beside it (mode 0600); says where."""
         table = capture.with_name(capture.name + ".esp_sa")
-        self.nodes.esp_sa(table)
-        return [table]
+        return self.nodes.esp_sa(table)
 
     async def move(self, number: int) -> tuple[str, str, float]:
         """The ``number``-th movement of ``mn``: to the other visited link. Returns from where to where, and when."""

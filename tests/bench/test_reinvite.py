@@ -40,8 +40,9 @@ def test_a_packet_that_no_socket_took_is_named_by_the_kernels_answer() -> None:
 @pytest.mark.interop
 def test_pjsua2_follows_its_address_by_reinvite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reinvite, "CHANGES", 1)
+    monkeypatch.setattr(reinvite, "PAUSE", 1.0)
     figures = cast(dict[str, Any], reinvite.measure())
     for name in ("break_before_make", "unregistered", "make_before_break", "baresip"):
         assert figures[name]["changes"] == 1
-        assert figures[name]["packets"] > 200
+        assert figures[name]["packets"] > 100
         assert 0 < figures[name]["gap_p50_ms"] < 1500  # it comes back within the second and a half

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -66,6 +67,7 @@ def test_a_call_that_moves(tunnel: str, tmp_path: Path) -> None:
     assert report["capture"] == str(capture)
     table = capture.with_name(capture.name + ".esp_sa")
     assert stat.S_IMODE(table.stat().st_mode) == 0o600
+    _check_keys(report, table)
     _check_audio(capture, table, tunnel)
     _check_sip(capture, table)
     no_complaints(capture, table)
@@ -91,6 +93,21 @@ def test_an_ordinary_user_walks_from_wifi_to_a_hotspot_and_back(tmp_path: Path) 
     no_complaints(capture, table, options=in_udp, keyless=range(0x60000000, 0x70000000))
     tunnelled = dissect(capture, table, ["frame.protocols"], "udpencap && rtp", options=in_udp)
     assert len(tunnelled) > 300
+
+
+def _check_keys(report: dict[str, Any], table: Path) -> None:
+    """All of them were negotiated, and nothing between the two ends of the call was in clear."""
+    with_agent, for_call, seen = report["facts"]
+    assert with_agent.startswith("Keys            terminal and home agent, by their token: ")
+    assert for_call.startswith(
+        "Keys            terminal and correspondent, for the call, by the fingerprints in its SDP: "
+    )
+    assert "aes-gcm-16 (transport)" in for_call
+    assert re.fullmatch(r".* \d{3,} packets under ESP, [4-9] of IKE, none in clear", seen), seen
+    spis = {int(row.split(",")[3].strip('"'), 16) for row in table.read_text().splitlines() if row.startswith('"')}
+    assert len(spis) >= 6
+    assert min(spis) > 0xFFFF, "no association of a configuration file"
+    assert table.with_name(table.name.replace(".esp_sa", ".ikev2_decryption_table")).read_text().count("\n") == 2
 
 
 def _check_audio(capture: Path, table: Path, tunnel: str) -> None:
@@ -127,7 +144,8 @@ def _check_sip(capture: Path, table: Path) -> None:
     assert methods["INVITE"] >= 1
     assert methods["ACK"] >= 1
     assert methods["BYE"] >= 1
-    assert {row[2] for row in rows if row[2]} == {str(PLAN.home_address), str(PLAN.cn)}
+    named = {address for row in rows for address in row[2].split(",") if address}
+    assert named == {str(PLAN.home_address), str(PLAN.cn)}, "of the audio, and of the end of IKE"
     for prefix in ("2001:db8:a:", "2001:db8:b:"):
         assert not any(prefix in field for row in rows for field in row)
 

@@ -20,7 +20,10 @@ HOME = "ipv6:esp:ipv6:esp:udp:rtp"
 
 @pytest.mark.parametrize(
     ("kind", "tunnel", "keys", "up", "down"),
-    [(1, "esp", ["--ike"], f"ipv6:esp:{HOME}", f"ipv6:esp:{HOME}"), (2, "plain", [], HOME, f"ipv6:{HOME}")],
+    [
+        (1, "esp", [], f"ipv6:esp:{HOME}", f"ipv6:esp:{HOME}"),
+        (2, "plain", ["--static-keys"], HOME, f"ipv6:{HOME}"),
+    ],
 )
 def test_a_call_that_moves_within_the_domain(
     kind: int, tunnel: str, keys: list[str], up: str, down: str, tmp_path: Path

@@ -45,7 +45,7 @@ TALK = 5.0
 def test_a_call_in_a_train_that_moves_and_a_walk_through_it(tmp_path: Path) -> None:
     capture = tmp_path / "call.pcapng"
     status, report, said = demo(
-        "--network", "nemo", "--ike", "--instance", PLAN.instance, "--handovers", "2", "--capture", str(capture)
+        "--network", "nemo", "--instance", PLAN.instance, "--handovers", "2", "--capture", str(capture)
     )
     assert (status, report["ok"]) == (0, True), said
     assert report["network"] == "nemo"

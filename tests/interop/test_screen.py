@@ -61,7 +61,7 @@ class Terminal:
 @contextlib.asynccontextmanager
 async def standing() -> AsyncIterator[tuple[Scene, TerminalsFiles, dict[str, PhoneProcess]]]:
     """The network, the files of the terminal's phone, and two other phones, registered."""
-    place = Scene(Settings(instance="test-screen"))
+    place = Scene(Settings(instance="test-screen", negotiate=False))
     async with contextlib.AsyncExitStack() as stack:
         processes = stack.enter_context(contextlib.ExitStack())
         place.build(processes)
