@@ -36,10 +36,12 @@ Told = Callable[[IpsecState, str, str], None]
 "Gets what has become of the keys with a peer: the state, their algorithm, and the reason where there are none."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Lease:
     peer: IkePeer
     tell: Told
+    heard: int = 0
+    "Events of the keys with this peer."
 
 
 class HomeNetwork:
@@ -189,11 +191,13 @@ class HomeNetwork:
                     lease.tell(IpsecState.NONE, "", str(error))
 
     async def _secure(self, client: ControlClient, name: str, lease: _Lease) -> None:
-        peer = lease.peer
+        peer, before = lease.peer, lease.heard
         prints = [str(fingerprint) for fingerprint in peer.fingerprints]
         told = await client.secure_call(name, str(peer.address), prints, active=peer.active, lease=LEASE)
         state, algorithm = str(told.get("state")), str(told.get("algorithm", ""))
         match state:
+            case "protected" | "negotiating" if lease.heard != before:
+                pass  # events that came with the answer, or before it, say how it has become
             case "protected" | "configured":
                 lease.tell(IpsecState.PROTECTED, algorithm, "")
             case "negotiating":
@@ -215,6 +219,7 @@ class HomeNetwork:
     def _tell(self, event: dict[str, object], state: IpsecState) -> None:
         for lease in list(self._leases.values()):
             if str(lease.peer.address) == event.get("peer"):
+                lease.heard += 1
                 lease.tell(state, str(event.get("algorithm", "")), str(event.get("reason", "")))
 
     def _release_later(self, name: str) -> None:

@@ -32,6 +32,8 @@ class MobilityProcess:
         "Operations that are refused, and why."
         self.delay = 0.0
         "Seconds until it answers."
+        self.protects_at_once = False
+        "The keys are there as soon as `secure-call` is answered."
         self.handovers: list[dict[str, object]] = []
         "Told to who subscribes; then the connection ends."
         self._writers: set[asyncio.StreamWriter] = set()
@@ -75,6 +77,8 @@ class MobilityProcess:
                 answer = {"id": number, "ok": True, "result": self._result(operation)}
             await asyncio.sleep(self.delay)
             writer.write(json.dumps(answer).encode() + b"\n")
+            if operation == "secure-call" and self.protects_at_once:
+                self.tell("ApplicationProtected", peer=request["peer"], algorithm="aes-gcm-16", calls=request["call"])
             for event in self.handovers if operation == "subscribe" else []:
                 writer.write(json.dumps(event).encode() + b"\n")
             if self.handovers:

@@ -106,6 +106,17 @@ def test_one_connection_serves_all_calls_and_leases_are_taken_anew_in_time(tmp_p
     with_process(tmp_path, test)
 
 
+def test_an_event_that_comes_with_the_answer_is_later_than_it(tmp_path: Path) -> None:
+    async def test(process: MobilityProcess, home: HomeNetwork) -> None:
+        told: list[IpsecState] = []
+        await home.end()
+        await home.secure("one/tag", PEER, lambda state, *_: told.append(state))
+        await asyncio.sleep(1)
+        assert told[-1] is IpsecState.PROTECTED
+
+    with_process(tmp_path, test, protects_at_once=True)
+
+
 def test_after_a_restart_the_process_is_told_what_it_has_to_protect(tmp_path: Path) -> None:
     async def test(process: MobilityProcess, home: HomeNetwork) -> None:
         told: list[IpsecState] = []
