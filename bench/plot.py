@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 ALLOWANCE_MS = 10.0
 "What a handover may take beyond one round trip to the home agent."
@@ -64,6 +65,7 @@ def data_plane(report: Report, path: Path) -> None:
     }
     _across(axes, {name: (figures, key, color) for name, (key, color) in rows.items()})
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_xlabel("microseconds for a packet of 200 octets (logarithmic)")
     axes.set_title("Both layers of ESP (AES-GCM), policies, replay windows; scapy: ESP alone", fontsize="medium")
     figure.savefig(path, dpi=120)
@@ -120,10 +122,13 @@ def changes(report: Report, path: Path) -> None:
         missing.bar(place, lost, color=color)
         missing.text(place, lost, f"{lost:.0f}", ha="center", va="bottom")
     silence.set_yscale("log")
+    silence.yaxis.set_major_formatter(ScalarFormatter())
+    silence.yaxis.set_minor_formatter(ScalarFormatter())
+    missing.margins(y=0.15)
     silence.set_ylabel("silence, ms (logarithmic)")
     silence.set_title(
         f"One change of networks at {again['round_trip_ms']:g} ms of round trip; dots: each change, line: the median; "
-        "triangle: the longest of all,\nat 20 ms and jitter of a hotspot's wire",
+        f"triangle: the longest of {beside['handovers']},\nto and from a hotspot with 40 ms of round trip and jitter",
         fontsize="medium",
     )
     missing.set_ylabel("speech lost in one change, ms")
@@ -139,16 +144,20 @@ def routes(report: Report, path: Path) -> None:
     forms = dict(reversed(octets["on_the_wire"].items()))
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for place, form in enumerate(forms.values()):
-        tunnel = form["without"]["out"] - program
-        whole = form["application_esp"]["out"]
-        axes.barh(place, program, color=THIRD)
-        axes.barh(place, tunnel, left=program, color=OURS)
-        axes.barh(place, whole - program - tunnel, left=program + tunnel, color=THEIRS)
+    places = range(len(forms))
+    without = [form["without"]["out"] for form in forms.values()]
+    wholes = [form["application_esp"]["out"] for form in forms.values()]
+    label = f"packet of the phone (Opus, SRTP): {program}"
+    axes.barh(places, [program for _ in places], color=THIRD, label=label)
+    axes.barh(places, [part - program for part in without], left=program, color=OURS, label="tunnel or direct way")
+    added = [whole - part for whole, part in zip(wholes, without, strict=True)]
+    axes.barh(places, added, left=without, color=THEIRS, label="application's ESP")
+    for place, whole in enumerate(wholes):
         axes.text(whole, place, f" {whole}", va="center")
     axes.set_yticks(range(len(forms)), list(forms))
     axes.set_xlabel("octets of the IP packet on the terminal's access")
-    axes.legend([f"packet of the phone (Opus, SRTP): {program}", "tunnel or direct way", "application's ESP"])
+    axes.margins(x=0.1)
+    figure.legend(loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=120)
 
 
@@ -207,7 +216,7 @@ def _bar(axes: Axes, place: float, figures: Mapping[str, Any], key: str, color: 
     axes.bar(place, figures[key], color=color)
     least, most = figures[f"{key}_range"]
     axes.vlines(place, least, most, "black")
-    axes.text(place + 0.05, figures[key], f" {figures[key]:g}", va="bottom")
+    axes.text(place, most, f"{figures[key]:g}", ha="center", va="bottom")
 
 
 def _across(axes: Axes, rows: Mapping[str, tuple[Mapping[str, Any], str, str]]) -> None:
@@ -216,7 +225,7 @@ def _across(axes: Axes, rows: Mapping[str, tuple[Mapping[str, Any], str, str]]) 
         axes.barh(place, figures[key], color=color)
         least, most = figures[f"{key}_range"]
         axes.hlines(place, least, most, "black")
-        axes.text(figures[key], place, f"  {figures[key]:g}", va="center")
+        axes.text(most, place, f"  {figures[key]:g}", va="center")
     axes.set_yticks(range(len(rows)), list(rows))
     axes.margins(x=0.1)
 
