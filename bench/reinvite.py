@@ -42,7 +42,7 @@ from sip_test_env.links import Interface, in_node, index_of, set_kernel
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import BACKBONE_INTERFACE, BROADBAND, INTERFACE, ROUTER_INTERFACE, WIFI, Extension, Plan
 
-PROGRAMS = ("pjsua2-python", "baresip", "kamailio")
+PROGRAMS = ("pjsua2-python", "baresip-core", "kamailio")
 ROUND_TRIP_MS = 50.0
 CHANGES = 8
 PAUSE = 2.0
