@@ -46,6 +46,7 @@ class Protection:
         "The session that `status` is about."
         self._name = ""
         self._offered = False
+        self._one_at_a_time = asyncio.Lock()
         self._once_protected = False
         self.given_up = False
         "We go on without, whatever the descriptions said before."
@@ -66,6 +67,10 @@ class Protection:
     async def agreed(self, leg: Leg) -> None:
         """After every agreement: what it says is in force when this returns. Raises NotAcceptable: it has to be, but
         cannot."""
+        async with self._one_at_a_time:  # what comes of a second agreement must not be in force before the first is
+            await self._enforce(leg)
+
+    async def _enforce(self, leg: Leg) -> None:
         media = leg.media
         if self._home is None or media is None:
             return
