@@ -31,6 +31,8 @@ WHY_NOT = {
 "Why a complaint is none: everything else is."
 _SRTCP = re.compile(r":rtcp\b")
 "tshark 4.0 does not know SRTCP under AES-GCM (RFC 7714: the index comes last) and reads ciphertext as reports."
+_CIPHERTEXT = re.compile(r"Malformed Packet|Incorrect RTCP packet length information")
+"What it says of that."
 _WARNING = 0x600000
 _LOST = 40
 "Complaints about numbers of ESP that a few handovers explain; more would be a fault."
@@ -61,13 +63,13 @@ def no_complaints(
     explained: Counter[str] = Counter()
     for row in rows:
         _, protocols, severities, said, spis, opened, sealed, *checksums = row
-        srtcp = _SRTCP.search(protocols) is not None and "Malformed Packet" in said
+        srtcp = _SRTCP.search(protocols) is not None and _CIPHERTEXT.search(said) is not None
         unexplained = []
         for message in _messages(said, severities):
             why = next((why for why in WHY_NOT if re.fullmatch(why, message)), None)
             if why is not None:
                 explained[why] += 1
-            elif not (srtcp and message.startswith("Malformed Packet")):
+            elif not (srtcp and _CIPHERTEXT.match(message)):
                 unexplained.append(message)
         closed = [spi for spi in _values(spis) if int(spi, 16) not in keyless][len(_values(opened)) :]
         wrong = {"1", "True"} & set(_values(sealed)) or any("0" in _values(checks) for checks in checksums)
