@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     link = DaemonLink(options.socket)
     if not options.attach:
-        link.daemon = DaemonProcess(link.path, configuration=options.config)
+        link.daemon = DaemonProcess(link.path, configuration=options.config, stays=options.leave)
     app = RoamphoneApp(link, options.config, leave_daemon=options.leave)
     app.run()
     if app.wants_demo:

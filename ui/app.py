@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from textual.timer import Timer
 
 from softphone.accounts.interface import read_interface
 from softphone.daemon.link import DaemonLink, LinkState
+from softphone.errors import SoftphoneError
 from softphone.paths import default_path
 from ui.alert import Alert
 from ui.commands import all_names, commands, named_bindings
@@ -338,9 +340,11 @@ class RoamphoneApp(App[None]):
         self.wants_demo = True
         self.call_later(self.action_quit)
 
-    def quit_alone(self) -> None:
+    async def quit_alone(self) -> None:
         """The daemon that we started goes on."""
         self._leave_daemon = True
+        with contextlib.suppress(SoftphoneError):  # it has gone: nothing stays
+            await self.link.request("stay")
         self.exit()
 
     async def action_quit(self) -> None:

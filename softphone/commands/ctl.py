@@ -59,6 +59,7 @@ def add(commands: Commands) -> None:
     events.add_argument(
         "topics", nargs="*", metavar="TOPIC", help="events, levels, quality, sip, log, mobility, packets"
     )
+    of("stay", "let the daemon go on without programs")
     of("shutdown", "end the daemon, politely")
     controlling.set_defaults(run=control)
 

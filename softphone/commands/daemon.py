@@ -28,7 +28,7 @@ def serve(options: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
         with tracing(options) as traces:
             phones = Phones(configuration, history=history)
-            daemon = Daemon(phones, options.socket or default_socket())
+            daemon = Daemon(phones, options.socket or default_socket(), exit_idle_time=options.exit_idle_time)
             phones.on_start.append(lambda _, phone: traces.watch(phone))
             await daemon.run()
 

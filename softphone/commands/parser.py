@@ -206,10 +206,21 @@ def _add_devices(commands: Commands) -> None:
     serving.set_defaults(run=Later("devices:headset"))
 
 
+def _idle_time(text: str) -> float:
+    seconds = float(text) if text.isdecimal() else 0.0
+    if not 1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError("1 to 86400 seconds")
+    return seconds
+
+
 def _add_daemon(commands: Commands) -> None:
     serving = commands.add_parser("daemon", help="own all accounts and their calls; programs attach over a socket")
     config_option(serving)
     socket_option(serving)
     _trace_options(serving)
+    serving.add_argument(
+        "--exit-idle-time", type=_idle_time, metavar="SECONDS",
+        help="end when no program has been attached for so long and there is no call",
+    )  # fmt: skip
     serving.add_argument("--verbose", "-v", action="store_true", help="log more on stderr")
     serving.set_defaults(run=Later("daemon:serve"))

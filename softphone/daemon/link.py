@@ -21,6 +21,8 @@ from softphone.paths import default_socket
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 "Seconds between attempts to attach: they double."
+IDLE = 60.0
+"Seconds after which a daemon of ours ends if we have gone without a word, no other program is there, and no call."
 PATIENCE = 10.0
 "Seconds that a daemon of ours may take to end: it says BYE and takes registrations back."
 
@@ -41,11 +43,16 @@ class LinkState(StrEnum):
 class DaemonProcess:
     """A daemon that we start, because none runs. What it writes goes to a log that only the user can read."""
 
-    def __init__(self, socket: Path, *, configuration: Path | None = None, log: Path | None = None) -> None:
+    def __init__(
+        self, socket: Path, *, configuration: Path | None = None, log: Path | None = None, stays: bool = False
+    ) -> None:
+        """``stays``: it goes on without us; otherwise only as long as there is a call (`IDLE`)."""
         self.log = log if log is not None else socket.with_suffix(".log")
         self._arguments = ["-m", "softphone.cli", "daemon", "--socket", os.fspath(socket)]
         if configuration is not None:
             self._arguments += ["--config", os.fspath(configuration)]
+        if not stays:
+            self._arguments += ["--exit-idle-time", f"{IDLE:g}"]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

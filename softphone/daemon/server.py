@@ -42,8 +42,14 @@ BACKLOG = 1 << 20
 class Daemon:
     """Serves phones on a Unix socket, mode 0600. One of them for each path: a lock beside it tells others."""
 
-    def __init__(self, phones: Phones, path: Path, *, contacts: Path | None = None) -> None:
+    def __init__(
+        self, phones: Phones, path: Path, *, contacts: Path | None = None, exit_idle_time: float | None = None
+    ) -> None:
+        """``exit_idle_time``: it ends when no client was there for so many seconds and no call; None: never."""
         self.path = path
+        self._exit_idle_time = exit_idle_time
+        self._alone: asyncio.TimerHandle | None = None
+        "Until it has been without clients for that long."
         self.counters: Counter[str] = Counter()
         "Clients and requests that were refused, by reason."
         self.ready = asyncio.Event()
@@ -65,9 +71,11 @@ class Daemon:
                 for name, why in self._phones.failures.items():
                     log.warning("account %s does not run: %s", name, why)
                 self.ready.set()
+                self._wait_alone()
                 try:
                     await self.service.on_shutdown.wait()
                 finally:
+                    self._exit_idle_time = None
                     self._server.close()
                     self.path.unlink(missing_ok=True)
         finally:
@@ -120,6 +128,7 @@ class Daemon:
             writer.close()
             return
         self._clients.add(client)
+        self._company()
         try:
             await client.run()
         except asyncio.CancelledError:
@@ -129,6 +138,25 @@ class Daemon:
         finally:
             self._clients.discard(client)
             self.subscribed()
+            self._wait_alone()
+
+    def _company(self) -> None:
+        if self._alone is not None:
+            self._alone.cancel()
+            self._alone = None
+
+    def _wait_alone(self) -> None:
+        self._company()
+        if self._exit_idle_time is not None and not self.service.stays and not self._clients:
+            self._alone = asyncio.get_running_loop().call_later(self._exit_idle_time, self._been_alone)
+
+    def _been_alone(self) -> None:
+        self._alone = None
+        if any(phone.calls for phone in self._phones.running.values()):
+            self._wait_alone()
+        else:
+            log.info("nobody has been here for %g s, and there is no call: it ends", self._exit_idle_time)
+            self.service.on_shutdown.set()
 
     # -- who listens (`Audience`) -------------------------------------------------------------------------------------
 

@@ -26,6 +26,9 @@ from softphone.telephone import Telephone
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 2.0
+"Seconds in which the events of phones that were closed are told."
+
 
 class PhoneService:
     """The running phones of all accounts; ``audience`` gets everything that happens as JSON objects.
@@ -48,11 +51,15 @@ class PhoneService:
             self.calls, self.people, Presences(self.ground), self._accounts, self._sip, self._sound,
             self._mobility,
         )  # fmt: skip
-        self.operations: dict[str, Operation] = {"status": self._status, "shutdown": self._shutdown}
+        self.operations: dict[str, Operation] = {
+            "status": self._status, "stay": self._stay, "shutdown": self._shutdown,
+        }  # fmt: skip
         for part in parts:
             self.operations |= part.operations
         self.on_shutdown = asyncio.Event()
         "Somebody wants the daemon to end."
+        self.stays = False
+        "It goes on although no client is there."
         self._tasks: set[asyncio.Task[None]] = set()
         audience.on_change(self._wishes_changed)
         phones.on_start.append(self._begin)
@@ -66,6 +73,10 @@ class PhoneService:
     async def close(self) -> None:
         """After the phones were closed: until all events were told."""
         await self._accounts.close()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=PATIENCE)
+            for task in late:  # of a phone whose end somebody has cut short: its events never end
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.hooks.close()
         await self._watching.close()
@@ -128,6 +139,11 @@ class PhoneService:
         ]  # fmt: skip
         failures = {name: str(why) for name, why in self.phones.failures.items()}
         return {"accounts": accounts, "failures": failures, "version": _version(), "hooks": self.hooks.status}
+
+    async def _stay(self, arguments: Arguments) -> object:
+        arguments.end()
+        self.stays = True
+        return None
 
     async def _shutdown(self, arguments: Arguments) -> object:
         arguments.end()

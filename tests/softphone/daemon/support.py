@@ -42,7 +42,11 @@ SILENT = '[audio]\ndevice = "null"\n'
 
 @asynccontextmanager
 async def running(
-    directory: Path, configuration: str = CONFIGURATION, *, real_media: bool = False
+    directory: Path,
+    configuration: str = CONFIGURATION,
+    *,
+    real_media: bool = False,
+    exit_idle_time: float | None = None,
 ) -> AsyncIterator[Daemon]:
     """A daemon with Alice's accounts, one of which cannot start."""
     (directory / "softphone.toml").write_text(configuration if "[audio]" in configuration else configuration + SILENT)
@@ -55,7 +59,12 @@ async def running(
             return Softphone(account, entry.sockets(), media=media, log=log)
 
         phones = Phones(load(directory / "softphone.toml"), make, history=history)
-        daemon = Daemon(phones, directory / "run" / "softphone.sock", contacts=directory / "contacts.vcf")
+        daemon = Daemon(
+            phones,
+            directory / "run" / "softphone.sock",
+            contacts=directory / "contacts.vcf",
+            exit_idle_time=exit_idle_time,
+        )
         task = asyncio.create_task(daemon.run())
         ready = asyncio.create_task(daemon.ready.wait())  # without a limit: threads take no simulated time
         await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -63,7 +72,8 @@ async def running(
         try:
             yield daemon
         finally:
-            task.cancel()
+            if not daemon.service.on_shutdown.is_set():  # then it ends by itself
+                task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
             assert not daemon.path.exists()

@@ -15,7 +15,8 @@ from softphone.daemon.server import Daemon
 from softphone.daemon.topics import Topic
 from softphone.media.files import MemorySink, SamplesSource
 from softphone.phone import Softphone
-from tests.softphone.daemon.support import answered, next_event, with_bob
+from tests.softphone.daemon.support import answered, next_event, running, with_bob
+from tests.softphone.support import FakeMedia, account, simulate
 from tests.softphone.test_automation import tone
 
 
@@ -332,6 +333,36 @@ def test_a_client_that_reads_slowly_misses_levels_and_is_told_of_missed_messages
             assert (await next_event(client, "sip-message"))["text"] == "the next one"
 
     with_bob(tmp_path, test)
+
+
+def test_a_daemon_that_is_to_end_when_idle_does_not_while_there_is_a_program_or_a_call(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with (
+            Softphone(account("bob"), media=FakeMedia.factory([])) as bob,
+            running(tmp_path, exit_idle_time=60) as daemon,
+        ):
+            async with DaemonClient(daemon.path) as client:
+                await asyncio.sleep(100)
+                await answered(client, bob)
+            await asyncio.sleep(100)
+            assert daemon.path.exists()
+            [his] = bob.calls
+            await his.hangup()
+            async with asyncio.timeout(121):
+                await daemon.service.on_shutdown.wait()
+
+    simulate(work)
+
+
+def test_a_daemon_that_stays_does(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with running(tmp_path, exit_idle_time=60) as daemon:
+            async with DaemonClient(daemon.path) as client:
+                await client.request("stay")
+            await asyncio.sleep(1000)
+            assert not daemon.service.on_shutdown.is_set()
+
+    simulate(work)
 
 
 def test_shutdown_ends_the_daemon(tmp_path: Path) -> None:
