@@ -158,8 +158,8 @@ class Initiation:
             return
         # Anybody on the way can have sent it: the answer of the real peer is waited for a little longer.
         if error.notification == Notification.NO_PROPOSAL_CHOSEN:
-            words = f"NO_PROPOSAL_CHOSEN: it takes none of {proposals.describe(sa.known.proposals)}, or"
-            words += " keys with us are nothing that it wants"
+            words = "NO_PROPOSAL_CHOSEN: keys with us are nothing that it wants, or it takes none of"
+            words += f" {proposals.describe(sa.known.proposals)}"
         else:
             words = Notification.word(error.notification)
         sa.handshake.tampered = f"{sa.remote} refuses with {words}"
