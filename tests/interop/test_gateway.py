@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import stat
@@ -26,6 +25,7 @@ from sip_test_env.movements import bound
 from sip_test_env.network import TestNetwork
 from sip_test_env.plan import Plan
 from tests.interop.judges import no_complaints
+from tests.interop.test_demo import demo
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
@@ -35,13 +35,9 @@ PLAN = Plan("test-gateway-demo")
 @pytest.mark.alone
 def test_a_call_through_tls_in_tls_that_moves(tmp_path: Path) -> None:
     capture = tmp_path / "call.pcapng"
-    done = subprocess.run(
-        [sys.executable, "-m", "softphone.cli", "demo", "--json", "--instance", PLAN.instance, "--network", "gateway",
-         "--seconds", "9", "--handovers", "2", "--capture", str(capture)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert (done.returncode, report["ok"]) == (0, True), done.stderr
+    calling = ("--network", "gateway", "--seconds", "9", "--handovers", "2", "--capture", str(capture))
+    status, report, said = demo(*calling, instance=PLAN.instance)
+    assert (status, report["ok"]) == (0, True), said
     assert (report["network"], report["sip"]["transport"]) == ("gateway", "tls")
     assert [(move["from"], move["to"]) for move in report["handovers"]] == [
         ("visited-a", "visited-b"),
