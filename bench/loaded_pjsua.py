@@ -16,6 +16,7 @@ from typing import Any
 import pjsua2 as pj
 
 from bench.loaded import HOST, undisturbed
+from bench.pjsua_endpoint import initialised
 
 
 class LoadedCall(pj.Call):  # type: ignore[misc]
@@ -73,16 +74,7 @@ def count(calls: set[LoadedCall]) -> dict[str, float]:
 
 def main(orders: dict[str, Any]) -> None:
     undisturbed(orders["processor"])
-    endpoint = pj.Endpoint()
-    endpoint.libCreate()
-    settings = pj.EpConfig()
-    settings.logConfig.level = settings.logConfig.consoleLevel = 0
-    settings.uaConfig.threadCnt = 0
-    settings.uaConfig.mainThreadOnly = True
-    settings.medConfig.clockRate = settings.medConfig.sndClockRate = 8000
-    settings.medConfig.noVad = True
-    settings.medConfig.ecTailLen = 0
-    endpoint.libInit(settings)
+    endpoint = initialised()
     transport = pj.TransportConfig()
     transport.boundAddress = HOST
     number = endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)

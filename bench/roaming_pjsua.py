@@ -18,6 +18,8 @@ from typing import Any
 
 import pjsua2 as pj
 
+from bench.pjsua_endpoint import initialised
+
 
 def tell(what: str, **values: object) -> None:
     sys.stdout.write(json.dumps({"event": what, **values}) + "\n")
@@ -62,16 +64,7 @@ class RoamingAccount(pj.Account):  # type: ignore[misc]
 
 
 def main(orders: dict[str, Any]) -> None:
-    endpoint = pj.Endpoint()
-    endpoint.libCreate()
-    settings = pj.EpConfig()
-    settings.logConfig.level = settings.logConfig.consoleLevel = 0
-    settings.uaConfig.threadCnt = 0
-    settings.uaConfig.mainThreadOnly = True
-    settings.medConfig.clockRate = settings.medConfig.sndClockRate = 8000
-    settings.medConfig.noVad = True  # all packets, as ours
-    settings.medConfig.ecTailLen = 0
-    endpoint.libInit(settings)
+    endpoint = initialised()
     endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, pj.TransportConfig())
     endpoint.audDevManager().setNullDev()
     endpoint.libStart()

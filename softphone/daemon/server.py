@@ -76,6 +76,7 @@ class Daemon:
                     await self.service.on_shutdown.wait()
                 finally:
                     self._exit_idle_time = None
+                    self._company()
                     self._server.close()
                     self.path.unlink(missing_ok=True)
         finally:

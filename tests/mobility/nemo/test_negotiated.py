@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Network
+from ipaddress import IPv6Network
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,12 @@ from mobility.ipsec.ike.authentication import SharedKey
 from mobility.ipsec.ike.events import ChildUp, IkeUp
 from mobility.ipsec.ike.traffic import TrafficSelector
 from mobility.key_source import KeySource
-from mobility.links import udp_link
 from mobility.mipv6.registration import BindingRefused
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.mobile_router import MobileRouter, NetworkClosed
 from mobility.net.netlink import LinkState
 from mobility.sequences import SequenceFile
-from tests.mobility.nemo.train import CARRIAGE, MR1, TRAIN, Train
+from tests.mobility.nemo.train import CARRIAGE, MR1, TRAIN, Train, ride_behind_a_nat
 from tests.mobility.whole import CN
 
 TOKEN = bytes(range(32))
@@ -67,18 +66,7 @@ def test_its_keys_change_and_it_moves_while_somebody_talks_inside() -> None:
 
 
 def test_behind_a_nat() -> None:
-    train = Train(keys=KEYS)
-    train.start_agent()
-    train.world.attach_udp("mr1", udp_link("wlan1", 4), train.hotspot, IPv4Address("192.168.77.2"))
-    train.run(2.0)
-    train.board(train.train)
-    train.plug(train.train)
-    train.run(2.0)
-    train.talk(1.0)
-    train.ping(CN)
-    train.run(2.0)
-    assert (train.to_mn.lost(), train.to_cn.lost()) == ([], [])
-    assert len(train.passenger.replies) == 1
+    ride_behind_a_nat(Train(keys=KEYS))
 
 
 def test_a_network_that_the_home_agent_does_not_allow_is_in_no_selector() -> None:

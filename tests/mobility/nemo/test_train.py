@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
 
 import pytest
 
@@ -12,7 +12,7 @@ from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.discards import Reason
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
-from mobility.links import LinkSettings, udp_link
+from mobility.links import LinkSettings
 from mobility.mipv6.binding_events import BindingCreated
 from mobility.mipv6.home_settings import AuthorisedTerminal, HomeAgentSettings
 from mobility.mipv6.movement import HandoverFinished
@@ -22,7 +22,7 @@ from mobility.mobile_router import GRACE, MobileRouter, NetworkClosed, NetworkOp
 from mobility.net.memory import EndHost
 from mobility.terminal import Terminal, TerminalSettings
 from mobility.wire import icmp6, ip6, mh, ndisc
-from tests.mobility.nemo.train import CARRIAGE, MR1, MR2, PASSENGER, TRAIN, Train
+from tests.mobility.nemo.train import CARRIAGE, MR1, MR2, PASSENGER, TRAIN, Train, ride_behind_a_nat
 from tests.mobility.whole import CN, CORRESPONDENT, HA, MN, mobile_pair, udp
 
 ESP, PLAIN = TunnelForm.ESP, TunnelForm.PLAIN
@@ -110,18 +110,7 @@ def test_a_terminal_walks_from_one_network_of_the_train_to_the_other() -> None:
 
 def test_a_train_behind_a_nat() -> None:
     """Its only network is an IPv4 hotspot: the tunnel of the networks goes through UDP."""
-    train = Train()
-    train.start_agent()
-    train.world.attach_udp("mr1", udp_link("wlan1", 4), train.hotspot, IPv4Address("192.168.77.2"))
-    train.run(2.0)
-    train.board(train.train)
-    train.plug(train.train)
-    train.run(2.0)
-    train.talk(1.0)
-    train.ping(CN)
-    train.run(2.0)
-    assert (train.to_mn.lost(), train.to_cn.lost()) == ([], [])
-    assert len(train.passenger.replies) == 1
+    ride_behind_a_nat(Train())
 
 
 # ---------------------------------------------------------------- at home

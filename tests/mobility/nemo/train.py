@@ -6,20 +6,20 @@ Segments ``train`` and ``carriage`` are the mobile networks; the train itself is
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from mobility.agent import AgentSettings, HomeAgentNode
 from mobility.ipsec.processing import IpsecProcessing
 from mobility.ipsec.spd import Action, SecurityPolicyDatabase
 from mobility.key_source import ApplicationKeySettings, KeySource
-from mobility.links import LinkSettings
+from mobility.links import LinkSettings, udp_link
 from mobility.mipv6.home_agent import AuthorisedTerminal
 from mobility.mipv6.tunnel import TunnelForm
 from mobility.mobile_router import MobileRouter
 from mobility.negotiated import associations
 from mobility.net.memory import EndHost, Segment, SimRouter
 from mobility.terminal import Terminal, TerminalSettings
-from tests.mobility.whole import CORE, HA, HA4, Network, Pair, mobile_pair
+from tests.mobility.whole import CN, CORE, HA, HA4, Network, Pair, mobile_pair
 
 TRAIN = IPv6Network("2001:db8:9:1::/64")
 CARRIAGE = IPv6Network("2001:db8:9:2::/64")
@@ -130,3 +130,18 @@ class Train(Network):
         self.run(2.0)
         self.board(self.train)
         self.run(2.0)
+
+
+def ride_behind_a_nat(train: Train) -> None:
+    """The router's only network is an IPv4 hotspot: packets of a passenger arrive both ways, and none is lost."""
+    train.start_agent()
+    train.world.attach_udp("mr1", udp_link("wlan1", 4), train.hotspot, IPv4Address("192.168.77.2"))
+    train.run(2.0)
+    train.board(train.train)
+    train.plug(train.train)
+    train.run(2.0)
+    train.talk(1.0)
+    train.ping(CN)
+    train.run(2.0)
+    assert (train.to_mn.lost(), train.to_cn.lost()) == ([], [])
+    assert len(train.passenger.replies) == 1
